@@ -1,0 +1,269 @@
+"""The words every part of offpol shares: what flows between parts, and what each part must offer.
+
+Shapes: B windows, n transitions a window, E envs of an actor (each env is one *stream*), A actions,
+K bins of the critic, H critics of an ensemble, M flattened rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from tensordict import TensorClass
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from offpol.actor import Actor
+    from offpol.agent import Agent
+    from offpol.run import Run
+
+StateDict = dict[str, Any]
+
+
+# ---------------------------------------------------------------------------------------------- data
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """What the rest of offpol knows of an env.
+
+    `frame_shape` and `dtype` describe what one row stores. With `stack` > 1 an observation is the newest
+    `stack` frames, oldest first, on a leading axis; frames from before the episode's first are zero.
+    """
+
+    name: str
+    num_envs: int
+    num_actions: int
+    frame_shape: tuple[int, ...]
+    dtype: torch.dtype
+    stack: int = 1
+
+    @property
+    def obs_shape(self) -> tuple[int, ...]:
+        """Shape of one observation: `(stack, *frame_shape)`, or `frame_shape` where nothing is stacked."""
+        return (self.stack, *self.frame_shape) if self.stack > 1 else self.frame_shape
+
+
+class EnvStep(NamedTuple):
+    """What one call of `Env.step` answers; numpy arrays with a leading axis of E envs.
+
+    `obs` is the observation after the action. Where an episode has just ended it is the terminal one; the
+    next call then ignores that env's action, answers `valid` False and the new episode's first observation
+    (gymnasium's NEXT_STEP autoreset). `terminated` may be set without a reset (a lost life).
+    """
+
+    obs: np.ndarray  # [E, *obs_shape]
+    reward: np.ndarray  # [E] float32, the learner's (clipped where the env adapter clips)
+    raw_reward: np.ndarray  # [E] float64, the score's
+    terminated: np.ndarray  # [E] bool, never bootstrap from obs
+    truncated: np.ndarray  # [E] bool, the episode was cut: bootstrap from obs
+    valid: np.ndarray  # [E] bool, False where the action was ignored because the env was resetting
+    game_over: np.ndarray  # [E] bool, the full game ended here: what scores are counted by
+
+
+class Rows(NamedTuple):
+    """One row per stream, as an actor logs them; numpy arrays with a leading axis of E streams.
+
+    A row holds the observation the action was taken in (its newest frame only), the action, and what came
+    of it. Rows with `valid` False hold a terminal observation and are never trained on.
+    """
+
+    obs: np.ndarray  # [E, *frame_shape]
+    action: np.ndarray  # [E] int64
+    reward: np.ndarray  # [E] float32
+    terminated: np.ndarray  # [E] bool
+    truncated: np.ndarray  # [E] bool
+    valid: np.ndarray  # [E] bool
+    behavior_log_prob: np.ndarray  # [E] float32, log mu of the action that was drawn
+    policy_version: np.ndarray  # [E] int64, the update count of the parameters that acted
+
+
+class Batch(TensorClass):
+    """Windows of n transitions (rows t .. t+n of one stream), as `Replay.sample` returns them."""
+
+    obs: Tensor  # [B, n+1, *obs_shape]
+    action: Tensor  # [B, n] int64
+    reward: Tensor  # [B, n] float32
+    terminated: Tensor  # [B, n] bool; both flags set means terminated
+    truncated: Tensor  # [B, n] bool
+    valid: Tensor  # [B, n] bool, False: the row is no transition, do not train on it
+    valid_next: Tensor  # [B, n] bool, row t+1 is a valid row of the same episode: a trace may go on
+    behavior_log_prob: Tensor  # [B, n] float32
+    policy_version: Tensor  # [B, n] int64
+    index: Tensor  # [B] int64, the slot of the window's first row
+    generation: Tensor  # [B] int64, how often that slot had been written
+    probability: Tensor  # [B] float32, with which the window was drawn
+    replay_weight: Tensor  # [B] float32, corrects the draw; 1 for uniform
+
+
+@dataclass(frozen=True)
+class TraceInputs:
+    """What a trace operator may look at. No tensor carries a gradient.
+
+    pi is the policy that is evaluated, Q the target network's; `q_values` and `pi` of the window's last
+    observation are there to bootstrap from, its action never matters.
+    """
+
+    q_values: Tensor  # [B, n+1, A] Q(s, .)
+    pi: Tensor  # [B, n+1, A] pi(.|s)
+    q: Tensor  # [B, n] Q(s_t, a_t)
+    v: Tensor  # [B, n+1] sum_a pi(a|s_t) Q(s_t, a)
+    reward: Tensor  # [B, n]
+    discount: Tensor  # [B, n] gamma (1 - terminated)
+    log_pi: Tensor  # [B, n] log pi(a_t|s_t), -inf where pi never takes a_t
+    log_mu: Tensor  # [B, n] log of the logged behavior probability of a_t
+    valid_next: Tensor  # [B, n] bool
+    greedy: Tensor  # [B, n] bool, Q(s_t, a_t) is the maximum of Q(s_t, .)
+
+    @classmethod
+    def of(
+        cls, q_values: Tensor, pi: Tensor, action: Tensor, reward: Tensor, discount: Tensor, log_mu: Tensor,
+        valid_next: Tensor,
+    ) -> TraceInputs:
+        """Derive q, v, log_pi and greedy from the values of all actions.
+
+        q_values, pi [B, n+1, A]; action (int64), reward, discount, log_mu, valid_next (bool) [B, n].
+        """
+        taken = action.unsqueeze(-1)
+        q = q_values[:, :-1].gather(-1, taken).squeeze(-1)
+        return cls(
+            q_values=q_values, pi=pi, q=q, v=(pi * q_values).sum(-1), reward=reward, discount=discount,
+            log_pi=pi[:, :-1].gather(-1, taken).squeeze(-1).log(), log_mu=log_mu, valid_next=valid_next,
+            greedy=q >= q_values[:, :-1].amax(-1),
+        )  # fmt: skip
+
+
+class TraceTargets(NamedTuple):
+    """What a trace operator answers, all [B, n] and without gradient."""
+
+    returns: Tensor  # learning target of Q(s_t, a_t)
+    advantage: Tensor  # of a_t over the policy, for policy gradients
+    trace: Tensor  # the coefficients c_t that were used, for diagnostics
+
+
+class NetworkOutput(NamedTuple):
+    """Raw outputs of a network for M observations."""
+
+    q_logits: Tensor  # [H, M, A, K]
+    policy_logits: Tensor  # [M, A]
+
+
+@dataclass(frozen=True)
+class PolicyInputs:
+    """What a policy loss may look at, over M trained rows. Only `logits` carries a gradient."""
+
+    logits: Tensor  # [M, A] of the online network
+    pi: Tensor  # [M, A] the target network's policy
+    q_values: Tensor  # [M, A] the target network's Q
+    action: Tensor  # [M] int64
+    log_mu: Tensor  # [M]
+    returns: Tensor  # [M] the trace's target of Q(s, a)
+    advantage: Tensor  # [M] the trace's advantage of the action taken
+    valid: Tensor  # [M] bool, rows that count; the loss of the others is ignored
+
+
+# ----------------------------------------------------------------------------------------- the seams
+
+
+class Env(Protocol):
+    """E environments stepped together. Built with the keywords `num_envs` and `seed`."""
+
+    spec: EnvSpec
+
+    def reset(self) -> np.ndarray:
+        """Start the first episode of every env; return observations [E, *obs_shape]."""
+
+    def step(self, action: np.ndarray) -> EnvStep:
+        """Step every env by its action [E] int64."""
+
+    def render(self) -> np.ndarray:
+        """Picture env 0 as it stands now: RGB uint8 [height, width, 3]."""
+
+    def state_dict(self) -> StateDict:
+        """Everything needed to go on exactly from here (tensors, numbers, strings, lists and dicts)."""
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Go on exactly from where `state_dict` was taken, in an env built with the same arguments."""
+
+    def close(self) -> None:
+        """Release the emulators."""
+
+
+class Behavior(Protocol):
+    """How actors explore: a distribution over actions, exact enough to log."""
+
+    def probs(self, q: Tensor, pi: Tensor, agent_steps: int) -> Tensor:
+        """Return mu(.|s) [E, A] from Q(s, .) and the policy pi(.|s), both [E, A]."""
+
+
+class Replay(Protocol):
+    """Rows of many streams, drawn as windows. Built with the keywords `spec`, `window` (n) and `seed`."""
+
+    def add(self, rows: Rows, first_stream: int = 0) -> None:
+        """Append one row to each of the streams first_stream .. first_stream + E - 1."""
+
+    def cut(self, stream: int) -> None:
+        """End a stream whose env was lost: its newest row becomes a bootstrap row, its next starts anew."""
+
+    def sample(self, batch_size: int) -> Batch:
+        """Draw windows with replacement; raise RuntimeError where no whole window is stored."""
+
+    def update_priorities(self, index: Tensor, generation: Tensor, priority: Tensor) -> int:
+        """Set priorities [B] of drawn windows; return how many were dropped (their slot was rewritten)."""
+
+    def __len__(self) -> int:
+        """Count the windows that can be drawn."""
+
+    def state_dict(self) -> StateDict: ...
+
+    def load_state_dict(self, state: StateDict) -> None: ...
+
+
+class Network(Protocol):
+    """An nn.Module. Built with the keywords `spec`, `num_bins` (K) and `num_critics` (H)."""
+
+    def __call__(self, obs: Tensor) -> NetworkOutput:
+        """Map observations [M, *obs_shape], of the env's dtype, to values and policy."""
+
+
+class Critic(Protocol):
+    """An nn.Module: what the K outputs of an action mean."""
+
+    num_bins: int
+    num_critics: int
+
+    def value(self, logits: Tensor) -> Tensor:
+        """Decode logits [..., K] to values [...]."""
+
+    def loss(self, logits: Tensor, returns: Tensor) -> Tensor:
+        """Compare logits [..., K] with targets [...], elementwise; no gradient reaches the targets."""
+
+    def outside(self, returns: Tensor) -> Tensor:
+        """Tell which targets [...] the critic cannot represent (bool)."""
+
+
+class Policy(Protocol):
+    """An nn.Module: the policy that is evaluated, and how it learns."""
+
+    double: bool  # the target policy is the online network's (double Q-learning), not the target network's
+
+    def probs(self, q: Tensor, policy_logits: Tensor) -> Tensor:
+        """Return pi(.|s) from Q(s, .) and the network's policy logits, all [..., A]."""
+
+    def loss(self, inputs: PolicyInputs) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss per row [M] and numbers to log (0-dim tensors)."""
+
+
+class Trace(Protocol):
+    """A pure function from a window to learning targets."""
+
+    def __call__(self, inputs: TraceInputs) -> TraceTargets: ...
+
+
+class Topology(Protocol):
+    """Who acts and who learns, when."""
+
+    def run(self, actor: Actor, agent: Agent, replay: Replay, run: Run) -> None:
+        """Act and learn until `run` says it is done."""
