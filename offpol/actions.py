@@ -1,0 +1,39 @@
+"""Distributions over discrete actions, and drawing from them so that the logged probability is exact."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def greedy_probs(values: Tensor) -> Tensor:
+    """Put all mass on the best action; ties share it evenly. values [..., A] -> probabilities [..., A]."""
+    best = (values == values.amax(-1, keepdim=True)).to(values.dtype)
+    return best / best.sum(-1, keepdim=True)
+
+
+def mix_uniform(probs: Tensor, epsilon: float | Tensor) -> Tensor:
+    """Return (1 - epsilon) probs + epsilon / A; probs [..., A], epsilon a number or broadcastable."""
+    return probs * (1 - epsilon) + epsilon / probs.shape[-1]
+
+
+def ladder(epsilon: float, exponent: float, num_envs: int) -> Tensor:
+    """Spread exploration over envs: epsilon^(1 + exponent i / (E - 1)) [E, 1] (Ape-X, Horgan et al. 2018).
+
+    Exponent 0 gives every env the same epsilon; a single env gets epsilon itself.
+    """
+    fraction = torch.arange(num_envs, dtype=torch.float64) / max(num_envs - 1, 1)
+    return torch.pow(torch.tensor(epsilon, dtype=torch.float64), 1 + exponent * fraction).float().unsqueeze(1)
+
+
+def draw(probs: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw one action per row of probs [E, A]; return actions [E] int64 and their log-probabilities [E].
+
+    The log is taken of the very numbers that were drawn from, so it is the exact behavior probability.
+    An action of probability zero is never drawn: the cumulated mass must exceed the threshold strictly.
+    """
+    mass = probs.astype(np.float64).cumsum(axis=1)
+    threshold = rng.random(len(probs)) * mass[:, -1]
+    action = (mass > threshold[:, None]).argmax(axis=1)
+    return action, np.log(probs[np.arange(len(probs)), action])

@@ -1,0 +1,101 @@
+"""Actor: an env and a behavior; what it logs is exactly what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from offpol.actions import draw
+from offpol.types import Behavior, Env, EnvStep, Rows, StateDict
+
+Values = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+class Decision(NamedTuple):
+    """Actions for every env, with what must be logged about how they were chosen."""
+
+    action: np.ndarray  # [E] int64
+    log_prob: np.ndarray  # [E] float32, of the very distribution the action was drawn from
+    policy_version: int
+
+
+class Episode(NamedTuple):
+    """One finished full game: raw score and length in agent steps."""
+
+    stream: int
+    episode_return: float
+    length_agent_steps: int
+
+
+class Actor:
+    """Steps E envs by a behavior over the values of a model.
+
+    Args:
+        env: stepped by this actor alone.
+        behavior: turns values into a distribution over actions.
+        values: maps observations [E, *obs_shape] to Q(s, .) and pi(.|s), both [E, A] on the CPU.
+        seed: of the draws.
+    """
+
+    def __init__(self, env: Env, behavior: Behavior, values: Values, *, seed: int) -> None:
+        self.env, self.behavior, self.values = env, behavior, values
+        self.rng = np.random.default_rng(seed)
+        self.obs = env.reset()
+        self.episode_return = np.zeros(env.spec.num_envs)
+        self.episode_length = np.zeros(env.spec.num_envs, dtype=np.int64)
+
+    def act(self, agent_steps: int, policy_version: int) -> Decision:
+        """Choose an action for every env, by the parameters of update number `policy_version`."""
+        q, pi = self.values(torch.from_numpy(self.obs))
+        probs = self.behavior.probs(q, pi, agent_steps).numpy()
+        action, log_prob = draw(probs, self.rng)
+        return Decision(action, log_prob, policy_version)
+
+    def step(self, decision: Decision) -> tuple[Rows, list[Episode]]:
+        """Take the decision; return one row per stream and the games that ended."""
+        outcome = self.env.step(decision.action)
+        newest = self.obs[:, -1] if self.env.spec.stack > 1 else self.obs
+        rows = Rows(
+            obs=newest,
+            action=decision.action,
+            reward=outcome.reward,
+            terminated=outcome.terminated,
+            truncated=outcome.truncated,
+            valid=outcome.valid,
+            behavior_log_prob=decision.log_prob,
+            policy_version=np.full(len(newest), decision.policy_version),
+        )
+        self.obs = outcome.obs
+        return rows, self._finished(outcome)
+
+    def _finished(self, outcome: EnvStep) -> list[Episode]:
+        self.episode_return += outcome.raw_reward
+        self.episode_length += outcome.valid
+        episodes = []
+        for stream in np.flatnonzero(outcome.game_over):
+            score, length = float(self.episode_return[stream]), int(self.episode_length[stream])
+            episodes.append(Episode(int(stream), score, length))
+            self.episode_return[stream] = self.episode_length[stream] = 0
+        return episodes
+
+    def state_dict(self) -> StateDict:
+        """Everything to go on exactly from here, the env included."""
+        return {
+            "env": self.env.state_dict(),
+            "rng": self.rng.bit_generator.state,
+            "obs": torch.from_numpy(self.obs.copy()),
+            "episode_return": torch.from_numpy(self.episode_return.copy()),
+            "episode_length": torch.from_numpy(self.episode_length.copy()),
+        }
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Go on from where `state_dict` was taken."""
+        self.env.load_state_dict(state["env"])
+        self.rng.bit_generator.state = state["rng"]
+        self.obs = state["obs"].numpy().copy()
+        self.episode_return = state["episode_return"].numpy().copy()
+        self.episode_length = state["episode_length"].numpy().copy()

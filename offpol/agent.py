@@ -1,0 +1,196 @@
+"""Agent: online and target parameters, and the update that every recipe of offpol shares.
+
+Read `Agent.update` first: it is the whole of learning on one page.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from offpol.health import health
+from offpol.types import Batch, NetworkOutput, PolicyInputs, StateDict, TraceInputs, TraceTargets
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW (Adam where weight_decay is 0), with the gradient's norm clipped."""
+
+    learning_rate: float
+    epsilon: float
+    weight_decay: float
+    max_gradient_norm: float
+
+
+@dataclass(frozen=True)
+class TargetConfig:
+    """Every `period_updates` the target moves by `rate` towards the online network; rate 1 copies it."""
+
+    rate: float
+    period_updates: int
+
+
+class Update(NamedTuple):
+    """What one update answers; tensors stay on the agent's device."""
+
+    priority: Tensor  # [B] |td error| in value units
+    metrics: dict[str, Tensor]  # 0-dim; empty unless measured
+
+
+class Agent:
+    """Learns Q by a critic towards the returns of a trace operator, and a policy beside it.
+
+    Args:
+        network: outputs of the critics and of the policy.
+        critic, policy, trace: see the Protocols of `offpol.types`.
+        gamma: discount per agent step.
+        window: n, transitions per window.
+        train_positions: how many of the window's n positions are trained, from its first: 1 is Rainbow's way,
+            n is R2D2's.
+        batch_size: B, windows per update.
+        policy_coefficient: weight of the policy loss beside the critic's.
+        priority_max_share: a window's priority is this share of its largest |td error| and the rest of its
+            mean (R2D2: 0.9).
+        target: how the target network follows.
+        optimizer: of all parameters together.
+        device: where parameters live.
+    """
+
+    def __init__(
+        self, network: nn.Module, critic: nn.Module, policy: nn.Module, trace: object, *, gamma: float,
+        window: int, train_positions: int, batch_size: int, policy_coefficient: float, priority_max_share: float,
+        target: TargetConfig, optimizer: OptimizerConfig, device: str = "cpu",
+    ) -> None:  # fmt: skip
+        if not 1 <= train_positions <= window:
+            raise ValueError(f"train_positions must be between 1 and the window ({window}), got {train_positions}")
+        if not 0 <= gamma <= 1:
+            raise ValueError(f"gamma must be between 0 and 1, got {gamma}")
+        self.network = network.to(device, memory_format=torch.channels_last)
+        self.target_network = copy.deepcopy(self.network).requires_grad_(False)
+        self.critic, self.policy, self.trace = critic.to(device), policy.to(device), trace
+        self.gamma, self.window, self.train_positions, self.batch_size = gamma, window, train_positions, batch_size
+        self.policy_coefficient, self.priority_max_share = policy_coefficient, priority_max_share
+        self.target, self.optimizer_config, self.device = target, optimizer, torch.device(device)
+        self.parameters = [*self.network.parameters(), *self.policy.parameters()]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=optimizer.learning_rate, eps=optimizer.epsilon,
+            weight_decay=optimizer.weight_decay, fused=True,
+        )  # fmt: skip
+        self.updates = 0
+
+    # ------------------------------------------------------------------------------------------ acting
+
+    @torch.inference_mode()
+    def values(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """Answer Q(s, .) and pi(.|s), both [E, A] on the CPU, for observations [E, *obs_shape]."""
+        output = self.network(obs.to(self.device))
+        q = self._q_values(output)
+        return q.cpu(), self.policy.probs(q, output.policy_logits).cpu()
+
+    # ---------------------------------------------------------------------------------------- learning
+
+    def update(self, batch: Batch, measure: bool = False) -> Update:
+        """Take one optimizer step on a batch of windows; `measure` adds the health metrics.
+
+        Inside, tensors are time-major ([n+1, B, ...]), so that the trained positions are a prefix.
+        """
+        batch = batch.to(self.device) if self.device.type != "cpu" else batch
+        obs = batch.obs.transpose(0, 1).flatten(0, 1)  # [(n+1) B, *obs_shape]
+        if obs.dtype == torch.uint8:
+            obs = obs.float()
+        inputs, targets = self._targets(batch, obs)
+
+        rows = self.train_positions * len(batch)  # M trained rows
+        output = self.network(obs[:rows])
+        action = _rows(batch.action, rows)
+        taken = output.q_logits[:, torch.arange(rows, device=obs.device), action]  # [H, M, K]
+        returns, valid = _rows(targets.returns, rows), _rows(batch.valid, rows)
+        critic_loss = self.critic.loss(taken, returns.expand(len(taken), -1)).sum(0)
+        policy_loss, policy_metrics = self.policy.loss(
+            PolicyInputs(
+                logits=output.policy_logits, pi=_rows(inputs.pi, rows), q_values=_rows(inputs.q_values, rows),
+                action=action, log_mu=_rows(inputs.log_mu, rows), returns=returns,
+                advantage=_rows(targets.advantage, rows), valid=valid,
+            )
+        )  # fmt: skip
+        scale = batch.replay_weight.repeat(self.train_positions) * valid / valid.sum()
+        loss = (scale * (critic_loss + self.policy_coefficient * policy_loss)).sum()
+        gradient_norm = self._step(loss)
+
+        with torch.no_grad():
+            td_error = (returns - self.critic.value(taken).mean(0)).abs() * valid
+            priority = self._priority(td_error.view(self.train_positions, -1), valid.view(self.train_positions, -1))
+            metrics = {}
+            if measure:
+                metrics = health(batch, inputs, targets, self.updates) | policy_metrics
+                metrics |= {
+                    "loss": loss, "critic_loss": (scale * critic_loss).sum(), "gradient_norm": gradient_norm,
+                    "policy_loss": (scale * policy_loss).sum(), "td_error_abs_mean": td_error.sum() / valid.sum(),
+                    "outside_support_share": (self.critic.outside(returns) * valid).sum() / valid.sum(),
+                }  # fmt: skip
+                metrics = {name: number.detach() for name, number in metrics.items()}
+        return Update(priority, metrics)
+
+    @torch.no_grad()
+    def _targets(self, batch: Batch, obs: Tensor) -> tuple[TraceInputs, TraceTargets]:
+        """Evaluate the target network on every observation of the window and trace the returns."""
+        shape = (self.window + 1, len(batch), -1)
+        output = self.target_network(obs)
+        q_values = self._q_values(output)
+        if self.policy.double:
+            online = self.network(obs)
+            pi = self.policy.probs(self._q_values(online), online.policy_logits)
+        else:
+            pi = self.policy.probs(q_values, output.policy_logits)
+        inputs = TraceInputs.of(
+            q_values=q_values.view(shape).transpose(0, 1), pi=pi.view(shape).transpose(0, 1), action=batch.action,
+            reward=batch.reward, discount=self.gamma * (~batch.terminated).float(),
+            log_mu=batch.behavior_log_prob, valid_next=batch.valid_next,
+        )  # fmt: skip
+        return inputs, self.trace(inputs)
+
+    def _q_values(self, output: NetworkOutput) -> Tensor:
+        """Decode and join the critics: [H, M, A, K] -> [M, A]."""
+        return self.critic.value(output.q_logits).mean(0)
+
+    def _step(self, loss: Tensor) -> Tensor:
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.optimizer_config.max_gradient_norm)
+        self.optimizer.step()
+        self.updates += 1
+        if self.updates % self.target.period_updates == 0:
+            torch._foreach_lerp_(
+                list(self.target_network.parameters()), [p.data for p in self.network.parameters()], self.target.rate
+            )
+        return norm
+
+    def _priority(self, td_error: Tensor, valid: Tensor) -> Tensor:
+        """Join a window's |td errors| [P, B] to one priority [B]."""
+        mean = td_error.sum(0) / valid.sum(0)
+        return self.priority_max_share * td_error.amax(0) + (1 - self.priority_max_share) * mean
+
+    # ------------------------------------------------------------------------------------------- state
+
+    def state_dict(self) -> StateDict:
+        """Everything that learning changes."""
+        return {
+            "network": self.network.state_dict(), "target_network": self.target_network.state_dict(),
+            "critic": self.critic.state_dict(), "policy": self.policy.state_dict(),
+            "optimizer": self.optimizer.state_dict(), "updates": self.updates,
+        }  # fmt: skip
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Go on from where `state_dict` was taken."""
+        for name in ("network", "target_network", "critic", "policy", "optimizer"):
+            getattr(self, name).load_state_dict(state[name])
+        self.updates = state["updates"]
+
+
+def _rows(values: Tensor, rows: int) -> Tensor:
+    """Flatten [B, n, ...] time-major and keep the first `rows`: the trained positions of every window."""
+    return values.transpose(0, 1).flatten(0, 1)[:rows]

@@ -1,0 +1,23 @@
+"""Epsilon-greedy: mu = (1 - epsilon) greedy + epsilon / A."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from offpol.actions import greedy_probs, ladder, mix_uniform
+from offpol.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class EpsilonGreedy:
+    """Take the best action by Q or by the policy, and any action with probability epsilon."""
+
+    over: Literal["q", "policy"]
+    epsilon: Schedule
+    ladder_exponent: float
+
+    def probs(self, q: Tensor, pi: Tensor, agent_steps: int) -> Tensor:
+        """Return mu [E, A]; q and pi [E, A]."""
+        epsilon = ladder(self.epsilon(agent_steps), self.ladder_exponent, len(q))
+        return mix_uniform(greedy_probs(q if self.over == "q" else pi), epsilon.to(q))

@@ -1,0 +1,92 @@
+"""Layers that several networks share: byte images in, values and policy out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from offpol.types import EnvSpec, NetworkOutput
+
+
+class ByteConv2d(nn.Conv2d):
+    """A convolution over byte images [M, C, H, W], scaled to [0, 1] through its weight.
+
+    Scaling the weight costs microseconds where scaling the images costs milliseconds, and the gradient that
+    reaches the parameter is the one of the scaled images, so optimizers see no difference.
+    """
+
+    def forward(self, obs: Tensor) -> Tensor:
+        pixels = obs.to(torch.float32, memory_format=torch.channels_last)
+        return self._conv_forward(pixels, self.weight * (1 / 255), self.bias)
+
+
+def require_image(spec: EnvSpec, network: str, height: int, width: int) -> int:
+    """Check that observations are stacked gray images of at least height x width; return the channels."""
+    if len(spec.obs_shape) != 3 or spec.obs_shape[1] < height or spec.obs_shape[2] < width:
+        raise ValueError(
+            f"network {network} needs images of at least {height}x{width} pixels, but {spec.name} gives "
+            f"observations of shape {spec.obs_shape}; choose network=mlp for vectors or network=minatar for "
+            "small images"
+        )
+    return spec.obs_shape[0]
+
+
+class EnsembleLinear(nn.Module):
+    """H linear layers in one batched product: [H, M, in] -> [H, M, out]."""
+
+    def __init__(self, num_members: int, num_inputs: int, num_outputs: int) -> None:
+        super().__init__()
+        bound = num_inputs**-0.5
+        self.weight = nn.Parameter(torch.empty(num_members, num_inputs, num_outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(num_members, 1, num_outputs).uniform_(-bound, bound))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias, inputs, self.weight)
+
+
+@dataclass(frozen=True)
+class HeadsConfig:
+    """How features become values and a policy."""
+
+    hidden: int
+    policy_hidden: int
+    dueling: bool
+    layer_norm: bool
+    policy_gradient_to_torso: bool
+
+
+class Heads(nn.Module):
+    """One hidden layer for each of H critics and for the policy, then their outputs.
+
+    With `dueling` (Wang et al. 2016) an action's logits are V + A - mean A, bin by bin. With
+    `policy_gradient_to_torso` off, the policy reads the features but does not shape them (Reactor).
+    """
+
+    def __init__(
+        self, config: HeadsConfig, num_features: int, num_actions: int, num_bins: int, num_critics: int
+    ) -> None:
+        super().__init__()
+        self.config, self.num_critics, self.num_actions, self.num_bins = config, num_critics, num_actions, num_bins
+        self.q_hidden = nn.Linear(num_features, num_critics * config.hidden)
+        self.q_norm = nn.LayerNorm(config.hidden) if config.layer_norm else nn.Identity()
+        rows = num_actions + 1 if config.dueling else num_actions
+        self.q_out = EnsembleLinear(num_critics, config.hidden, rows * num_bins)
+        self.policy_hidden = nn.Linear(num_features, config.policy_hidden)
+        self.policy_norm = nn.LayerNorm(config.policy_hidden) if config.layer_norm else nn.Identity()
+        self.policy_out = nn.Linear(config.policy_hidden, num_actions)
+        with torch.no_grad():  # start near the uniform policy: early traces are then long, and nothing is ruled out
+            self.policy_out.weight.mul_(0.001)
+            self.policy_out.bias.zero_()
+
+    def forward(self, features: Tensor) -> NetworkOutput:
+        hidden = self.q_hidden(features).unflatten(1, (self.num_critics, -1)).transpose(0, 1)
+        q_logits = self.q_out(F.relu(self.q_norm(hidden))).unflatten(2, (-1, self.num_bins))
+        if self.config.dueling:
+            state, advantage = q_logits[..., :1, :], q_logits[..., 1:, :]
+            q_logits = state + advantage - advantage.mean(2, keepdim=True)
+        seen = features if self.config.policy_gradient_to_torso else features.detach()
+        policy_logits = self.policy_out(F.relu(self.policy_norm(self.policy_hidden(seen))))
+        return NetworkOutput(q_logits, policy_logits)

@@ -1,0 +1,26 @@
+"""The data-efficient Rainbow network (van Hasselt et al. 2019): two wide-stride convolutions."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from offpol.layers import ByteConv2d, Heads, HeadsConfig, require_image
+from offpol.types import EnvSpec, NetworkOutput
+
+
+class DataEfficient(nn.Module):
+    """Convolutions 32x5x5/5 and 64x5x5/5 with ReLU, then heads: about a sixth of Nature's operations."""
+
+    def __init__(self, heads: HeadsConfig, *, spec: EnvSpec, num_bins: int, num_critics: int) -> None:
+        super().__init__()
+        channels = require_image(spec, "data_efficient", 25, 25)
+        self.torso = nn.Sequential(
+            ByteConv2d(channels, 32, 5, stride=5), nn.ReLU(),
+            nn.Conv2d(32, 64, 5, stride=5), nn.ReLU(), nn.Flatten(),
+        )  # fmt: skip
+        height, width = (side // 5 // 5 for side in spec.obs_shape[1:])
+        self.heads = Heads(heads, 64 * height * width, spec.num_actions, num_bins, num_critics)
+
+    def forward(self, obs: Tensor) -> NetworkOutput:
+        """Map byte images [M, stack, height, width] to values and policy."""
+        return self.heads(self.torso(obs))

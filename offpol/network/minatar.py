@@ -1,0 +1,27 @@
+"""The small convolution of the MinAtar paper (Young & Tian 2019)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from offpol.layers import Heads, HeadsConfig, require_image
+from offpol.types import EnvSpec, NetworkOutput
+
+
+class MinAtar(nn.Module):
+    """One 3x3 convolution with ReLU over binary channels, then heads."""
+
+    def __init__(
+        self, channels: int, heads: HeadsConfig, *, spec: EnvSpec, num_bins: int, num_critics: int
+    ) -> None:
+        super().__init__()
+        planes = require_image(spec, "minatar", 3, 3)
+        _, height, width = spec.obs_shape
+        self.conv = nn.Conv2d(planes, channels, 3)
+        features = channels * (height - 2) * (width - 2)
+        self.heads = Heads(heads, features, spec.num_actions, num_bins, num_critics)
+
+    def forward(self, obs: Tensor) -> NetworkOutput:
+        """Map observations [M, planes, height, width] to values and policy."""
+        return self.heads(torch.relu(self.conv(obs.to(torch.float32))).flatten(1))

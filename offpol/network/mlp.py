@@ -1,0 +1,32 @@
+"""A multi-layer perceptron for vector observations."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from offpol.layers import Heads, HeadsConfig
+from offpol.types import EnvSpec, NetworkOutput
+
+
+class MLP(nn.Module):
+    """Fully connected layers of the given widths with ReLU, then heads; any observation is flattened."""
+
+    def __init__(
+        self, widths: tuple[int, ...], layer_norm: bool, heads: HeadsConfig, *, spec: EnvSpec, num_bins: int,
+        num_critics: int,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        layers: list[nn.Module] = []
+        size = math.prod(spec.obs_shape)
+        for width in widths:
+            layers += [nn.Linear(size, width), *([nn.LayerNorm(width)] if layer_norm else []), nn.ReLU()]
+            size = width
+        self.torso = nn.Sequential(*layers)
+        self.heads = Heads(heads, size, spec.num_actions, num_bins, num_critics)
+
+    def forward(self, obs: Tensor) -> NetworkOutput:
+        """Map observations [M, ...] to values and policy."""
+        return self.heads(self.torso(obs.flatten(1).to(torch.float32)))

@@ -1,0 +1,27 @@
+"""The Nature DQN network (Mnih et al. 2015): three convolutions over 84x84 images."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from offpol.layers import ByteConv2d, Heads, HeadsConfig, require_image
+from offpol.types import EnvSpec, NetworkOutput
+
+
+class Nature(nn.Module):
+    """Convolutions 32x8x8/4, 64x4x4/2, 64x3x3/1 with ReLU, then heads."""
+
+    def __init__(self, heads: HeadsConfig, *, spec: EnvSpec, num_bins: int, num_critics: int) -> None:
+        super().__init__()
+        channels = require_image(spec, "nature", 36, 36)
+        self.torso = nn.Sequential(
+            ByteConv2d(channels, 32, 8, stride=4), nn.ReLU(),
+            nn.Conv2d(32, 64, 4, stride=2), nn.ReLU(),
+            nn.Conv2d(64, 64, 3), nn.ReLU(), nn.Flatten(),
+        )  # fmt: skip
+        height, width = (((side - 4) // 4 - 2) // 2 - 2 for side in spec.obs_shape[1:])
+        self.heads = Heads(heads, 64 * height * width, spec.num_actions, num_bins, num_critics)
+
+    def forward(self, obs: Tensor) -> NetworkOutput:
+        """Map byte images [M, stack, height, width] to values and policy."""
+        return self.heads(self.torso(obs))
