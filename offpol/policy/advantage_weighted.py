@@ -1,0 +1,115 @@
+"""Advantage-weighted policy learning: AWR, AWAC, CRR on the logged action, MPO's and Muesli's form on all."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from offpol.temperature import Temperature, TemperatureSettings
+from offpol.types import PolicyInputs
+
+
+class AdvantageWeighted(nn.Module):
+    """Raise the likelihood of actions by bounded, detached weights of their advantage A = Q - V.
+
+    actions "logged": loss = -w log pi(a|s) with w = min(exp(A/T), cap), or 1[A > 0] for weight "binary" (AWR, Peng
+    et al. 2019, with advantage "returns"; AWAC, Nair et al. 2020, and CRR, Wang et al. 2020, with "value").
+    actions "all": loss = -sum_a target(a) log pi(a|s) over every action, with target(a) proportional to
+    pi'(a)^prior exp(clip(A/T, -log cap, log cap)), or pi'(a)^prior 1[A >= 0]; pi' is the target network's policy
+    (categorical MPO, Abdolmaleki et al. 2018; Muesli's CMPO, Hessel et al. 2021).
+
+    T is `Temperature`'s. With prior 1 the same push repeats at every refresh of pi': the logits grow without
+    bound and any T only sets how fast the entropy goes. With prior < 1 they settle at A / (T (1 - prior)),
+    averaged over about 1 / (1 - prior) refreshes; control "entropy" then sets T by the entropy that is wanted.
+    """
+
+    double = False  # type: ignore[assignment]  # hides nn.Module.double: convert by .to(torch.float64)
+
+    def __init__(
+        self,
+        actions: Literal["all", "logged"],
+        weight: Literal["exp", "binary"],
+        advantage: Literal["value", "returns"],
+        cap: float,
+        prior: float,
+        temperature: TemperatureSettings,
+    ) -> None:
+        super().__init__()
+        if not 1 < cap < math.inf:
+            raise ValueError(f"cap must be finite and above 1, but is {cap}: it bounds exp(A / T), 20 is usual.")
+        if not 0 <= prior <= 1:
+            raise ValueError(f"prior must lie in [0, 1], but is {prior}: set it to a number in that range.")
+        if actions == "all" and advantage == "returns":
+            raise ValueError("advantage must be 'value' where actions is 'all': returns exist for one action only.")
+        if temperature.control == "entropy" and (actions, weight) != ("all", "exp"):
+            raise ValueError(
+                "temperature.control 'entropy' needs actions 'all' and weight 'exp': set it to 'scale' or 'fixed'."
+            )
+        self.actions, self.weight, self.advantage = actions, weight, advantage
+        self.log_cap, self.prior = math.log(cap), prior
+        self.temperature = Temperature(temperature)
+
+    def probs(self, q: Tensor, policy_logits: Tensor) -> Tensor:
+        """Return the softmax of the policy logits [..., A]."""
+        return torch.softmax(policy_logits, -1)
+
+    def loss(self, inputs: PolicyInputs) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the weighted negative log-likelihood [M] and numbers to log.
+
+        Adapts the scale and the temperature: call it once per update.
+        """
+        log_pi = torch.log_softmax(inputs.logits, -1)
+        with torch.no_grad():
+            share = inputs.valid.to(log_pi.dtype)
+            share = share / share.sum().clamp(min=1.0)
+            gaps = inputs.q_values - (inputs.pi * inputs.q_values).sum(-1, keepdim=True)
+            divisor = self.temperature((gaps.square().mean(-1) * share).sum())
+            weights = self._all if self.actions == "all" else self._logged
+            target, log = weights(inputs, gaps, divisor, share)
+            log["policy_entropy"] = -((log_pi.exp() * log_pi).sum(-1) * share).sum()
+            log["temperature"] = divisor
+        return -(target * log_pi).sum(-1), log
+
+    def _all(
+        self, inputs: PolicyInputs, gaps: Tensor, divisor: Tensor, share: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the target distribution [M, A] over all actions, and adapt the temperature to its entropy."""
+        prior = self.prior * inputs.pi.clamp(min=torch.finfo(inputs.pi.dtype).tiny).log()
+        if self.weight == "binary":
+            # Rounding may leave every advantage just below 0: the best action always stays.
+            cut = gaps < gaps.amax(-1, keepdim=True).clamp(max=0.0)
+            exponent, saturated = torch.zeros_like(gaps).masked_fill(cut, -torch.inf), cut
+        else:
+            exponent = gaps / divisor
+            saturated = exponent.abs() > self.log_cap
+            exponent = exponent.clamp(-self.log_cap, self.log_cap)
+        target = torch.softmax(prior + exponent, -1)
+        entropy = (torch.special.entr(target).sum(-1) * share).sum()
+        self.temperature.adapt(entropy, gaps.shape[-1])
+        effective = 1.0 / (target.square() / torch.softmax(prior, -1)).sum(-1)
+        return target, {
+            "policy_target_entropy": entropy,
+            "saturated_weights": (saturated.to(gaps.dtype).mean(-1) * share).sum(),
+            "weights_effective_share": (effective * share).sum(),
+        }
+
+    def _logged(
+        self, inputs: PolicyInputs, gaps: Tensor, divisor: Tensor, share: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return weights [M, A], zero but for the logged action's, and how uneven they are over the batch."""
+        taken = inputs.action.unsqueeze(-1)
+        gap = inputs.advantage.unsqueeze(-1) if self.advantage == "returns" else gaps.gather(-1, taken)
+        if self.weight == "binary":
+            weight = (gap > 0).to(gaps.dtype)
+            saturated = weight
+        else:
+            exponent = gap / divisor
+            saturated = (exponent > self.log_cap).to(gaps.dtype)
+            weight = exponent.clamp(max=self.log_cap).exp()
+        mean, square = (weight.squeeze(-1) * share).sum(), (weight.square().squeeze(-1) * share).sum()
+        return torch.zeros_like(gaps).scatter(-1, taken, weight), {
+            "mean_weight": mean,
+            "saturated_weights": (saturated.squeeze(-1) * share).sum(),
+            "weights_effective_share": mean.square() / square.clamp(min=torch.finfo(square.dtype).tiny),
+        }

@@ -1,0 +1,71 @@
+"""The one reverse scan behind every trace operator, and the general operator written with it."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from offpol.types import TraceInputs, TraceTargets
+
+
+def reverse_scan(delta: Tensor, decay: Tensor) -> Tensor:
+    """Return acc [B, n] with acc_t = delta_t + decay_t acc_{t+1} and acc_{n-1} = delta_{n-1}.
+
+    delta [B, n]; decay [B, n-1] carries step t+1 into step t. A Python loop: windows are short, and a
+    compiler unrolls it.
+    """
+    steps = list(delta.unbind(1))
+    for t in range(decay.shape[1] - 1, -1, -1):
+        steps[t] = torch.addcmul(steps[t], decay[:, t], steps[t + 1])
+    return torch.stack(steps, 1)
+
+
+def continuation(inputs: TraceInputs) -> Tensor:
+    """Return d_t k_t [B, n-1]: the discount into row t+1, 0 where row t+1 is not of the same episode."""
+    return (inputs.discount * inputs.valid_next)[:, :-1]
+
+
+def ratio(inputs: TraceInputs, clip: float) -> Tensor:
+    """Return min(clip, pi(a_t)/mu(a_t)) [B, n], clipped before exp so that no ratio overflows.
+
+    An action that pi never takes (log_pi = -inf) has ratio 0. Nothing is added to mu.
+    """
+    largest = torch.finfo(inputs.log_mu.dtype).max
+    return (inputs.log_pi - inputs.log_mu).clamp(max=math.log(min(clip, largest / 2))).exp()
+
+
+def q_targets(inputs: TraceInputs, trace: Tensor, v: Tensor) -> TraceTargets:
+    """Apply the general operator to action values, given the coefficients c_t.
+
+    G_t = r_t + d_t ( v_{t+1} + k_t c_{t+1} (G_{t+1} - q_{t+1}) ), G_{n-1} = r + d v_n, with d = discount and
+    k = valid_next (Munos et al. 2016, eq. 3-4). The product of traces starts at t+1: `trace` [B, n] is
+    indexed by the action it belongs to, and its first column is never used. v [B, n+1]. The scan runs on
+    G - q, whose td errors r_t + d_t v_{t+1} - q_t stand in the paper's sum.
+    """
+    td_error = inputs.reward + inputs.discount * v[:, 1:] - inputs.q
+    correction = reverse_scan(td_error, continuation(inputs) * trace[:, 1:])
+    returns = inputs.q + correction
+    return TraceTargets(returns=returns, advantage=returns - v[:, :-1], trace=trace)
+
+
+def lambda_returns(inputs: TraceInputs, lambda_: float) -> Tensor:
+    """Return the uncorrected lambda-returns [B, n]: the general operator with q := v and c = lambda.
+
+    G_t = r_t + d_t ( v_{t+1} + lambda k_t (G_{t+1} - v_{t+1}) ). lambda 1 is the n-step return to the window's
+    or the episode's end. Written without the difference of two values, so that the n-step return is exact.
+    """
+    carried = lambda_ * continuation(inputs)
+    bootstrap = torch.cat([inputs.discount[:, :-1] - carried, inputs.discount[:, -1:]], 1)
+    return reverse_scan(inputs.reward + bootstrap * inputs.v[:, 1:], carried)
+
+
+def check_unit(name: str, value: float) -> None:
+    """Raise ValueError unless 0 <= value <= 1."""
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name} must lie in [0, 1], but is {value}: set it to a number in that range.")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise ValueError unless value > 0 (infinity is allowed)."""
+    if not value > 0.0:
+        raise ValueError(f"{name} must be positive, but is {value}: set it to a number above 0.")

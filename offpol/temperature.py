@@ -1,0 +1,81 @@
+"""How sharply advantages become weights: the scale of the advantages, and a temperature that is controlled."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+_SMALLEST_SCALE = 1e-8  # advantages below it count as none
+_REACH = math.log(100.0)  # an adapted temperature stays within this factor of its start
+
+
+@dataclass(frozen=True)
+class TemperatureSettings:
+    """How advantages are divided before exp.
+
+    control "fixed": by `start`, in value units. "scale": by `start` times the running root mean square of the
+    advantages, so that it means the same in every game. "entropy": as "scale", and the temperature is adapted
+    after every batch so that the targets' mean entropy goes to `target_entropy` of log(number of actions), by at
+    most a factor of 100 either way: among actions that are all equally good no temperature reaches it.
+    """
+
+    control: Literal["entropy", "scale", "fixed"]
+    start: float
+    target_entropy: float
+    rate: float
+    scale_decay: float
+
+    def __post_init__(self) -> None:
+        if not self.start > 0:
+            raise ValueError(f"temperature.start must be positive, but is {self.start}: raise it above 0.")
+        if not self.rate >= 0:
+            raise ValueError(f"temperature.rate must not be negative, but is {self.rate}: 0 keeps the start.")
+        for name in ("target_entropy", "scale_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"temperature.{name} must lie in [0, 1), but is {getattr(self, name)}: change it.")
+
+
+class RunningScale(nn.Module):
+    """Root of the exponential moving average of a mean square, bias-corrected (Muesli, Hessel et al. 2021)."""
+
+    square: Tensor
+    updates: Tensor
+
+    def __init__(self, decay: float) -> None:
+        super().__init__()
+        self.decay = decay
+        self.register_buffer("square", torch.zeros(()))
+        self.register_buffer("updates", torch.zeros(()))
+
+    def forward(self, mean_square: Tensor) -> Tensor:
+        """Take in a batch's mean square (0-dim) and return the scale, at least 1e-8."""
+        self.square.lerp_(mean_square.to(self.square.dtype), 1.0 - self.decay)
+        self.updates += 1
+        return (self.square / (1.0 - self.decay**self.updates)).sqrt().clamp(min=_SMALLEST_SCALE)
+
+
+class Temperature(nn.Module):
+    """The divisor of advantages, as `TemperatureSettings` says; its state is saved with the policy."""
+
+    log_temperature: Tensor
+
+    def __init__(self, settings: TemperatureSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.scale = RunningScale(settings.scale_decay)
+        self.register_buffer("log_temperature", torch.tensor(math.log(settings.start)))
+
+    def forward(self, mean_square: Tensor) -> Tensor:
+        """Take in the batch's mean squared advantage (0-dim); return the divisor (0-dim), in value units."""
+        divisor = self.log_temperature.exp()
+        return divisor if self.settings.control == "fixed" else divisor * self.scale(mean_square)
+
+    def adapt(self, entropy: Tensor, num_actions: int) -> None:
+        """Sharpen where the targets' mean entropy (0-dim, nats) is above the wanted one, else soften."""
+        if self.settings.control == "entropy":
+            share = entropy / math.log(num_actions)
+            self.log_temperature += self.settings.rate * (self.settings.target_entropy - share)
+            middle = math.log(self.settings.start)
+            self.log_temperature.clamp_(middle - _REACH, middle + _REACH)
