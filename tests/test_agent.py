@@ -1,0 +1,146 @@
+"""One update, checked by hand: what is the target, who gets gradient, how targets follow."""
+
+import pytest
+import torch
+from torch import nn
+
+from offpol.agent import Agent, OptimizerConfig, TargetConfig
+from offpol.critic.scalar import Scalar
+from offpol.layers import HeadsConfig
+from offpol.network.mlp import MLP
+from offpol.policy.greedy import Greedy
+from offpol.trace.one_step import OneStep
+from offpol.trace.retrace import Retrace
+from offpol.types import Batch, EnvSpec
+
+SPEC = EnvSpec("vector", 2, 3, (4,), torch.float32)
+HEADS = HeadsConfig(16, 8, False, False, True)
+
+
+def make_agent(trace=None, policy=None, *, window=3, train_positions=3, rate=1.0, period=1, **changes) -> Agent:
+    torch.manual_seed(0)
+    network = MLP((16,), False, HEADS, spec=SPEC, num_bins=1, num_critics=1)
+    settings = {
+        "gamma": 0.9, "window": window, "train_positions": train_positions, "batch_size": 5,
+        "policy_coefficient": 1.0, "priority_max_share": 0.9, "target": TargetConfig(rate, period),
+        "optimizer": OptimizerConfig(1e-3, 1e-5, 0.0, 10.0),
+    }  # fmt: skip
+    return Agent(network, Scalar("mse", 1.0, 1), policy or Greedy(False), trace or Retrace(0.9), **(settings | changes))
+
+
+def make_batch(window=3, size=5, seed=1) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (size, window)
+    valid = torch.ones(shape, dtype=torch.bool)
+    valid[0, 1:] = torch.tensor([False, True][: window - 1])
+    valid_next = torch.ones(shape, dtype=torch.bool)
+    valid_next[:, :-1] = valid[:, 1:]
+    terminated = torch.zeros(shape, dtype=torch.bool)
+    terminated[0, 0] = True
+    return Batch(
+        obs=torch.randn(size, window + 1, 4, generator=generator),
+        action=torch.randint(0, 3, shape, generator=generator),
+        reward=torch.randn(shape, generator=generator), terminated=terminated,
+        truncated=torch.zeros(shape, dtype=torch.bool), valid=valid, valid_next=valid_next,
+        behavior_log_prob=torch.full(shape, 1 / 3).log(), policy_version=torch.zeros(shape, dtype=torch.int64),
+        index=torch.arange(size), generation=torch.ones(size, dtype=torch.int64), probability=torch.full((size,), 0.1),
+        replay_weight=torch.linspace(0.2, 1, size), batch_size=[size],
+    )  # fmt: skip
+
+
+def test_one_step_loss_is_the_textbook_q_learning_loss() -> None:
+    agent, batch = make_agent(OneStep()), make_batch()
+    q = agent.target_network(batch.obs.flatten(0, 1)).q_logits[0, :, :, 0].view(5, 4, 3)
+    returns = batch.reward + 0.9 * ~batch.terminated * q[:, 1:].amax(-1)
+    error = q[:, :-1].gather(-1, batch.action.unsqueeze(-1)).squeeze(-1) - returns
+    per_row = agent.critic.loss((error + returns).unsqueeze(-1), returns)
+    expected = (per_row * batch.valid * batch.replay_weight.unsqueeze(1)).sum() / batch.valid.sum()
+    update = agent.update(batch, measure=True)
+    torch.testing.assert_close(update.metrics["loss"], expected.detach())
+    absolute = error.detach().abs() * batch.valid
+    priority = 0.9 * absolute.amax(1) + 0.1 * absolute.sum(1) / batch.valid.sum(1)
+    torch.testing.assert_close(update.priority, priority)
+
+
+def test_invalid_rows_and_lengths_beyond_train_positions_do_not_train() -> None:
+    def updated(batch: Batch, positions: int) -> torch.Tensor:
+        agent = make_agent(OneStep(), train_positions=positions)
+        agent.update(batch)
+        return nn.utils.parameters_to_vector(agent.parameters)
+
+    other_invalid = make_batch()
+    other_invalid.reward[0, 1] = 100.0
+    torch.testing.assert_close(updated(make_batch(), 3), updated(other_invalid, 3), rtol=0, atol=0)
+    other_tail = make_batch()
+    other_tail.reward[:, 1:] += 7
+    torch.testing.assert_close(updated(make_batch(), 1), updated(other_tail, 1), rtol=0, atol=0)
+    assert not torch.equal(updated(make_batch(), 3), updated(other_tail, 3))
+
+
+def test_the_target_network_gets_no_gradient_and_follows_by_rate_and_period() -> None:
+    agent = make_agent(rate=0.25, period=2)
+    before = nn.utils.parameters_to_vector(agent.target_network.parameters()).clone()
+    agent.update(make_batch())
+    after_one = nn.utils.parameters_to_vector(agent.target_network.parameters())
+    torch.testing.assert_close(after_one, before, rtol=0, atol=0)
+    agent.update(make_batch())
+    online = nn.utils.parameters_to_vector(agent.network.parameters())
+    after_two = nn.utils.parameters_to_vector(agent.target_network.parameters())
+    torch.testing.assert_close(after_two, before + 0.25 * (online - before))
+    assert all(parameter.grad is None for parameter in agent.target_network.parameters())
+
+
+def test_double_q_selects_by_the_online_network() -> None:
+    agent = make_agent(OneStep(), Greedy(True), window=1, train_positions=1)
+    with torch.no_grad():
+        for parameter in agent.network.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+    batch = make_batch(window=1)
+    _, targets = agent._targets(batch, batch.obs.transpose(0, 1).flatten(0, 1))
+    online = agent.network(batch.obs[:, 1]).q_logits[0, :, :, 0]
+    target = agent.target_network(batch.obs[:, 1]).q_logits[0, :, :, 0]
+    chosen = target.gather(-1, online.argmax(-1, keepdim=True)).squeeze(-1)
+    expected = batch.reward[:, 0] + 0.9 * ~batch.terminated[:, 0] * chosen
+    torch.testing.assert_close(targets.returns[:, 0], expected)
+    assert not torch.equal(online.argmax(-1), target.argmax(-1))
+
+
+def test_measuring_changes_nothing() -> None:
+    agents = [make_agent(), make_agent()]
+    for number, agent in enumerate(agents):
+        for seed in range(3):
+            agent.update(make_batch(seed=seed), measure=number == 1)
+    vectors = [nn.utils.parameters_to_vector(agent.parameters) for agent in agents]
+    torch.testing.assert_close(vectors[0], vectors[1], rtol=0, atol=0)
+
+
+def test_state_round_trip_goes_on_bit_for_bit() -> None:
+    whole, first, second = make_agent(rate=0.1), make_agent(rate=0.1), make_agent(rate=0.1)
+    for seed in range(6):
+        whole.update(make_batch(seed=seed))
+    for seed in range(3):
+        first.update(make_batch(seed=seed))
+    second.update(make_batch(seed=9))
+    second.load_state_dict(first.state_dict())
+    for seed in range(3, 6):
+        second.update(make_batch(seed=seed))
+    vectors = [nn.utils.parameters_to_vector([*a.parameters, *a.target_network.parameters()]) for a in (whole, second)]
+    torch.testing.assert_close(vectors[0], vectors[1], rtol=0, atol=0)
+    assert second.updates == 6
+
+
+@pytest.mark.parametrize(("changes", "sentence"), [
+    ({"train_positions": 4}, "train_positions must be between 1 and the window"),
+    ({"gamma": 1.5}, "gamma must be between 0 and 1"),
+])  # fmt: skip
+def test_wrong_settings_are_refused(changes, sentence) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        make_agent(**changes)
+
+
+def test_health_metrics_are_finite_numbers() -> None:
+    metrics = make_agent().update(make_batch(), measure=True).metrics
+    assert {"trace_length", "rho_ess", "sample_age_updates", "policy_entropy", "outside_support_share"} <= set(metrics)
+    for name, number in metrics.items():
+        assert number.dim() == 0, name
+        assert torch.isfinite(number), name
