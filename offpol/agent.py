@@ -75,6 +75,8 @@ class Agent:
         self.gamma, self.window, self.train_positions, self.batch_size = gamma, window, train_positions, batch_size
         self.policy_coefficient, self.priority_max_share = policy_coefficient, priority_max_share
         self.target, self.optimizer_config, self.device = target, optimizer, torch.device(device)
+        self._online = [parameter.data for parameter in self.network.parameters()]
+        self._followers = list(self.target_network.parameters())
         self.parameters = [*self.network.parameters(), *self.policy.parameters()]
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=optimizer.learning_rate, eps=optimizer.epsilon,
@@ -164,9 +166,7 @@ class Agent:
         self.optimizer.step()
         self.updates += 1
         if self.updates % self.target.period_updates == 0:
-            torch._foreach_lerp_(
-                list(self.target_network.parameters()), [p.data for p in self.network.parameters()], self.target.rate
-            )
+            torch._foreach_lerp_(self._followers, self._online, self.target.rate)
         return norm
 
     def _priority(self, td_error: Tensor, valid: Tensor) -> Tensor:
