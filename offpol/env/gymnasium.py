@@ -1,0 +1,75 @@
+"""Any gymnasium env with discrete actions."""
+
+from __future__ import annotations
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Discrete
+from gymnasium.wrappers import FlattenObservation, TransformObservation
+
+from offpol.env_loop import EnvLoop
+from offpol.types import EnvSpec
+
+
+class Gymnasium(EnvLoop):
+    """E copies of `gymnasium.make(id, **make_kwargs)`, stepped in a loop.
+
+    Byte observations stay uint8, images [H, W, C] among them with their channels first; all others become
+    float32. Discrete, composite and nested observation spaces are flattened, a discrete one to a one-hot vector.
+
+    Args:
+        id: the env's name, e.g. CartPole-v1 or a_module:AnEnv-v0.
+        make_kwargs: passed to `gymnasium.make`, e.g. max_episode_steps.
+        render: build the envs so that `render` works (slower for some).
+
+    Raises ValueError for an unknown id or make_kwargs, and for spaces that offpol cannot use.
+    """
+
+    def __init__(self, id: str, make_kwargs: dict[str, object], render: bool, *, num_envs: int, seed: int) -> None:
+        render_mode = "rgb_array" if render else None
+        try:
+            made = [
+                gymnasium.make(id, render_mode=render_mode, disable_env_checker=True, **make_kwargs)  # type: ignore[arg-type]
+                for _ in range(num_envs)
+            ]
+        except (gymnasium.error.Error, TypeError) as error:
+            raise ValueError(f"id={id} with make_kwargs={make_kwargs} cannot be built: {error}") from error
+        envs = [_with_plain_observations(env, id) for env in made]
+        self._renders = render
+        super().__init__(envs, _spec(envs[0], id, num_envs), seed)
+
+    def render(self) -> np.ndarray:
+        """Picture env 0: RGB uint8 [height, width, 3]; needs env.render=true."""
+        if not self._renders:
+            raise RuntimeError(f"{self.spec.name} was built without pictures: set env.render=true")
+        return super().render()
+
+
+def _with_plain_observations(env: gymnasium.Env, id: str) -> gymnasium.Env:
+    """Give every observation as one array, byte images channels first."""
+    if not isinstance(env.observation_space, Box):
+        env = FlattenObservation(env)
+    space = env.observation_space
+    if not isinstance(space, Box):
+        raise ValueError(f"{id} has observations {space}, which do not flatten to an array of fixed shape")
+    if space.dtype == np.uint8 and len(space.shape) == 3 and space.shape[2] in (1, 3, 4):
+        first = Box(0, 255, (space.shape[2], *space.shape[:2]), np.uint8)
+        env = TransformObservation(env, lambda image: image.transpose(2, 0, 1), first)
+    return env
+
+
+def _spec(env: gymnasium.Env, id: str, num_envs: int) -> EnvSpec:
+    actions, observations = env.action_space, env.observation_space
+    if not isinstance(actions, Discrete) or actions.start != 0:
+        raise ValueError(
+            f"{id} has the action space {actions}, but offpol acts in Discrete spaces that start at 0; wrap the env "
+            "into one or choose another"
+        )
+    return EnvSpec(
+        name=id,
+        num_envs=num_envs,
+        num_actions=int(actions.n),
+        frame_shape=tuple(observations.shape or ()),
+        dtype=torch.uint8 if observations.dtype == np.uint8 else torch.float32,
+    )

@@ -1,0 +1,133 @@
+"""Single envs stepped one after another as one `Env` that can be brought back exactly.
+
+No simulator needs to save its state: an episode is its seed and its actions, so going on from a checkpoint means
+playing the current episode again.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from offpol.seeding import seed_for
+from offpol.types import EnvSpec, EnvStep, StateDict
+
+
+class SingleEnv(Protocol):
+    """One env with gymnasium's interface; an episode is determined by its seed and its actions."""
+
+    def reset(self, *, seed: int) -> tuple[Any, dict[str, Any]]: ...
+
+    def step(self, action: int) -> tuple[Any, Any, bool, bool, dict[str, Any]]: ...
+
+    def render(self) -> Any: ...
+
+    def close(self) -> None: ...
+
+
+def check_actions(action: np.ndarray, spec: EnvSpec) -> list[int]:
+    """Return actions [E] as a list, or raise ValueError where shape, type or range do not fit the env."""
+    if action.shape != (spec.num_envs,) or action.dtype.kind not in "iu":
+        raise ValueError(
+            f"{spec.name} takes {spec.num_envs} integer actions, one per env, not an array of shape {action.shape} "
+            f"and type {action.dtype}"
+        )
+    actions: list[int] = action.tolist()
+    if min(actions) < 0 or max(actions) >= spec.num_actions:
+        raise ValueError(f"{spec.name} has actions 0 to {spec.num_actions - 1}, but was given {actions}")
+    return actions
+
+
+class EnvLoop:
+    """Step E single envs in a loop, with NEXT_STEP autoreset and a chosen seed for every episode.
+
+    Args:
+        envs: what to step, already built.
+        spec: describes them; observations are cast to its dtype.
+        seed: the root of all episodes' seeds.
+    """
+
+    def __init__(self, envs: Sequence[SingleEnv], spec: EnvSpec, seed: int) -> None:
+        self.spec = spec
+        self._envs = list(envs)
+        self._seed = seed
+        self._obs = np.zeros((spec.num_envs, *spec.obs_shape), torch.empty(0, dtype=spec.dtype).numpy().dtype)
+        self._episode = [-1] * spec.num_envs  # number of the current episode of each env; -1: not yet reset
+        self._actions: list[list[int]] = [[] for _ in self._envs]  # taken since the current episode's start
+        self._over = [False] * spec.num_envs  # the next step starts a new episode
+
+    def reset(self) -> np.ndarray:
+        """Start the first episode of every env; called again, it starts the same first episodes again."""
+        for stream in range(self.spec.num_envs):
+            self._begin(stream, episode=0)
+        return self._obs.copy()
+
+    def _begin(self, stream: int, episode: int) -> None:
+        self._episode[stream], self._actions[stream], self._over[stream] = episode, [], False
+        seed = seed_for(self._seed, f"episodes of env {stream}", episode)
+        self._obs[stream], _ = self._envs[stream].reset(seed=seed)
+
+    def step(self, action: np.ndarray) -> EnvStep:
+        """Step every env by its action [E]; where an episode is over, start the next one instead.
+
+        Raises ValueError on actions that do not fit and RuntimeError before the first reset.
+        """
+        self._require_reset()
+        num_envs = self.spec.num_envs
+        raw_reward = np.zeros(num_envs)
+        terminated, truncated = np.zeros(num_envs, dtype=bool), np.zeros(num_envs, dtype=bool)
+        valid = np.logical_not(self._over)
+        for stream, chosen in enumerate(check_actions(action, self.spec)):
+            if self._over[stream]:
+                self._begin(stream, self._episode[stream] + 1)
+                continue
+            outcome = self._envs[stream].step(chosen)
+            self._obs[stream], raw_reward[stream], terminated[stream], truncated[stream], _ = outcome
+            self._over[stream] = outcome[2] or outcome[3]
+            self._actions[stream].append(chosen)
+        return EnvStep(
+            obs=self._obs.copy(), reward=raw_reward.astype(np.float32), raw_reward=raw_reward,
+            terminated=terminated, truncated=truncated, valid=valid, game_over=terminated | truncated,
+        )  # fmt: skip
+
+    def _require_reset(self) -> None:
+        if self._episode[0] < 0:
+            raise RuntimeError(f"{self.spec.name} has not been started: call reset() first")
+
+    def render(self) -> np.ndarray:
+        """Picture env 0: RGB uint8 [height, width, 3]."""
+        self._require_reset()
+        return np.asarray(self._envs[0].render(), dtype=np.uint8)
+
+    def state_dict(self) -> StateDict:
+        """The current episodes' numbers and actions, and a checksum of where they have led."""
+        self._require_reset()
+        return {
+            "episode": list(self._episode),
+            "actions": [torch.tensor(actions, dtype=torch.int32) for actions in self._actions],
+            "checksum": zlib.crc32(self._obs.tobytes()),
+        }
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Play the saved episodes again up to where they were; raise RuntimeError where that leads elsewhere."""
+        for stream, (episode, actions) in enumerate(zip(state["episode"], state["actions"], strict=True)):
+            self._begin(stream, episode)
+            self._actions[stream] = actions.tolist()
+            for chosen in self._actions[stream]:
+                self._obs[stream], _, terminated, truncated, _ = self._envs[stream].step(chosen)
+                self._over[stream] = terminated or truncated
+        if zlib.crc32(self._obs.tobytes()) != state["checksum"]:
+            raise RuntimeError(
+                f"{self.spec.name} cannot go on from the checkpoint: playing the saved actions again led to other "
+                "observations, so the env, its version or its arguments changed, or its episodes do not follow from "
+                "their seeds"
+            )
+
+    def close(self) -> None:
+        """Close every env."""
+        for env in self._envs:
+            env.close()
