@@ -1,0 +1,188 @@
+"""The index arithmetic of replay, compiled; needs the extra `fast`. See `kernels_numpy` for what each does.
+
+No kernel holds Python's global lock, so that another thread may act meanwhile; whoever calls locks the replay.
+"""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from offpol.kernels_numpy import Bools, Floats, Ints
+
+
+@njit(cache=True, nogil=True)
+def tree_set(nodes: Floats, offsets: Ints, index: Ints, mass: Floats, limit: float) -> None:
+    for i in range(len(mass)):
+        if not 0.0 <= mass[i] <= limit:
+            raise ValueError("A mass of the sum tree must be finite, not negative and not huge.")
+    for i in range(len(index)):
+        node = index[i]
+        nodes[node] = mass[i]
+        for level in range(1, len(offsets)):
+            node >>= 3
+            first = offsets[level - 1] + 8 * node
+            total = nodes[first]
+            for child in range(first + 1, first + 8):
+                total += nodes[child]
+            nodes[offsets[level] + node] = total
+
+
+@njit(cache=True, nogil=True)
+def tree_least(nodes: Floats, offsets: Ints, least: Floats, index: Ints) -> None:
+    internal = offsets[1]
+    for i in range(len(index)):
+        node = index[i]
+        for level in range(1, len(offsets)):
+            node >>= 3
+            first = offsets[level - 1] + 8 * node
+            smallest = np.inf
+            for child in range(first, first + 8):
+                if level > 1:
+                    smallest = min(smallest, least[child - internal])
+                elif nodes[child] > 0.0:
+                    smallest = min(smallest, nodes[child])
+            least[offsets[level] - internal + node] = smallest
+
+
+@njit(cache=True, nogil=True)
+def tree_find(nodes: Floats, offsets: Ints, target: Floats) -> Ints:
+    found = np.empty(len(target), np.int64)
+    for i in range(len(target)):
+        node = 0
+        rest = min(target[i], np.nextafter(nodes[-1], 0.0))
+        for level in range(len(offsets) - 2, -1, -1):
+            child = offsets[level] + 8 * node
+            node *= 8
+            before, running = 0.0, nodes[child]
+            while running <= rest:
+                child += 1
+                node += 1
+                before = running
+                running += nodes[child]
+            rest -= before
+            if rest >= nodes[child]:
+                rest = np.nextafter(nodes[child], 0.0)
+        found[i] = node
+    return found
+
+
+@njit(cache=True, nogil=True)
+def ring_advance(
+    counts: Ints, valid: Bools, history: NDArray[np.uint8], first: int, number: int, rows: int, stack: int,
+    window: int,
+) -> tuple[Ints, Ints, Bools]:  # fmt: skip
+    slots = np.empty(number, np.int64)
+    changed = np.empty(number * (stack + 1), np.int64)
+    alive = np.empty(number * (stack + 1), np.bool_)
+    changes = 0
+    for i in range(number):
+        base = (first + i) * rows
+        count = counts[first + i]
+        evicted = count - rows
+        if evicted >= 0:
+            for row in range(evicted, evicted + stack):
+                slot = base + row % rows
+                if valid[slot] and row - history[slot] == evicted:
+                    changed[changes], alive[changes] = slot, False
+                    changes += 1
+        complete = base + (count - window) % rows
+        if count >= window and valid[complete]:
+            changed[changes], alive[changes] = complete, True
+            changes += 1
+        newest = base + (count - 1) % rows
+        slots[i] = base + count % rows
+        history[slots[i]] = min(history[newest] + 1, stack - 1) if count > 0 and valid[newest] else 0
+        counts[first + i] = count + 1
+    return slots, changed[:changes], alive[:changes]
+
+
+@njit(cache=True, nogil=True)
+def _drawable(
+    counts: Ints, valid: Bools, history: NDArray[np.uint8], rows: int, window: int, slot: int
+) -> bool:
+    position, count = slot % rows, counts[slot // rows]
+    age = (count - 1 - position) % rows
+    return position < count and valid[slot] and age >= window and age + history[slot] < rows
+
+
+@njit(cache=True, nogil=True)
+def ring_drawable(
+    counts: Ints, valid: Bools, history: NDArray[np.uint8], rows: int, window: int, slots: Ints
+) -> Bools:
+    result = np.empty(len(slots), np.bool_)
+    for i in range(len(slots)):
+        result[i] = _drawable(counts, valid, history, rows, window, slots[i])
+    return result
+
+
+@njit(cache=True, nogil=True)
+def ring_current(
+    counts: Ints, valid: Bools, history: NDArray[np.uint8], rows: int, window: int, slots: Ints,
+    generation: Ints,
+) -> Bools:  # fmt: skip
+    result = np.empty(len(slots), np.bool_)
+    for i in range(len(slots)):
+        slot = slots[i]
+        if slot < 0 or slot >= len(valid):
+            raise IndexError("an index of update_priorities is no slot of this replay")
+        now = (counts[slot // rows] - slot % rows + rows - 1) // rows
+        result[i] = now == generation[i] and _drawable(counts, valid, history, rows, window, slot)
+    return result
+
+
+@njit(cache=True, nogil=True)
+def ring_generation(counts: Ints, rows: int, slots: Ints) -> Ints:
+    result = np.empty(len(slots), np.int64)
+    for i in range(len(slots)):
+        result[i] = (counts[slots[i] // rows] - slots[i] % rows + rows - 1) // rows
+    return result
+
+
+@njit(cache=True, nogil=True)
+def ring_windows(
+    history: NDArray[np.uint8], rows: int, stack: int, window: int, starts: Ints
+) -> tuple[Ints, Ints]:
+    slots = np.empty((len(starts), window + 1), np.int64)
+    frames = np.empty((len(starts), window + 1, stack), np.int64)
+    for i in range(len(starts)):
+        base = starts[i] // rows * rows
+        for t in range(window + 1):
+            row = starts[i] - base + t
+            slot = base + row % rows
+            slots[i, t] = slot
+            for back in range(stack):
+                kept = back <= history[slot]
+                frames[i, t, stack - 1 - back] = base + (row - back) % rows if kept else -1
+    return slots, frames
+
+
+def interleave(frames: NDArray, index: Ints, out: NDArray) -> None:
+    """Copy frames [N, P] by index [M, stack] to the last axis of out [M, P, stack]; index -1 gives zeros."""
+    if index.shape[1] == 4 and frames.dtype == np.uint8:
+        _interleave_four_bytes(frames, index, out.view(np.uint32)[..., 0])
+    else:
+        _interleave(frames, index, out)
+
+
+@njit(cache=True, nogil=True)
+def _interleave(frames: NDArray, index: Ints, out: NDArray) -> None:
+    nothing = np.zeros(frames.shape[1], frames.dtype)
+    for m in range(index.shape[0]):
+        for place in range(index.shape[1]):
+            frame = frames[index[m, place]] if index[m, place] >= 0 else nothing
+            for pixel in range(len(frame)):
+                out[m, pixel, place] = frame[pixel]
+
+
+@njit(cache=True, nogil=True)
+def _interleave_four_bytes(frames: NDArray[np.uint8], index: Ints, out: NDArray[np.uint32]) -> None:
+    # Four pixels make one little-endian word: this loop is vectorised, single strided bytes are not.
+    nothing = np.zeros(frames.shape[1], np.uint8)
+    for m in range(index.shape[0]):
+        a = frames[index[m, 0]] if index[m, 0] >= 0 else nothing
+        b = frames[index[m, 1]] if index[m, 1] >= 0 else nothing
+        c = frames[index[m, 2]] if index[m, 2] >= 0 else nothing
+        d = frames[index[m, 3]] if index[m, 3] >= 0 else nothing
+        for pixel in range(frames.shape[1]):
+            low = np.uint32(a[pixel]) | np.uint32(b[pixel]) << np.uint32(8)
+            out[m, pixel] = low | np.uint32(c[pixel]) << np.uint32(16) | np.uint32(d[pixel]) << np.uint32(24)

@@ -1,0 +1,186 @@
+"""Prioritized replay: windows are drawn the more often, the more there was to learn from them last time."""
+
+import threading
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from offpol.kernels_numpy import Floats, Ints
+from offpol.ring import Ring
+from offpol.schedule import Schedule
+from offpol.sum_tree import SumTree
+from offpol.types import Batch, EnvSpec, Rows, StateDict
+from offpol.windows import gather
+
+
+class Prioritized:
+    """Draw windows in proportion to priority^alpha (Schaul et al. 2016, eq. 1 and section 3.4).
+
+    P(i) = (1 - uniform_mix) m_i / sum_j m_j + uniform_mix / N with the mass m = (|priority| + epsilon)^alpha, where
+    0^0 is 0, over the N windows that are drawable. The replay weight is (N P)^-beta over its maximum.
+    One lock makes every method safe to call from several threads.
+
+    Args:
+        capacity: rows kept, of all streams together; each stream keeps its newest capacity // num_envs.
+        alpha: how much priorities matter; 0 is uniform.
+        beta: how much of the draw the replay weight corrects (1: all), by agent steps added.
+        epsilon: added to every priority.
+        new_priority: a window's first priority, which it gets once it is complete; max: the highest priority ever
+            set, 1 before there is any.
+        uniform_mix: share of the draws that is uniform instead.
+        draws: stratified takes one draw from each of B equal parts of the sum; iid draws independently.
+        normaliser: weights are divided by the largest of the batch, or of all windows in the buffer.
+        spec: what the envs deliver; `spec.num_envs` counts the streams of all actors.
+        window: n, the transitions in a window.
+        seed: of the draws.
+
+    Attributes:
+        dropped_priorities: how many priorities came too late, by now.
+    """
+
+    def __init__(
+        self, capacity: int, alpha: float, beta: Schedule, epsilon: float, new_priority: Literal["max"],
+        uniform_mix: float, draws: Literal["stratified", "iid"], normaliser: Literal["batch", "buffer"], *,
+        spec: EnvSpec, window: int, seed: int,
+    ) -> None:  # fmt: skip
+        _check(alpha, beta, epsilon, new_priority, uniform_mix, draws, normaliser)
+        self.alpha, self.beta, self.epsilon = alpha, beta, epsilon
+        self.uniform_mix, self.draws, self.normaliser = uniform_mix, draws, normaliser
+        self.ring = Ring(capacity, spec=spec, window=window)
+        self.tree = SumTree(self.ring.size, smallest=normaliser == "buffer")
+        self.capacity_rows = self.ring.size
+        self.dropped_priorities = 0
+        self._highest = 1.0
+        self._agent_steps = 0
+        self._rng = np.random.default_rng(np.random.SeedSequence(seed))
+        self._lock = threading.Lock()
+
+    def add(self, rows: Rows, first_stream: int = 0) -> None:
+        """Append one row to each of the streams first_stream .. first_stream + E - 1; see `Ring.add` for errors."""
+        with self._lock:
+            slots, drawable = self.ring.add(rows, first_stream)
+            self.tree.set(slots, drawable * self._mass(self._highest))
+            self._agent_steps += int(np.count_nonzero(rows.valid))
+
+    def cut(self, stream: int) -> None:
+        """End a stream whose env was lost: its newest row becomes a bootstrap row, its next starts anew."""
+        with self._lock:
+            self.ring.cut(stream)
+
+    def sample(self, batch_size: int) -> Batch:
+        """Draw windows [B] with replacement; see `gather` for the layout of what comes.
+
+        Raises:
+            RuntimeError: where nothing is drawable, or every priority is 0.
+        """
+        with self._lock:
+            self.ring.require_drawable()
+            starts = self._draw(batch_size)
+            probability = self._probability(self.tree.masses[starts])
+            lowest = probability.min() if self.normaliser == "batch" else self._probability(self.tree.smallest)
+            beta = self.beta(self._agent_steps)
+            return gather(self.ring, starts, probability, (probability / lowest) ** -beta)  # N cancels
+
+    def update_priorities(self, index: Tensor, generation: Tensor, priority: Tensor) -> int:
+        """Set the absolute values of priorities [B]; of equal indices the last counts.
+
+        Return how many were dropped, because the slot was rewritten or its window cannot be drawn any more.
+
+        Raises:
+            ValueError: where a priority is not finite; nothing is set.
+            IndexError: where an index is no slot.
+        """
+        absolute = np.abs(priority.cpu().numpy().astype(np.float64))
+        if not np.isfinite(absolute).all():
+            raise ValueError(f"Priorities must be finite, got {priority}: did the loss diverge?")
+        slots = index.cpu().numpy()
+        with self._lock:
+            current = self.ring.current(slots, generation.cpu().numpy())
+            dropped = len(slots) - int(np.count_nonzero(current))
+            if dropped:
+                slots, absolute = slots[current], absolute[current]
+            self.tree.set(slots, self._mass(absolute))
+            self._highest = max(self._highest, float(absolute.max(initial=0.0)))
+            self.dropped_priorities += dropped
+            return dropped
+
+    def __len__(self) -> int:
+        return self.ring.num_drawable
+
+    def state_dict(self, since: Tensor | None = None) -> StateDict:
+        """Return `rows`, a list of one segment of the ring, and `draws`, everything else.
+
+        For an incremental checkpoint give the last segment's `stop` as `since`, and hand all segments that were
+        saved, oldest first, as `rows` to `load_state_dict`.
+        """
+        with self._lock:
+            written = self.ring.slots(self.ring.oldest, self.ring.counts)
+            draws = {
+                "rng": self._rng.bit_generator.state, "masses": torch.from_numpy(self.tree.masses[written]),
+                "highest": self._highest, "agent_steps": self._agent_steps, "dropped": self.dropped_priorities,
+                "made_with": self._made_with(),
+            }  # fmt: skip
+            return {"rows": [self.ring.rows_since(since)], "draws": draws}
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Go on exactly from where the state was taken; ValueError where it does not fit this replay."""
+        draws = state["draws"]
+        if draws["made_with"] != self._made_with():
+            raise ValueError(
+                f"The saved priorities were made with {draws['made_with']}, this replay has {self._made_with()}: "
+                f"set these as they were."
+            )
+        with self._lock:
+            self.ring.load_rows(state["rows"])
+            masses = np.zeros(self.ring.size)
+            masses[self.ring.slots(self.ring.oldest, self.ring.counts)] = draws["masses"].numpy()
+            self.tree.load(masses)
+            self._rng.bit_generator.state = draws["rng"]
+            self._highest, self._agent_steps = draws["highest"], draws["agent_steps"]
+            self.dropped_priorities = draws["dropped"]
+
+    def _draw(self, number: int) -> Ints:
+        share = self._rng.random(number)
+        if self.draws == "stratified":
+            share = (np.arange(number) + share) / number
+        starts = self.tree.find(share * self.tree.total)
+        if self.uniform_mix:
+            uniform = self._rng.random(number) < self.uniform_mix
+            starts[uniform] = self.ring.draw(self._rng, int(np.count_nonzero(uniform)))
+        return starts
+
+    def _mass(self, priority: Floats | float) -> Floats:
+        base = np.asarray(priority) + self.epsilon
+        mass = base**self.alpha
+        return mass if self.alpha else mass * (base > 0)  # 0^0 is 0 here: what has no priority is not drawn
+
+    def _probability(self, mass: NDArray | float) -> NDArray:
+        mixed = self.uniform_mix / self.ring.num_drawable
+        return np.asarray((1 - self.uniform_mix) * (mass / self.tree.total) + mixed)
+
+    def _made_with(self) -> dict[str, float]:
+        return {"alpha": self.alpha, "epsilon": self.epsilon, "window": self.ring.window}
+
+
+def _check(
+    alpha: float, beta: Schedule, epsilon: float, new_priority: str, uniform_mix: float, draws: str, normaliser: str
+) -> None:
+    for name, value in {"alpha": alpha, "beta.start": beta.start, "beta.end": beta.end, "epsilon": epsilon}.items():
+        if not 0 <= value < np.inf:
+            raise ValueError(f"{name}={value} must be 0 or more, and finite.")
+    if not 0 <= uniform_mix <= 1:
+        raise ValueError(f"uniform_mix={uniform_mix} is a share: set it from 0 to 1.")
+    for name, choice, options in (
+        ("new_priority", new_priority, ("max",)), ("draws", draws, ("stratified", "iid")),
+        ("normaliser", normaliser, ("batch", "buffer")),
+    ):  # fmt: skip
+        if choice not in options:
+            raise ValueError(f"{name}={choice} must be one of {', '.join(options)}.")
+    if uniform_mix and normaliser == "buffer" and epsilon == 0:
+        raise ValueError(
+            "epsilon=0 lets a window have no priority, whose weight is then larger than the buffer's maximum when "
+            "uniform_mix draws it: set epsilon above 0 or normaliser to batch."
+        )

@@ -1,0 +1,69 @@
+"""Uniform replay: every stored window equally often."""
+
+import threading
+
+import numpy as np
+from torch import Tensor
+
+from offpol.ring import Ring
+from offpol.types import Batch, EnvSpec, Rows, StateDict
+from offpol.windows import gather
+
+
+class Uniform:
+    """Draw windows of n transitions independently, each with probability 1 / N of the N that are drawable.
+
+    One lock makes every method safe to call from several threads.
+
+    Args:
+        capacity: rows kept, of all streams together; each stream keeps its newest capacity // num_envs.
+        spec: what the envs deliver; `spec.num_envs` counts the streams of all actors.
+        window: n, the transitions in a window.
+        seed: of the draws.
+    """
+
+    def __init__(self, capacity: int, *, spec: EnvSpec, window: int, seed: int) -> None:
+        self.ring = Ring(capacity, spec=spec, window=window)
+        self.capacity_rows = self.ring.size
+        self._rng = np.random.default_rng(np.random.SeedSequence(seed))
+        self._lock = threading.Lock()
+
+    def add(self, rows: Rows, first_stream: int = 0) -> None:
+        """Append one row to each of the streams first_stream .. first_stream + E - 1; see `Ring.add` for errors."""
+        with self._lock:
+            self.ring.add(rows, first_stream)
+
+    def cut(self, stream: int) -> None:
+        """End a stream whose env was lost: its newest row becomes a bootstrap row, its next starts anew."""
+        with self._lock:
+            self.ring.cut(stream)
+
+    def sample(self, batch_size: int) -> Batch:
+        """Draw windows [B] with replacement; RuntimeError where none is drawable. See `gather` for the layout."""
+        with self._lock:
+            starts = self.ring.draw(self._rng, batch_size)
+            probability = np.full(batch_size, 1 / self.ring.num_drawable)
+            return gather(self.ring, starts, probability, np.ones(batch_size))
+
+    def update_priorities(self, index: Tensor, generation: Tensor, priority: Tensor) -> int:
+        """Ignore priorities; count the windows [B] that cannot be drawn any more, as `Prioritized` drops them."""
+        with self._lock:
+            return int(np.count_nonzero(~self.ring.current(index.cpu().numpy(), generation.cpu().numpy())))
+
+    def __len__(self) -> int:
+        return self.ring.num_drawable
+
+    def state_dict(self, since: Tensor | None = None) -> StateDict:
+        """Return `rows`, a list of one segment of the ring, and `draws`, everything else.
+
+        For an incremental checkpoint give the last segment's `stop` as `since`, and hand all segments that were
+        saved, oldest first, as `rows` to `load_state_dict`.
+        """
+        with self._lock:
+            return {"rows": [self.ring.rows_since(since)], "draws": {"rng": self._rng.bit_generator.state}}
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Go on exactly from where the state was taken; ValueError where it does not fit this replay."""
+        with self._lock:
+            self.ring.load_rows(state["rows"])
+            self._rng.bit_generator.state = state["draws"]["rng"]

@@ -1,0 +1,89 @@
+"""A tree of sums over masses: drawing and changing one takes O(log N), and it never drifts."""
+
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offpol.kernels import ACCELERATED, KERNELS
+from offpol.kernels_numpy import Floats, Ints
+
+__all__ = ["ACCELERATED", "SumTree"]
+
+
+class SumTree:
+    """Non-negative float64 masses [size], drawn in proportion.
+
+    A node is always the sum of its 8 children, added up anew from left to right: the same masses give the
+    same tree, bit for bit, whatever happened before. Takes 9.2 bytes per mass (10.3 with `smallest`).
+
+    Args:
+        size: how many masses.
+        smallest: also keep the smallest positive mass.
+        kernels: `offpol.kernels_numba` or `offpol.kernels_numpy`.
+    """
+
+    def __init__(self, size: int, *, smallest: bool = False, kernels: ModuleType = KERNELS) -> None:
+        widths = [_padded(size)]
+        while widths[-1] > 1:
+            parents = widths[-1] // 8
+            widths.append(_padded(parents) if parents > 1 else 1)
+        self.size = size
+        self._kernels = kernels
+        self._offsets = np.cumsum([0, *widths[:-1]], dtype=np.int64)
+        self._nodes = np.zeros(sum(widths))
+        self._least = np.full(sum(widths[1:]), np.inf) if smallest else None
+        self._limit = np.finfo(np.float64).max / (2 * size)  # the sum must stay finite
+
+    @property
+    def total(self) -> float:
+        return float(self._nodes[-1])
+
+    @property
+    def smallest(self) -> float:
+        """The smallest positive mass; infinite where there is none."""
+        if self._least is None:
+            raise ValueError("This tree does not keep its smallest mass: build it with smallest=True.")
+        return float(self._least[-1])
+
+    @property
+    def masses(self) -> Floats:
+        """All masses [size], a view: do not write to it."""
+        return self._nodes[: self.size]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory taken, in bytes."""
+        return self._nodes.nbytes + (0 if self._least is None else self._least.nbytes)
+
+    def set(self, index: Ints, mass: Floats) -> None:
+        """Set masses [B] at indices [B], all in range; of equal indices the last counts.
+
+        Raises:
+            ValueError: where a mass is negative, NaN or so large that the sum could overflow; nothing is set.
+        """
+        self._kernels.tree_set(self._nodes, self._offsets, index, mass, self._limit)
+        if self._least is not None:
+            self._kernels.tree_least(self._nodes, self._offsets, self._least, index)
+
+    def load(self, masses: Floats) -> None:
+        """Set all masses [size] at once."""
+        self.set(np.arange(self.size), masses)
+
+    def find(self, target: Floats) -> NDArray[np.int64]:
+        """Find the indices [B] at which the running sum of masses exceeds the targets [B].
+
+        A target in [0, total) finds index i with the probability mass_i / total; targets at or past the total
+        find the last positive mass. What is found always has a positive mass.
+
+        Raises:
+            RuntimeError: where all masses are zero.
+        """
+        if not self._nodes[-1] > 0:
+            raise RuntimeError("Every priority is zero, so nothing can be drawn by priority: set epsilon above 0.")
+        found: NDArray[np.int64] = self._kernels.tree_find(self._nodes, self._offsets, target)
+        return found
+
+
+def _padded(width: int) -> int:
+    return -(-width // 8) * 8
