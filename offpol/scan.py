@@ -45,7 +45,7 @@ def q_targets(inputs: TraceInputs, trace: Tensor, v: Tensor) -> TraceTargets:
     td_error = inputs.reward + inputs.discount * v[:, 1:] - inputs.q
     correction = reverse_scan(td_error, continuation(inputs) * trace[:, 1:])
     returns = inputs.q + correction
-    return TraceTargets(returns=returns, advantage=returns - v[:, :-1], trace=trace)
+    return TraceTargets(returns=returns, advantage=returns - inputs.v[:, :-1], trace=trace)
 
 
 def lambda_returns(inputs: TraceInputs, lambda_: float) -> Tensor:
@@ -57,6 +57,26 @@ def lambda_returns(inputs: TraceInputs, lambda_: float) -> Tensor:
     carried = lambda_ * continuation(inputs)
     bootstrap = torch.cat([inputs.discount[:, :-1] - carried, inputs.discount[:, -1:]], 1)
     return reverse_scan(inputs.reward + bootstrap * inputs.v[:, 1:], carried)
+
+
+def v_corrections(inputs: TraceInputs, rho: Tensor, trace: Tensor) -> Tensor:
+    """Return A_t = rho_t (r_t + d_t v_{t+1} - v_t) + d_t k_t c_t A_{t+1} [B, n]: V-trace's vs_t - v_t.
+
+    rho, trace [B, n]. Unlike action values, the coefficient c_t that carries step t+1 back is that of the
+    action at t itself: a state value holds for the policy's action, not for the one taken.
+    """
+    td_error = inputs.reward + inputs.discount * inputs.v[:, 1:] - inputs.v[:, :-1]
+    return reverse_scan(rho * td_error, continuation(inputs) * trace[:, :-1])
+
+
+def bootstrap_next(inputs: TraceInputs, correction: Tensor) -> Tensor:
+    """Return r_t + d_t vs_{t+1} [B, n] with vs = v + correction, and vs = v where row t+1 is not of the episode.
+
+    It is V-trace's estimate of Q(s_t, a_t) (Espeholt et al. 2018). correction [B, n].
+    """
+    returns = inputs.reward + inputs.discount * inputs.v[:, 1:]
+    returns[:, :-1] += continuation(inputs) * correction[:, 1:]
+    return returns
 
 
 def check_unit(name: str, value: float) -> None:

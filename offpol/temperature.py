@@ -29,12 +29,12 @@ class TemperatureSettings:
 
     def __post_init__(self) -> None:
         if not self.start > 0:
-            raise ValueError(f"temperature.start must be positive, but is {self.start}: raise it above 0.")
+            raise ValueError(f"start must be positive, but is {self.start}: raise it above 0.")
         if not self.rate >= 0:
-            raise ValueError(f"temperature.rate must not be negative, but is {self.rate}: 0 keeps the start.")
+            raise ValueError(f"rate must not be negative, but is {self.rate}: 0 keeps the start.")
         for name in ("target_entropy", "scale_decay"):
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"temperature.{name} must lie in [0, 1), but is {getattr(self, name)}: change it.")
+                raise ValueError(f"{name} must lie in [0, 1), but is {getattr(self, name)}: change it.")
 
 
 class RunningScale(nn.Module):

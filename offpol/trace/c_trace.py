@@ -1,0 +1,55 @@
+"""C-trace: give up a share of the target policy for longer traces."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from offpol.scan import check_unit, continuation, q_targets, ratio
+from offpol.types import TraceInputs, TraceTargets
+
+_HALVINGS = 16
+
+
+@dataclass(frozen=True)
+class CTrace:
+    """Retrace towards pi_alpha = alpha pi + (1 - alpha) mu, alpha chosen for a contraction rate.
+
+    c_t = lambda min(1, alpha rho_t + 1 - alpha), v_t = alpha E_pi Q + (1 - alpha) Q(s_t, a_t), whose mean over mu
+    is E_{pi_alpha} Q (Rowland et al. 2020). The rate of a window is 1 - (1 - gamma) sum_j prod d k c,
+    between gamma^n (nothing cut) and gamma (everything cut), where gamma is the largest discount in the batch.
+    It grows with alpha: the largest alpha whose mean rate over the batch is at most `contraction` is found by
+    bisection, so the operator stays a pure function (the paper follows the same target by small steps).
+    Retrace (alpha 1) where that is fast enough; towards mu (alpha 0) where nothing is.
+
+    Only mu of the action taken is known. Where no action follows, at the window's and at an episode's end, v is
+    pi's.
+    """
+
+    lambda_: float
+    contraction: float
+
+    def __post_init__(self) -> None:
+        check_unit("lambda_", self.lambda_)
+        check_unit("contraction", self.contraction)
+
+    def __call__(self, inputs: TraceInputs) -> TraceTargets:
+        lost = 1.0 - ratio(inputs, 1.0)
+        alpha = self._alpha(inputs, lost)
+        q_next = inputs.v[:, 1:].clone()
+        q_next[:, :-1] = torch.where(inputs.valid_next[:, :-1], inputs.q[:, 1:], q_next[:, :-1])
+        mixed = torch.cat([inputs.v[:, :1], torch.lerp(q_next, inputs.v[:, 1:], alpha)], 1)
+        return q_targets(inputs, self.lambda_ * (1.0 - alpha * lost), mixed)
+
+    def _alpha(self, inputs: TraceInputs, lost: Tensor) -> Tensor:
+        """Return the largest alpha (0-dim) that keeps the mean contraction rate at most `contraction`."""
+        carried, gamma = continuation(inputs), inputs.discount.max()
+        low, high = torch.zeros_like(gamma), torch.ones_like(gamma)
+        alpha = high
+        for _ in range(_HALVINGS):
+            kept = carried * (self.lambda_ * (1.0 - alpha * lost[:, 1:]))
+            rate = 1.0 - (1.0 - gamma) * (1.0 + kept.cumprod(1).sum(1).mean())
+            fast = rate <= self.contraction
+            low, high = torch.where(fast, alpha, low), torch.where(fast, high, alpha)
+            alpha = 0.5 * (low + high)
+        return low
