@@ -39,6 +39,7 @@ class EnvSpec:
     frame_shape: tuple[int, ...]
     dtype: torch.dtype
     stack: int = 1
+    frames_per_agent_step: int = 1  # emulator frames, for reports
 
     @property
     def obs_shape(self) -> tuple[int, ...]:
@@ -200,6 +201,8 @@ class Behavior(Protocol):
 
 class Replay(Protocol):
     """Rows of many streams, drawn as windows. Built with the keywords `spec`, `window` (n) and `seed`."""
+
+    capacity_rows: int  # rows it can hold, of all streams together
 
     def add(self, rows: Rows, first_stream: int = 0) -> None:
         """Append one row to each of the streams first_stream .. first_stream + E - 1."""

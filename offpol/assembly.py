@@ -1,0 +1,116 @@
+"""Parts from a config: with main.py, the only reader of it. Checks all of it, then builds and wires.
+
+The checks need no torch; it is imported by what builds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from offpol.config import build, check, coerce
+from offpol.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from offpol.actor import Actor
+    from offpol.agent import Agent
+    from offpol.types import Env, EnvSpec, Replay, Topology
+
+# The sections of the config, and what each part is handed beside its yaml.
+SECTIONS = {
+    "env": ("num_envs", "seed"),
+    "behavior": (),
+    "replay": ("spec", "window", "seed"),
+    "network": ("spec", "num_bins", "num_critics"),
+    "critic": (),
+    "policy": (),
+    "trace": (),
+    "topology": (),
+    "agent": ("network", "critic", "policy", "trace", "device"),
+    "run": (),
+}
+
+
+def check_config(cfg: Mapping[str, Any]) -> None:
+    """Check every value of a resolved config against the part that takes it; raise ConfigError."""
+    words = (*SECTIONS, "seed")
+    for name in cfg:
+        if name not in words:
+            raise ConfigError(f"There is no key '{name}'{did_you_mean(name, words) or '.'}")
+    for name in words:
+        if name not in cfg:
+            raise ConfigError(f"The config has no '{name}'.")
+    for name, runtime in SECTIONS.items():
+        check(cfg[name], runtime, name)
+    if coerce(cfg["seed"], int, "seed") < 0:  # type: ignore[operator]
+        raise ConfigError(f"seed is {cfg['seed']}, but must not be negative.")
+
+
+def check_together(cfg: Mapping[str, Any], replay: Replay) -> None:
+    """Refuse combinations that could never learn; raise ConfigError with the reason."""
+    batch, envs, window = cfg["agent"]["batch_size"], cfg["run"]["num_envs"], cfg["agent"]["window"]
+    windows = replay.capacity_rows - envs * window
+    if batch > windows:
+        raise ConfigError(
+            f"agent.batch_size is {batch}, but a replay of {replay.capacity_rows} rows in {envs} streams never holds "
+            f"more than {max(windows, 0)} windows of {window} transitions: raise replay.capacity or lower the batch."
+        )
+    first = envs * (window + 1)
+    if cfg["run"]["learning_starts_agent_steps"] < first and cfg["run"]["replay_ratio"] > 0:
+        raise ConfigError(
+            f"run.learning_starts_agent_steps is {cfg['run']['learning_starts_agent_steps']}, but {envs} envs hold a "
+            f"whole window of {window} transitions only after {first} agent steps: start no sooner."
+        )
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything that a run is made of."""
+
+    actor: Actor
+    agent: Agent
+    replay: Replay
+    topology: Topology
+
+
+def build_env(cfg: Mapping[str, Any], num_envs: int, stream: str) -> Env:
+    """Build `num_envs` envs on the stream of random numbers of that name."""
+    from offpol.seeding import seed_for
+
+    return build(cfg["env"], "env", num_envs=num_envs, seed=seed_for(cfg["seed"], stream))
+
+
+def build_agent(cfg: Mapping[str, Any], spec: EnvSpec) -> Agent:
+    """Build the networks and what learns them, for observations and actions of `spec`."""
+    critic = build(cfg["critic"], "critic")
+    network = build(cfg["network"], "network", spec=spec, num_bins=critic.num_bins, num_critics=critic.num_critics)
+    policy, trace = build(cfg["policy"], "policy"), build(cfg["trace"], "trace")
+    device = _device(cfg["run"]["device"])
+    return build(cfg["agent"], "agent", network=network, critic=critic, policy=policy, trace=trace, device=device)
+
+
+def build_parts(cfg: Mapping[str, Any]) -> Parts:
+    """Build everything, from one root seed."""
+    from offpol.actor import Actor
+    from offpol.seeding import seed_for, seed_globals
+
+    seed_globals(cfg["seed"])
+    env = build_env(cfg, cfg["run"]["num_envs"], "env")
+    agent = build_agent(cfg, env.spec)
+    seed = seed_for(cfg["seed"], "replay")
+    replay = build(cfg["replay"], "replay", spec=env.spec, window=cfg["agent"]["window"], seed=seed)
+    check_together(cfg, replay)
+    behavior = build(cfg["behavior"], "behavior")
+    actor = Actor(env, behavior, agent.values, seed=seed_for(cfg["seed"], "actor"))
+    return Parts(actor, agent, replay, build(cfg["topology"], "topology"))
+
+
+def _device(name: str) -> str:
+    import torch
+
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        raise ConfigError(f"run.device is '{name}', which this machine or this torch does not have.") from error
+    return name

@@ -1,0 +1,16 @@
+"""What a user can mend is said in one sentence, without a traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ConfigError(ValueError):
+    """A mistake in what was asked for; the message is one sentence that names it and the way out."""
+
+
+def did_you_mean(word: str, options: Iterable[str]) -> str:
+    """Return ": did you mean 'x'?" for the option nearest to a mistyped word, or "" where none is near."""
+    near = difflib.get_close_matches(word, list(options), n=1, cutoff=0.55)
+    return f": did you mean '{near[0]}'?" if near else ""

@@ -1,0 +1,216 @@
+"""The composition root: the only reader of the config. It builds the parts, wires them, and runs them.
+
+torch is imported by the functions that need it: help, completion and mistakes are answered without.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from offpol import command_line
+from offpol.assembly import Parts, build_parts, check_config
+from offpol.config import build, conf_dir
+from offpol.errors import ConfigError
+
+if TYPE_CHECKING:
+    from offpol.agent import Agent
+    from offpol.run import Run, RunConfig
+
+# What may differ when a run goes on: none of it changes what is learned, but for rounding by other threads.
+RESUMABLE = {
+    f"run.{name}"
+    for name in (
+        "agent_steps", "log_every_agent_steps", "checkpoint_every_agent_steps", "keep_checkpoints", "eval_episodes",
+        "eval_num_envs", "eval_epsilon", "eval_over", "torch_threads",
+    )
+}  # fmt: skip
+STOPPED, MISTAKE = 130, 2  # exit codes
+
+OmegaConf.register_new_resolver("offpol_cut", lambda text: text[:150].replace("/", "-"), replace=True)
+
+
+def train(cfg: Mapping[str, Any], directory: Path, *, resume: bool = False) -> float | None:
+    """Run a checked config in `directory`; return the mean return of its evaluation, or None without one."""
+    import torch
+
+    from offpol import provenance, run_directory
+    from offpol.run import Run
+
+    settings: RunConfig = build(cfg["run"], "run")
+    torch.set_num_threads(settings.torch_threads)
+    parts = build_parts(cfg)
+    spec = parts.actor.env.spec
+    if not resume:
+        run_directory.create(directory, command_line.relaunchable(cfg), provenance.describe(cfg["seed"]))
+    title = f"{spec.name}, seed {cfg['seed']}"
+    run = Run(directory, settings, title=title, frames_per_agent_step=spec.frames_per_agent_step)
+    if resume:
+        restore(run, parts)
+    _add_gauges(run, parts)
+    try:
+        with run:
+            parts.topology.run(parts.actor, parts.agent, parts.replay, run)
+    finally:
+        parts.actor.env.close()
+    if run.interrupted:
+        print(f"Interrupted and saved at {run.agent_steps:,} agent steps. Go on: offpol resume={directory}")
+        sys.exit(128 + (run.signal or 0))
+    return finish(cfg, run, parts.agent)
+
+
+def restore(run: Run, parts: Parts) -> None:
+    """Put everything where the newest whole checkpoint found it, and say what was lost."""
+    from offpol.checkpoint import load_newest
+
+    found = load_newest(run.directory / "checkpoints")
+    for sentence in found.lost:
+        print(f"offpol: {sentence}.", file=sys.stderr)
+    for part, name in ((parts.agent, "agent"), (parts.actor, "actor"), (parts.replay, "replay"), (run, "run")):
+        part.load_state_dict(found.state[name])
+
+
+def _add_gauges(run: Run, parts: Parts) -> None:
+    run.gauges["replay_windows"] = lambda: len(parts.replay)
+    epsilon = getattr(parts.actor.behavior, "epsilon", None)
+    if epsilon is not None:
+        run.gauges["epsilon"] = lambda: epsilon(run.agent_steps)
+
+
+def finish(cfg: Mapping[str, Any], run: Run, agent: Agent) -> float | None:
+    """Evaluate, and print one screen of what came out."""
+    from offpol import run_directory
+    from offpol.evaluate import evaluation, in_words
+    from offpol.report import summary
+
+    facts: dict[str, object] = {
+        "agent steps": f"{run.agent_steps:,} ({run.agent_steps * run.frames_per_agent_step:,} frames)",
+        "updates": f"{run.updates:,}",
+        "wall-clock": f"{run.wall_s / 60:.1f} min, {run.agent_steps / run.wall_s:.0f} agent steps/s",
+        "training episodes": f"{run.episodes:,}",
+    }
+    if run.recent_returns:
+        mean = sum(run.recent_returns) / len(run.recent_returns)
+        facts["return while training"] = f"{mean:.2f} (mean of the last {len(run.recent_returns)} raw full games)"
+    result = None
+    if run.config.eval_episodes:
+        result = evaluation(cfg, agent, run.config.eval_episodes, run.config.eval_epsilon, cfg["seed"])
+        run_directory.write_json(run.directory / "evaluation.json", {"agent_steps": run.agent_steps, **result})
+        facts["evaluation"] = in_words(result)
+    facts["files"] = f"{run.directory} (learning_curve.png, metrics.jsonl, episodes.csv, tensorboard/)"
+    facts["more games"] = f"offpol-eval {run.directory}"
+    print(summary(f"\n{run.title}: done.", facts))
+    return result["mean"] if result else None
+
+
+# ---------------------------------------------------------------------------------------- the command
+
+
+class JobFailed(CompactHydraException):
+    """One job of a sweep failed and said why; Hydra goes on with the others and exits 1 at the end."""
+
+
+def job(composed: DictConfig) -> float | None:
+    """What Hydra calls once per run, with the composed config."""
+    hydra_cfg = HydraConfig.get()
+    directory = Path(hydra_cfg.runtime.output_dir)
+    sweep = hydra_cfg.mode == RunMode.MULTIRUN
+    try:
+        cfg = command_line.plain(composed)
+        check_config(cfg)
+        return train(cfg, directory)
+    except ConfigError as error:
+        if directory.is_dir() and not any(directory.iterdir()):
+            directory.rmdir()
+        print(f"offpol: {error}", file=sys.stderr)
+        if not sweep:
+            sys.exit(MISTAKE)
+        raise JobFailed(str(error)) from None
+    except Exception as error:
+        traceback.print_exc()
+        if not sweep:
+            sys.exit(1)
+        raise JobFailed(f"{type(error).__name__}: {error}") from None
+
+
+def launch(arguments: list[str]) -> None:
+    """Check what was asked for, then let Hydra run it."""
+    args = command_line.parse(arguments)
+    acts = not (args.cfg or args.info)
+    if not (args.help or args.hydra_help or args.shell_completion or args.experimental_rerun):
+        for composed in command_line.compositions(args):
+            if acts:
+                check_config(command_line.plain(composed))
+                _check_folder(command_line.output_folder(composed, args.multirun), args.multirun)
+    sys.argv = [sys.argv[0], *command_line.with_absolute_path(arguments)]
+    hydra.main(config_path=str(conf_dir()), config_name="config", version_base=command_line.VERSION_BASE)(job)()
+
+
+def resume(arguments: list[str]) -> None:
+    """Go on with an interrupted run from its newest whole checkpoint."""
+    asked = command_line.parse_assignments(arguments)
+    directory = Path(str(asked.pop("resume")))
+    cfg = command_line.load_saved(directory)
+    changed = _resumed_config(cfg, asked)
+    check_config(cfg)
+
+    from offpol import checkpoint, run_directory
+
+    steps = checkpoint.load_newest(directory / "checkpoints", only=["run"]).about["agent_steps"]
+    settings: RunConfig = build(cfg["run"], "run")
+    evaluated = (directory / "evaluation.json").exists() or settings.eval_episodes == 0
+    if steps >= settings.agent_steps and evaluated:
+        print(f"{directory} is finished: {steps:,} agent steps. Longer: offpol resume={directory} run.agent_steps=...")
+        return
+    run_directory.note_resumption(directory, steps, changed, command_line.relaunchable(cfg))
+    train(cfg, directory, resume=True)
+
+
+def _resumed_config(cfg: dict[str, Any], asked: Mapping[str, object]) -> dict[str, object]:
+    """Set in a saved config what may change, return that; refuse what would make it another run."""
+    saved = OmegaConf.create(cfg)
+    differing = {key: value for key, value in asked.items() if OmegaConf.select(saved, key) != value}
+    refused = [f"{key} (was {OmegaConf.select(saved, key)!r})" for key in differing if key not in RESUMABLE]
+    if refused:
+        raise ConfigError(f"A run goes on as it began; a new one is needed to change {', '.join(refused)}.")
+    for key, value in differing.items():
+        section, _, name = key.partition(".")
+        cfg[section][name] = value
+    return differing
+
+
+def _check_folder(folder: Path, sweep: bool) -> None:
+    from offpol.run_directory import require_new, require_writable
+
+    require_writable(folder)
+    if not sweep:
+        require_new(folder)
+
+
+def main() -> None:
+    """The `offpol` command: exit code 0, 1 (a failure, with a traceback), 2 (a mistake, in a sentence), 130."""
+    arguments = sys.argv[1:]
+    try:
+        if any(argument.startswith("resume=") for argument in arguments):
+            resume(arguments)
+        else:
+            launch(arguments)
+    except ConfigError as error:
+        print(f"offpol: {error}", file=sys.stderr)
+        sys.exit(MISTAKE)
+    except KeyboardInterrupt:
+        print("offpol: stopped at once; a run that has a checkpoint goes on by offpol resume=RUN_DIR", file=sys.stderr)
+        sys.exit(STOPPED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""The line that tells how far a run is."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+
+from tqdm import tqdm
+
+PLAIN_EVERY_S = 10.0  # between two lines, where the output is no terminal
+
+
+class Progress:
+    """A bar on a terminal; elsewhere (a log file) a line now and then."""
+
+    def __init__(self, total_agent_steps: int, agent_steps: int) -> None:
+        self.is_terminal = sys.stderr.isatty()
+        self.bar = tqdm(
+            total=total_agent_steps, initial=agent_steps, unit=" agent steps", unit_scale=True, dynamic_ncols=True,
+            smoothing=0.05, disable=not self.is_terminal,
+        )  # fmt: skip
+        self.total, self.agent_steps = total_agent_steps, agent_steps
+        self._last_line = (time.monotonic(), agent_steps)
+
+    def update(self, agent_steps: int) -> None:
+        """Move to a number of agent steps."""
+        self.bar.update(agent_steps - self.agent_steps)
+        self.agent_steps = agent_steps
+
+    def show(self, facts: Mapping[str, float]) -> None:
+        """Say the newest numbers beside the bar."""
+        text = ", ".join(f"{name} {number:.3g}" for name, number in facts.items())
+        if self.is_terminal:
+            self.bar.set_postfix_str(text, refresh=False)
+            return
+        now, (then, steps_then) = time.monotonic(), self._last_line
+        if now - then < PLAIN_EVERY_S and self.agent_steps < self.total:
+            return
+        speed = (self.agent_steps - steps_then) / max(now - then, 1e-9)
+        left = tqdm.format_interval(max(0, self.total - self.agent_steps) / max(speed, 1e-9))
+        share = self.agent_steps / self.total
+        print(
+            f"{share:4.0%} {self.agent_steps:,}/{self.total:,} agent steps, {speed:.0f}/s, {left} left, {text}",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+        self._last_line = (now, self.agent_steps)
+
+    def say(self, line: str) -> None:
+        """Print a line without tearing the bar."""
+        tqdm.write(line, file=sys.stderr)
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        self.bar.close()

@@ -1,0 +1,48 @@
+"""What a person looks at after a run: its learning curve and one screen of numbers."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+SMOOTH_EPISODES = 50  # at most, in the curve's moving mean
+
+
+def learning_curve(directory: Path, title: str) -> None:
+    """Draw learning_curve.png from episodes.csv: every raw full-game return and their moving mean."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    steps, returns = _episodes(directory / "episodes.csv")
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(steps, returns, ".", markersize=3, alpha=0.35, color="tab:blue", label="episode")
+    if len(returns):
+        width = max(1, min(SMOOTH_EPISODES, len(returns) // 5))
+        sums = np.concatenate([[0.0], returns.cumsum()])
+        first = np.maximum(np.arange(len(returns)) - width + 1, 0)
+        mean = (sums[1:] - sums[first]) / (np.arange(len(returns)) - first + 1)
+        axes.plot(steps, mean, color="tab:orange", label=f"mean of the last {width}")
+        axes.legend()
+    axes.set(xlabel="agent steps", ylabel="raw return of a full game", title=title)
+    axes.grid(alpha=0.3)
+    scratch = directory / "learning_curve.partial.png"
+    FigureCanvasAgg(figure).print_png(scratch)
+    os.replace(scratch, directory / "learning_curve.png")
+
+
+def summary(heading: str, facts: Mapping[str, object]) -> str:
+    """Lay out facts as one screen: a heading and aligned lines."""
+    width = max(len(name) for name in facts)
+    return "\n".join([heading, *(f"  {name:<{width}}  {value}" for name, value in facts.items())])
+
+
+def _episodes(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    with path.open(newline="") as file:
+        rows = [(int(row["agent_steps"]), float(row["episode_return"])) for row in csv.DictReader(file)]
+    pairs = np.array(rows, dtype=np.float64).reshape(-1, 2)
+    return pairs[:, 0], pairs[:, 1]

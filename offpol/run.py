@@ -1,0 +1,259 @@
+"""Run: how far a run is, and everything that has to happen on the way: logs, progress, checkpoints, signals."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from offpol import checkpoint
+from offpol.logger import MACHINE, Logger
+from offpol.progress import Progress
+from offpol.rate_limiter import RateLimiter
+from offpol.report import learning_curve
+from offpol.seeding import global_state, load_global_state
+from offpol.types import Rows, StateDict
+
+if TYPE_CHECKING:
+    from offpol.actor import Episode
+
+RECENT_EPISODES = 100  # whose mean stands for "the score now"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How long, how fast, how often; see conf/config.yaml. Raises ValueError for what makes no sense."""
+
+    agent_steps: int
+    num_envs: int
+    replay_ratio: float
+    learning_starts_agent_steps: int
+    log_every_agent_steps: int
+    checkpoint_every_agent_steps: int
+    keep_checkpoints: int
+    eval_episodes: int
+    eval_num_envs: int
+    eval_epsilon: float | None
+    eval_over: Literal["q", "policy"]
+    torch_threads: int
+    device: str
+
+    def __post_init__(self) -> None:
+        for name in (
+            "agent_steps", "num_envs", "log_every_agent_steps", "checkpoint_every_agent_steps", "keep_checkpoints",
+            "eval_num_envs", "torch_threads",
+        ):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, but is {getattr(self, name)}.")
+        if self.eval_episodes < 0:
+            raise ValueError(f"eval_episodes must not be negative, but is {self.eval_episodes}; 0 skips it.")
+        if self.eval_epsilon is not None and not 0 <= self.eval_epsilon <= 1:
+            raise ValueError(f"eval_epsilon must be between 0 and 1, but is {self.eval_epsilon}.")
+        RateLimiter(self.replay_ratio, self.learning_starts_agent_steps)
+
+
+class Run:
+    """What a topology talks to. Used in a `with`: inside it, Ctrl-C and SIGTERM end the run with a checkpoint.
+
+    Args:
+        directory: of the run, existing.
+        config: see RunConfig.
+        title: of the learning curve.
+        frames_per_agent_step: of the emulator, for reports.
+
+    `gauges` are numbers read whenever a row is logged, by name: they cost nothing in between.
+    """
+
+    def __init__(self, directory: Path, config: RunConfig, *, title: str, frames_per_agent_step: int) -> None:
+        self.directory, self.config, self.title = directory, config, title
+        self.frames_per_agent_step = frames_per_agent_step
+        self.limiter = RateLimiter(config.replay_ratio, config.learning_starts_agent_steps)
+        self.agent_steps = self.updates = self.episodes = 0
+        self.wall_s = 0.0
+        self.recent_returns: deque[float] = deque(maxlen=RECENT_EPISODES)
+        self.recent_lengths: deque[int] = deque(maxlen=RECENT_EPISODES)
+        self.gauges: dict[str, Callable[[], float]] = {}
+        self.signal: int | None = None  # the one that asked the run to end
+        self.interrupted = False
+        self._pending: dict[str, list[Tensor]] = defaultdict(list)
+        self._clocks: dict[str, _Clock] = defaultdict(_Clock)
+        self._seen = self._logged = self._saved = 0  # agent steps at the last after_step, log row, checkpoint
+        self._logged_updates = 0
+        self._tick = time.perf_counter()
+        self._handlers: dict[int, object] = {}
+        self.logger = Logger(directory)
+
+    def __enter__(self) -> Run:
+        self.progress = Progress(self.config.agent_steps, self.agent_steps)
+        self._handlers = {s: signal.signal(s, self._ask_to_end) for s in (signal.SIGINT, signal.SIGTERM)}
+        self._tick = time.perf_counter()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        self.progress.close()
+        self.logger.close()
+
+    # ------------------------------------------------------------------------- what topologies call
+
+    @property
+    def done(self) -> bool:
+        """Whether the last agent step was taken, or the run was asked to end and has saved itself."""
+        return self.agent_steps >= self.config.agent_steps or self.interrupted
+
+    def updates_due(self, updates: int) -> int:
+        """Return how many updates the replay ratio asks for now, when `updates` were done."""
+        return self.limiter.updates_due(self.agent_steps, updates)
+
+    def timed(self, name: str) -> _Clock:
+        """Count the time inside a `with` as spent on `name`; one thread per name."""
+        return self._clocks[name]
+
+    def count(self, rows: Rows, episodes: Sequence[Episode]) -> None:
+        """Count one row per stream, and log the games that ended with it."""
+        self.agent_steps += int(rows.valid.sum())
+        for episode in episodes:
+            self.episodes += 1
+            self.recent_returns.append(episode.episode_return)
+            self.recent_lengths.append(episode.length_agent_steps)
+            frames = self.agent_steps * self.frames_per_agent_step
+            self.logger.episode(
+                self.agent_steps, frames, episode.stream, episode.episode_return, episode.length_agent_steps
+            )
+
+    def log_update(self, metrics: Mapping[str, Tensor]) -> None:
+        """Count one update and keep its metrics (0-dim, on any device); the next row holds their means.
+
+        Nothing is copied to the host before that row is written.
+        """
+        self.updates += 1
+        for name, number in metrics.items():
+            self._pending[name].append(number.detach())
+
+    def after_step(self, save: Callable[[], StateDict]) -> None:
+        """Do what the cadences ask for. `save` returns the state of everything but this run."""
+        self.progress.update(self.agent_steps)
+        before, self._seen = self._seen, self.agent_steps
+        over = self.agent_steps >= self.config.agent_steps
+        if over or self._seen // self.config.log_every_agent_steps > before // self.config.log_every_agent_steps:
+            with self.timed("log"):
+                self._log()
+        every = self.config.checkpoint_every_agent_steps
+        if over or self.signal is not None or self._seen // every > before // every:
+            with self.timed("checkpoint"):
+                self.save(save)
+        self.interrupted = self.signal is not None and not over
+
+    # --------------------------------------------------------------------------------------- details
+
+    def save(self, save: Callable[[], StateDict]) -> None:
+        """Write a checkpoint and draw the learning curve."""
+        state = {**save(), "run": self.state_dict()}
+        about = {"agent_steps": self.agent_steps, "updates": self.updates}
+        checkpoint.save(self.directory / "checkpoints", state, about, self.config.keep_checkpoints)
+        learning_curve(self.directory, self.title)
+
+    def _log(self) -> None:
+        row: dict[str, float] = {
+            "updates": self.updates,
+            "frames": self.agent_steps * self.frames_per_agent_step,
+            "episodes": self.episodes,
+        }
+        if self.recent_returns:
+            row["episode_return"] = sum(self.recent_returns) / len(self.recent_returns)
+            row["episode_length_agent_steps"] = sum(self.recent_lengths) / len(self.recent_lengths)
+        learning = self.agent_steps - self.config.learning_starts_agent_steps
+        if learning > 0:
+            row["replay_ratio"] = self.updates / learning
+        row |= {name: float(read()) for name, read in self.gauges.items()} | self._means()
+        self.logger.metrics(self.agent_steps, row | self._machine())
+        shown = {"return": "episode_return", "epsilon": "epsilon", "trace length": "trace_length"}
+        self.progress.show({label: row[name] for label, name in shown.items() if name in row})
+
+    def _means(self) -> dict[str, float]:
+        """Average what updates reported since the last row."""
+        row = {name: float(torch.stack(numbers).double().mean()) for name, numbers in self._pending.items()}
+        self._pending.clear()
+        return row
+
+    def _machine(self) -> dict[str, float]:
+        """Measure speed, memory and where the time went since the last row."""
+        now = time.perf_counter()
+        spent, self._tick = max(now - self._tick, 1e-9), now
+        self.wall_s += spent
+        row = {
+            "wall_s": self.wall_s,
+            "agent_steps_per_s": (self.agent_steps - self._logged) / spent,
+            "updates_per_s": (self.updates - self._logged_updates) / spent,
+            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        }
+        row |= {f"share_{name}": clock.take() / spent for name, clock in self._clocks.items()}
+        self._logged, self._logged_updates = self.agent_steps, self.updates
+        return {MACHINE + name: number for name, number in row.items()}
+
+    def _ask_to_end(self, number: int, frame: FrameType | None) -> None:
+        """First signal: end after this step. Second: end at once."""
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = number
+        os.write(2, b"\nFinishing this step and saving; once more stops at once.\n")  # print is not reentrant
+
+    # ----------------------------------------------------------------------------------------- state
+
+    def state_dict(self) -> StateDict:
+        """Everything needed for the coming rows to be those of a run that was never interrupted."""
+        return {
+            "agent_steps": self.agent_steps,
+            "updates": self.updates,
+            "episodes": self.episodes,
+            "wall_s": self.wall_s + time.perf_counter() - self._tick,
+            "recent_returns": list(self.recent_returns),
+            "recent_lengths": list(self.recent_lengths),
+            "pending": {name: torch.stack(numbers) for name, numbers in self._pending.items()},
+            "logger": self.logger.state_dict(),
+            "random": global_state(),
+        }
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Go on from where `state_dict` was taken."""
+        self.agent_steps, self.updates = state["agent_steps"], state["updates"]
+        self.episodes, self.wall_s = state["episodes"], state["wall_s"]
+        self.recent_returns.extend(state["recent_returns"])
+        self.recent_lengths.extend(state["recent_lengths"])
+        for name, numbers in state["pending"].items():
+            self._pending[name] = list(numbers.unbind())
+        self._seen = self._logged = self.agent_steps
+        self._logged_updates = self.updates
+        self.logger.load_state_dict(state["logger"], self.agent_steps)
+        load_global_state(state["random"])
+
+
+class _Clock:
+    """A stopwatch for `with`."""
+
+    __slots__ = ("_start", "seconds")
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *error: object) -> None:
+        self.seconds += time.perf_counter() - self._start
+
+    def take(self) -> float:
+        """Return the seconds since the last take."""
+        seconds, self.seconds = self.seconds, 0.0
+        return seconds

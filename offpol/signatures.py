@@ -1,0 +1,146 @@
+"""What a constructor wants, read from its source, so that a mistake is told before torch is imported.
+
+Importing torch and tensordict takes seconds; parsing the one file a `_target_` names takes a millisecond. The
+stand-in classes made here carry the real ones' signatures, and nothing else: they serve to check a config.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+PLAIN_TYPES = {t.__name__: t for t in (bool, int, float, str, tuple, list, dict, object)}
+LIGHT_MODULES = ("typing", "collections.abc")  # what a stand-in's annotations may take for real
+
+
+def parameters(target: Callable) -> dict[str, inspect.Parameter]:
+    """Map a constructor's parameters by name, with annotations evaluated where that is possible.
+
+    An annotation that cannot be evaluated here (it names something imported only for type checkers) becomes
+    `object`. That is right for what the program hands over at run time; yaml values never need such types.
+    """
+    named = inspect.signature(target).parameters.values()
+    return {
+        p.name: p.replace(annotation=_evaluate(p.annotation, _namespace(target, p.name)))
+        for p in named
+        if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    }
+
+
+def is_record(annotation: object) -> bool:
+    """Tell whether a mapping is to become an instance of this class: a dataclass or its stand-in."""
+    return isinstance(annotation, type) and (
+        dataclasses.is_dataclass(annotation) or hasattr(annotation, "__stand_in__")
+    )
+
+
+@functools.cache
+def stand_in(module: str, name: str) -> type | None:
+    """Return a class with the signature of `module.name`, without importing it.
+
+    None where the source does not say it all (no such class, no constructor of its own, inherited fields): the
+    caller then has to import. Raises ModuleNotFoundError for a module that does not exist.
+    """
+    source = _source(module)
+    node = source.classes.get(name) if source else None
+    if source is None or node is None:
+        return None
+    init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+    if init is not None:
+        found = _of_function(init, source)
+    elif _is_dataclass(node) and not node.bases:
+        found = _of_fields(node, source)
+    else:
+        return None
+    members = {"__signature__": inspect.Signature(found), "__init__": lambda self, **_: None, "__stand_in__": True}
+    return type(name, (), members)
+
+
+class _Source:
+    """One parsed module: its classes, and a lazy namespace for evaluating their annotations."""
+
+    def __init__(self, module: str, tree: ast.Module) -> None:
+        self.names = _Names(module, self)
+        self.classes = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef)}
+        self.imported = {
+            alias.asname or alias.name: (node.module or "", alias.name)
+            for node in tree.body
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+
+
+class _Names(dict):
+    """Names of a module, looked up only when an annotation uses them."""
+
+    def __init__(self, module: str, source: _Source) -> None:
+        super().__init__()
+        self.module, self.source = module, source
+
+    def __missing__(self, name: str) -> object:
+        module, original = self.source.imported.get(name, (self.module, name))
+        if module in LIGHT_MODULES:
+            return getattr(importlib.import_module(module), original)
+        known = name in self.source.imported or name in self.source.classes
+        found = stand_in(module, original) if known else None
+        if found is None:
+            raise KeyError(name)
+        return found
+
+
+@functools.cache
+def _source(module: str) -> _Source | None:
+    spec = importlib.util.find_spec(module)
+    if spec is None:
+        raise ModuleNotFoundError(f"No module named '{module}'", name=module)
+    if spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    return _Source(module, ast.parse(Path(spec.origin).read_text()))
+
+
+def _of_function(init: ast.FunctionDef, source: _Source) -> list[inspect.Parameter]:
+    plain, keyword = init.args.args[1:], init.args.kwonlyargs
+    required = [True] * (len(plain) - len(init.args.defaults)) + [False] * len(init.args.defaults)
+    required += [default is None for default in init.args.kw_defaults]
+    return [_parameter(a.arg, a.annotation, r, source) for a, r in zip([*plain, *keyword], required, strict=True)]
+
+
+def _of_fields(node: ast.ClassDef, source: _Source) -> list[inspect.Parameter]:
+    fields = [n for n in node.body if isinstance(n, ast.AnnAssign) and "ClassVar" not in ast.unparse(n.annotation)]
+    return [_parameter(ast.unparse(f.target), f.annotation, f.value is None, source) for f in fields]
+
+
+def _parameter(name: str, annotation: ast.expr | None, required: bool, source: _Source) -> inspect.Parameter:
+    text = ast.unparse(annotation) if annotation is not None else "object"
+    default = inspect.Parameter.empty if required else None
+    evaluated = _evaluate(text, source.names)
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=evaluated)
+
+
+def _is_dataclass(node: ast.ClassDef) -> bool:
+    return any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
+
+
+def _namespace(target: Callable, parameter: str) -> dict[str, object]:
+    """Find where an annotation was written: a dataclass inherits fields from other modules."""
+    for klass in getattr(target, "__mro__", ()):
+        if parameter in inspect.get_annotations(klass) and dataclasses.is_dataclass(klass):
+            return vars(sys.modules[klass.__module__])
+    return getattr(getattr(target, "__init__", target), "__globals__", {})
+
+
+def _evaluate(annotation: object, names: dict[str, object]) -> object:
+    if annotation is inspect.Parameter.empty:
+        return object
+    if not isinstance(annotation, str):
+        return annotation
+    try:
+        return eval(annotation, {"__builtins__": PLAIN_TYPES}, names)
+    except (NameError, KeyError, AttributeError, TypeError):
+        return object
