@@ -1,0 +1,249 @@
+"""The seed question on a blackboard: every trace operator, exactly, on a small random MDP.
+
+All windows that a behavior can produce are enumerated with their probabilities, and the operators of conf/trace are
+averaged over them: what a replay of infinite size would teach, without noise. `offpol-tabular` draws it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from offpol.types import Trace, TraceInputs
+
+DTYPE = torch.float64
+
+
+@dataclass(frozen=True)
+class MDP:
+    """S states, A actions, b possible successors of each pair.
+
+    successor [S, A, b] int64, probability [S, A, b], reward [S, A], discount [S]: gamma on entering a state, 0
+    where that ends the episode.
+    """
+
+    successor: Tensor
+    probability: Tensor
+    reward: Tensor
+    discount: Tensor
+
+    @property
+    def transition(self) -> Tensor:
+        """[S, A, S] discounted probability of the next state."""
+        states = torch.nn.functional.one_hot(self.successor, len(self.discount)).to(DTYPE)
+        return (self.probability.unsqueeze(-1) * states).sum(-2) * self.discount
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Every window of n transitions, and its probability given its first state and action."""
+
+    state: Tensor  # [W, n+1] int64
+    action: Tensor  # [W, n] int64
+    probability: Tensor  # [W]
+
+
+def random_mdp(seed: int, states: int, actions: int, successors: int, gamma: float, terminal: int = 0) -> MDP:
+    """Draw an MDP; entering one of the first `terminal` states ends an episode."""
+    g = torch.Generator().manual_seed(seed)
+    weights = torch.rand(states, actions, successors, generator=g, dtype=DTYPE) + 0.1
+    discount = torch.full((states,), gamma, dtype=DTYPE)
+    discount[:terminal] = 0.0
+    order = torch.rand(states, actions, states, generator=g).argsort(-1)
+    return MDP(
+        successor=order[..., :successors], probability=weights / weights.sum(-1, keepdim=True),
+        reward=2 * torch.rand(states, actions, generator=g, dtype=DTYPE) - 1, discount=discount,
+    )  # fmt: skip
+
+
+def q_of(mdp: MDP, pi: Tensor) -> Tensor:
+    """Solve for Q^pi [S, A]; pi [S, A]."""
+    pairs = mdp.reward.numel()
+    onward = (mdp.transition.unsqueeze(-1) * pi).reshape(pairs, pairs)
+    return torch.linalg.solve(torch.eye(pairs, dtype=DTYPE) - onward, mdp.reward.flatten()).view_as(mdp.reward)
+
+
+def q_star(mdp: MDP) -> Tensor:
+    """Find Q* [S, A] by policy iteration."""
+    greedy = torch.zeros_like(mdp.reward).index_fill_(1, torch.tensor([0]), 1.0)
+    while True:
+        q = q_of(mdp, greedy)
+        better = torch.nn.functional.one_hot(q.argmax(-1), q.shape[-1]).to(DTYPE)
+        if torch.equal(better, greedy):
+            return q
+        greedy = better
+
+
+def enumerate_windows(mdp: MDP, mu: Tensor, n: int) -> Windows:
+    """List the windows that mu [S, A] can produce, from each state and first action; S A b (A b)^(n-1) at most."""
+    num_states, num_actions = mdp.reward.shape
+    state = torch.arange(num_states).repeat_interleave(num_actions).unsqueeze(1)
+    action = torch.arange(num_actions).repeat(num_states).unsqueeze(1)
+    probability = torch.ones(len(state), dtype=DTYPE)
+    for t in range(n):
+        last = state[:, -1], action[:, -1]
+        branches = mdp.successor.shape[-1]
+        state = torch.cat([_repeat(state, branches), mdp.successor[last].reshape(-1, 1)], 1)
+        action = _repeat(action, branches)
+        probability = _repeat(probability, branches) * mdp.probability[last].flatten()
+        if t < n - 1:
+            probability = _repeat(probability, num_actions) * mu[state[:, -1]].flatten()
+            action = torch.cat([_repeat(action, num_actions), torch.arange(num_actions).repeat(len(state))[:, None]], 1)
+            state = _repeat(state, num_actions)
+    possible = probability > 0
+    return Windows(state[possible], action[possible], probability[possible])
+
+
+def _repeat(rows: Tensor, times: int) -> Tensor:
+    return rows.repeat_interleave(times, 0)
+
+
+def trace_inputs(mdp: MDP, windows: Windows, q: Tensor, pi: Tensor, mu: Tensor) -> TraceInputs:
+    """Look windows up in tables; q, pi, mu [S, A]."""
+    state, action = windows.state, windows.action
+    discount = mdp.discount[state[:, 1:]]
+    return TraceInputs.of(
+        q_values=q[state], pi=pi[state], action=action, reward=mdp.reward[state[:, :-1], action],
+        discount=discount, log_mu=mu[state[:, :-1], action].log(), valid_next=discount > 0,
+    )  # fmt: skip
+
+
+def apply(trace: Trace, mdp: MDP, windows: Windows, q: Tensor, pi: Tensor, mu: Tensor) -> tuple[Tensor, float]:
+    """Average the operator's returns of every (s, a) over its windows.
+
+    Returns the new Q [S, A] and the mean trace length, 1 + sum_j c_{t+1} .. c_{t+j} within the episode.
+    """
+    inputs = trace_inputs(mdp, windows, q, pi, mu)
+    targets = trace(inputs)
+    pair = windows.state[:, 0] * q.shape[1] + windows.action[:, 0]
+    new = torch.zeros(q.numel(), dtype=DTYPE).index_add_(0, pair, windows.probability * targets.returns[:, 0])
+    lengths = 1.0 + (targets.trace[:, 1:] * inputs.valid_next[:, :-1]).cumprod(1).sum(1)
+    return new.view_as(q), ((lengths * windows.probability).sum() / q.numel()).item()
+
+
+def jacobian(trace: Trace, mdp: MDP, windows: Windows, q: Tensor, pi: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the averaged operator's value [S, A] and derivative [S A, S A] at q.
+
+    Exact by unit steps for an operator that is affine in q: all but those that look at q for their trace.
+    """
+    here, _ = apply(trace, mdp, windows, q, pi, mu)
+    units = torch.eye(q.numel(), dtype=DTYPE).view(-1, *q.shape)
+    columns = [(apply(trace, mdp, windows, q + unit, pi, mu)[0] - here).flatten() for unit in units]
+    return here, torch.stack(columns, 1)
+
+
+def fixed_point(trace: Trace, mdp: MDP, windows: Windows, pi: Tensor, mu: Tensor) -> tuple[Tensor, float]:
+    """Return where an operator that is affine in q ends (if its rate is below 1), and the rate at which.
+
+    The rate is the spectral radius: an application multiplies the error by it, in the long run.
+    """
+    start = torch.zeros_like(mdp.reward)
+    offset, derivative = jacobian(trace, mdp, windows, start, pi, mu)
+    end = torch.linalg.solve(torch.eye(start.numel(), dtype=DTYPE) - derivative, offset.flatten())
+    return end.view_as(start), torch.linalg.eigvals(derivative).abs().max().item()
+
+
+def soften(q: Tensor, temperature: float, epsilon: float) -> Tensor:
+    """Return (1 - epsilon) softmax(q / temperature) + epsilon / A, [S, A]."""
+    return (1 - epsilon) * torch.softmax(q / temperature, -1) + epsilon / q.shape[-1]
+
+
+# ---------------------------------------------------------------------------------------- the picture
+
+EPSILONS = [0.0, 0.1, 0.25, 0.5, 0.75, 1.0]
+SHOWN = 3  # the epsilon whose errors are drawn by iteration
+GAMMA = 0.99
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one operator makes of one behavior."""
+
+    errors: list[float]  # max |Q_k - Q^pi| for k = 0, 1, ...
+    bias: float  # the same at the fixed point
+    worth: float  # how many one-step backups an application is worth: log(rate) / log(gamma)
+    length: float  # mean trace length
+
+
+def operators() -> dict[str, Trace]:
+    """Build every operator of conf/trace as its yaml has it."""
+    from omegaconf import OmegaConf
+
+    from offpol.config import build, conf_dir
+
+    nodes: dict[str, Any] = {file.stem: OmegaConf.load(file) for file in sorted((conf_dir() / "trace").glob("*.yaml"))}
+    nodes.pop("watkins", None)  # towards Q*, not Q^pi, and not affine in Q
+    return {name: build(node) for name, node in nodes.items()}
+
+
+def study(trace: Trace, mdp: MDP, pi: Tensor, mu: Tensor, window: int, iterations: int) -> Finding:
+    """Follow an operator from Q = 0, and say where and how fast it goes."""
+    truth, q, length = q_of(mdp, pi), torch.zeros_like(mdp.reward), 0.0
+    windows = enumerate_windows(mdp, mu, window)
+    errors = [(q - truth).abs().max().item()]
+    for _ in range(iterations):
+        q, length = apply(trace, mdp, windows, q, pi, mu)
+        errors.append((q - truth).abs().max().item())
+    end, rate = fixed_point(trace, mdp, windows, pi, mu)
+    return Finding(errors, (end - truth).abs().max().item(), math.log(rate) / math.log(GAMMA), length)
+
+
+def survey(seed: int, window: int, iterations: int) -> dict[str, list[Finding]]:
+    """Study every operator at every epsilon; the behavior mixes pi, a soft policy over Q*, with uniform actions."""
+    mdp = random_mdp(seed, states=5, actions=2, successors=2, gamma=GAMMA)
+    best = q_star(mdp)
+    pi = soften(best, 0.1, 0.0)
+    return {
+        name: [
+            study(trace, mdp, pi, soften(best, 0.1, e), window, iterations if i == SHOWN else 1)
+            for i, e in enumerate(EPSILONS)
+        ]
+        for name, trace in operators().items()
+    }
+
+
+def draw(results: dict[str, list[Finding]], path: Path) -> None:
+    """Save the figure: errors by iteration at one epsilon; bias and worth of an application by epsilon."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 5))
+    for i, (name, findings) in enumerate(results.items()):
+        style = {"label": name, "color": f"C{i % 10}", "linestyle": ("-", "--", ":")[i // 10]}
+        left.semilogy(findings[SHOWN].errors, **style)
+        middle.plot(EPSILONS, [f.bias for f in findings], marker=".", **style)
+        right.plot(EPSILONS, [f.worth for f in findings], marker=".", **style)
+    left.set(title=f"behavior with epsilon {EPSILONS[SHOWN]:g}", xlabel="applications", ylabel="max |Q - Q^pi|")
+    middle.set(title="where it ends", xlabel="epsilon of the behavior", ylabel="max |Q - Q^pi| at the fixed point")
+    right.set(title="how fast it gets there", xlabel="epsilon of the behavior",
+              ylabel="one-step backups that an application is worth")  # fmt: skip
+    right.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Survey the operators, print a table and save the figure."""
+    parser = argparse.ArgumentParser(prog="offpol-tabular", description=__doc__)
+    parser.add_argument("--seed", type=int, default=0, help="of the random MDP")
+    parser.add_argument("--window", type=int, default=5, help="transitions per window")
+    parser.add_argument("--iterations", type=int, default=60, help="how often each operator is applied in the figure")
+    parser.add_argument("--output", type=Path, default=Path("runs/tabular.png"), help="where the figure goes")
+    options = parser.parse_args(arguments)
+    results = survey(options.seed, options.window, options.iterations)
+    print("bias of the fixed point | one-step backups an application is worth | trace length, by epsilon")
+    print(f"{'operator':20}" + "".join(f"{e:>19g}" for e in EPSILONS))
+    for name, findings in results.items():
+        print(f"{name:20}" + "".join(f"{f.bias:8.3f}|{f.worth:4.1f}|{f.length:4.2f} " for f in findings))
+    draw(results, options.output)
+    print(f"figure: {options.output}")
