@@ -48,16 +48,16 @@ class AtariProtocol:
 
     def __post_init__(self) -> None:
         if not 0 <= self.sticky_probability < 1:
-            raise ValueError(f"sticky_probability={self.sticky_probability} must lie in [0, 1)")
+            raise ValueError(f"sticky_probability must lie in [0, 1), but is {self.sticky_probability}: 0 means none.")
         if not 0 <= self.evaluation_epsilon <= 1:
-            raise ValueError(f"evaluation_epsilon={self.evaluation_epsilon} must lie in [0, 1]")
+            raise ValueError(f"evaluation_epsilon must lie in [0, 1], but is {self.evaluation_epsilon}.")
         if self.noop_max < 0:
-            raise ValueError(f"noop_max={self.noop_max} must be 0 (no no-ops) or more")
+            raise ValueError(f"noop_max must be 0 (no no-ops) or more, but is {self.noop_max}: 30 is usual.")
         if self.life_loss not in ("ignored", "terminates"):
-            raise ValueError(f"life_loss={self.life_loss} must be ignored or terminates")
+            raise ValueError(f"life_loss must be ignored or terminates, but is {self.life_loss}.")
         for field in ("frame_skip", "max_frames_per_episode", "screen_size", "stack"):
             if getattr(self, field) < 1:
-                raise ValueError(f"{field}={getattr(self, field)} must be at least 1")
+                raise ValueError(f"{field} must be at least 1, but is {getattr(self, field)}.")
 
 
 def rom_name(game: str) -> str:

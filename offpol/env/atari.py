@@ -39,9 +39,9 @@ class Atari:
         seed: int,
     ) -> None:  # fmt: skip
         if num_threads < 0:
-            raise ValueError(f"num_threads={num_threads} must be 0 (one per env) or more")
+            raise ValueError(f"num_threads must be 0 (one per env) or more, but is {num_threads}.")
         if anchor_agent_steps < 1:
-            raise ValueError(f"anchor_agent_steps={anchor_agent_steps} must be at least 1")
+            raise ValueError(f"anchor_agent_steps must be at least 1, but is {anchor_agent_steps}: 10000 is usual.")
         self.protocol = protocol
         self._rom, self._seed, self._anchor_agent_steps = rom_name(game), seed, anchor_agent_steps
         side = protocol.screen_size
@@ -55,6 +55,7 @@ class Atari:
             frame_shape=(side, side) if protocol.grayscale else (3, side, side),
             dtype=torch.uint8,
             stack=protocol.stack,
+            frames_per_agent_step=protocol.frame_skip,
         )
         self._camera: _Camera | None = None
         self._anchors = np.full(num_envs, -1)  # [E] number of anchors so far, from 0; -1: not yet reset
@@ -106,7 +107,7 @@ class Atari:
 
     def _restart(self, mask: np.ndarray) -> np.ndarray:
         """Load the game afresh where mask [E] says so, from the anchors' seeds; return the observations of all."""
-        seeds = np.array([self._anchor_seed(stream) for stream in np.flatnonzero(mask)])
+        seeds = np.array([self._anchor_seed(int(stream)) for stream in np.flatnonzero(mask)])
         obs, info = self._emulators.reset(seed=seeds, options={"reset_mask": mask})
         self._lives, self._over = info["lives"], self._over & ~mask
         return obs

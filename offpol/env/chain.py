@@ -36,11 +36,11 @@ class Chain:
         num_envs: int, seed: int,
     ) -> None:  # fmt: skip
         if length < 2:
-            raise ValueError(f"length={length} must be at least 2: a start and a goal")
+            raise ValueError(f"length must be at least 2, but is {length}: a start and a goal.")
         if not 0 <= slip < 1:
-            raise ValueError(f"slip={slip} must lie in [0, 1)")
+            raise ValueError(f"slip must lie in [0, 1), but is {slip}: 0 means none.")
         if time_limit_agent_steps < 1:
-            raise ValueError(f"time_limit_agent_steps={time_limit_agent_steps} must be at least 1")
+            raise ValueError(f"time_limit_agent_steps must be at least 1, but is {time_limit_agent_steps}.")
         self.spec = EnvSpec(f"Chain-{length}", num_envs, 2, (length,), torch.float32)
         self._slip, self._goal_reward, self._time_limit = slip, goal_reward, time_limit_agent_steps
         even = np.arange(length) % 2 == 0
@@ -103,7 +103,7 @@ class Chain:
     def optimal_q(self, gamma: float) -> np.ndarray:
         """Return Q* [S, A] in float64, by value iteration; zero in the terminal state. Needs gamma in [0, 1)."""
         if not 0 <= gamma < 1:
-            raise ValueError(f"gamma={gamma} must lie in [0, 1) for value iteration to end")
+            raise ValueError(f"gamma must lie in [0, 1) for value iteration to end, but is {gamma}.")
         transition, reward, _ = self.transition_matrices()
         q, change = np.zeros_like(reward), np.inf
         while change > 1e-14 * max(1.0, np.abs(q).max()):

@@ -52,7 +52,7 @@ def _with_plain_observations(env: gymnasium.Env, id: str) -> gymnasium.Env:
         env = FlattenObservation(env)
     space = env.observation_space
     if not isinstance(space, Box):
-        raise ValueError(f"{id} has observations {space}, which do not flatten to an array of fixed shape")
+        raise ValueError(f"{id} has observations {space}, which do not flatten to a fixed shape: choose another env.")
     if space.dtype == np.uint8 and len(space.shape) == 3 and space.shape[2] in (1, 3, 4):
         first = Box(0, 255, (space.shape[2], *space.shape[:2]), np.uint8)
         env = TransformObservation(env, lambda image: image.transpose(2, 0, 1), first)
@@ -63,8 +63,8 @@ def _spec(env: gymnasium.Env, id: str, num_envs: int) -> EnvSpec:
     actions, observations = env.action_space, env.observation_space
     if not isinstance(actions, Discrete) or actions.start != 0:
         raise ValueError(
-            f"{id} has the action space {actions}, but offpol acts in Discrete spaces that start at 0; wrap the env "
-            "into one or choose another"
+            f"{id} has the action space {actions}, but offpol acts in Discrete spaces that start at 0: choose another "
+            "env, or wrap it."
         )
     return EnvSpec(
         name=id,

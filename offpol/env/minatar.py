@@ -35,9 +35,9 @@ class MinAtar(EnvLoop):
         num_envs: int, seed: int,
     ) -> None:  # fmt: skip
         if not 0 <= sticky_probability < 1:
-            raise ValueError(f"sticky_probability={sticky_probability} must lie in [0, 1)")
+            raise ValueError(f"sticky_probability must lie in [0, 1), but is {sticky_probability}: 0.1 is usual.")
         if time_limit_agent_steps < 1:
-            raise ValueError(f"time_limit_agent_steps={time_limit_agent_steps} must be at least 1")
+            raise ValueError(f"time_limit_agent_steps must be at least 1, but is {time_limit_agent_steps}.")
         module = _load_game(game)
         games = [module.Env(ramping=difficulty_ramping) for _ in range(num_envs)]
         height, width, channels = games[0].state_shape()
@@ -73,12 +73,12 @@ class _Game:
         return self.game.state().transpose(2, 0, 1)
 
     def render(self) -> np.ndarray:
-        """Paint every channel in its own color, later channels over earlier ones."""
+        """Paint every channel in its own color, earlier ones (player, ball) over later ones (bricks)."""
         frame = self._observe()
         hue = np.arange(len(frame))[:, None] / len(frame) + np.array([0, 1 / 3, 2 / 3])
         colors = (127.5 + 127.5 * np.cos(2 * np.pi * hue)).astype(np.uint8)
         picture = np.zeros((*frame.shape[1:], 3), dtype=np.uint8)
-        for plane, color in zip(frame, colors, strict=True):
+        for plane, color in zip(frame[::-1], colors[::-1], strict=True):
             picture[plane] = color
         return picture.repeat(PIXELS_PER_CELL, axis=0).repeat(PIXELS_PER_CELL, axis=1)
 
@@ -94,7 +94,7 @@ def _load_game(game: str) -> ModuleType:
     path = Path(package.origin).parent / "environments" / f"{game}.py"
     if not path.exists():
         known = ", ".join(sorted(file.stem for file in path.parent.glob("[a-z]*.py")))
-        raise ValueError(f"game={game} is no MinAtar game: choose one of {known}")
+        raise ValueError(f"game must be one of {known}, but is {game}.")
     spec = importlib.util.spec_from_file_location(f"minatar_{game}", path)
     assert spec is not None
     assert spec.loader is not None
