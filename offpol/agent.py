@@ -69,6 +69,12 @@ class Agent:
             raise ValueError(f"train_positions must be between 1 and the window ({window}), got {train_positions}")
         if not 0 <= gamma <= 1:
             raise ValueError(f"gamma must be between 0 and 1, got {gamma}")
+        self.mixture = getattr(trace, "mixture", None)
+        if critic.distributional and self.mixture is None:
+            raise ValueError(
+                f"the critic {type(critic).__name__} learns distributions, but the trace {type(trace).__name__} is no "
+                "mixture of bootstraps: use a scalar-target critic (hl_gauss, two_hot, scalar) or another trace"
+            )
         self.network = network.to(device, memory_format=torch.channels_last)
         self.target_network = copy.deepcopy(self.network).requires_grad_(False)
         self.critic, self.policy, self.trace = critic.to(device), policy.to(device), trace
@@ -104,14 +110,14 @@ class Agent:
         obs = batch.obs.transpose(0, 1).flatten(0, 1)  # [(n+1) B, *obs_shape]
         if obs.dtype == torch.uint8:
             obs = obs.float()
-        inputs, targets = self._targets(batch, obs)
+        inputs, targets, learned = self._targets(batch, obs)
 
         rows = self.train_positions * len(batch)  # M trained rows
         output = self.network(obs[:rows])
         action = _rows(batch.action, rows)
         taken = output.q_logits[:, torch.arange(rows, device=obs.device), action]  # [H, M, K]
         returns, valid = _rows(targets.returns, rows), _rows(batch.valid, rows)
-        critic_loss = self.critic.loss(taken, returns.expand(len(taken), -1)).sum(0)
+        critic_loss = self.critic.loss(taken, _rows(learned, rows)).sum(0)
         policy_loss, policy_metrics = self.policy.loss(
             PolicyInputs(
                 logits=output.policy_logits, pi=_rows(inputs.pi, rows), q_values=_rows(inputs.q_values, rows),
@@ -138,11 +144,14 @@ class Agent:
         return Update(priority, metrics)
 
     @torch.no_grad()
-    def _targets(self, batch: Batch, obs: Tensor) -> tuple[TraceInputs, TraceTargets]:
-        """Evaluate the target network on every observation of the window and trace the returns."""
+    def _targets(self, batch: Batch, obs: Tensor) -> tuple[TraceInputs, TraceTargets, Tensor]:
+        """Evaluate the target network on every observation of the window and trace the returns.
+
+        The third is what the critic makes of them, [B, n, ...].
+        """
         shape = (self.window + 1, len(batch), -1)
         output = self.target_network(obs)
-        q_values = self._q_values(output)
+        q_values = self.critic.join(self.critic.value(output.q_logits))
         if self.policy.double:
             online = self.network(obs)
             pi = self.policy.probs(self._q_values(online), online.policy_logits)
@@ -153,7 +162,10 @@ class Agent:
             reward=batch.reward, discount=self.gamma * (~batch.terminated).float(),
             log_mu=batch.behavior_log_prob, valid_next=batch.valid_next,
         )  # fmt: skip
-        return inputs, self.trace(inputs)
+        inputs = self.policy.regularise(inputs)
+        traced = self.trace(inputs)
+        logits = output.q_logits.unflatten(1, shape[:2]).transpose(1, 2)
+        return inputs, traced, self.critic.targets(inputs, traced, logits, self.mixture)
 
     def _q_values(self, output: NetworkOutput) -> Tensor:
         """Decode and join the critics: [H, M, A, K] -> [M, A]."""

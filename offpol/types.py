@@ -7,7 +7,7 @@ K bins of the critic, H critics of an ensemble, M flattened rows.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -109,6 +109,7 @@ class TraceInputs:
 
     q_values: Tensor  # [B, n+1, A] Q(s, .)
     pi: Tensor  # [B, n+1, A] pi(.|s)
+    action: Tensor  # [B, n] int64, a_t
     q: Tensor  # [B, n] Q(s_t, a_t)
     v: Tensor  # [B, n+1] sum_a pi(a|s_t) Q(s_t, a)
     reward: Tensor  # [B, n]
@@ -130,7 +131,7 @@ class TraceInputs:
         taken = action.unsqueeze(-1)
         q = q_values[:, :-1].gather(-1, taken).squeeze(-1)
         return cls(
-            q_values=q_values, pi=pi, q=q, v=(pi * q_values).sum(-1), reward=reward, discount=discount,
+            q_values=q_values, pi=pi, action=action, q=q, v=(pi * q_values).sum(-1), reward=reward, discount=discount,
             log_pi=pi[:, :-1].gather(-1, taken).squeeze(-1).log(), log_mu=log_mu, valid_next=valid_next,
             greedy=q >= q_values[:, :-1].amax(-1),
         )  # fmt: skip
@@ -236,12 +237,24 @@ class Critic(Protocol):
 
     num_bins: int
     num_critics: int
+    distributional: bool  # its targets are made of distributions: it needs the trace's `mixture`
 
     def value(self, logits: Tensor) -> Tensor:
         """Decode logits [..., K] to values [...]."""
 
-    def loss(self, logits: Tensor, returns: Tensor) -> Tensor:
-        """Compare logits [..., K] with targets [...], elementwise; no gradient reaches the targets."""
+    def join(self, values: Tensor) -> Tensor:
+        """Join the ensemble's values [H, ...] to those that learning targets are made of [...]."""
+
+    def targets(
+        self, inputs: TraceInputs, traced: TraceTargets, logits: Tensor, mixture: Literal["taken", "expected"] | None
+    ) -> Tensor:
+        """Return what `loss` compares with, [B, n, ...]: the trace's returns [B, n], or distributions.
+
+        logits [H, B, n+1, A, K] of the target network; mixture as the trace declares it.
+        """
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Compare logits [H, M, K] with rows of `targets` [M, ...]; return [H, M], no gradient to the targets."""
 
     def outside(self, returns: Tensor) -> Tensor:
         """Tell which targets [...] the critic cannot represent (bool)."""
@@ -255,12 +268,20 @@ class Policy(Protocol):
     def probs(self, q: Tensor, policy_logits: Tensor) -> Tensor:
         """Return pi(.|s) from Q(s, .) and the network's policy logits, all [..., A]."""
 
+    def regularise(self, inputs: TraceInputs) -> TraceInputs:
+        """Return what the trace is to see: rewards and values with the policy's own bonus, or unchanged."""
+
     def loss(self, inputs: PolicyInputs) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss per row [M] and numbers to log (0-dim tensors)."""
 
 
 class Trace(Protocol):
-    """A pure function from a window to learning targets."""
+    """A pure function from a window to learning targets.
+
+    An operator that is linear in the values it bootstraps from may say so by an attribute `mixture`; a critic that
+    learns distributions then applies it to them (offpol.mixture). "taken": where the trace goes on, c_t Q(s_t, a_t)
+    is taken off the bootstrap E_pi Q(s_t, .); "expected": c_t E_pi Q(s_t, .) is.
+    """
 
     def __call__(self, inputs: TraceInputs) -> TraceTargets: ...
 

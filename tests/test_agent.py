@@ -25,7 +25,8 @@ def make_agent(trace=None, policy=None, *, window=3, train_positions=3, rate=1.0
         "policy_coefficient": 1.0, "priority_max_share": 0.9, "target": TargetConfig(rate, period),
         "optimizer": OptimizerConfig(1e-3, 1e-5, 0.0, 10.0),
     }  # fmt: skip
-    return Agent(network, Scalar("mse", 1.0, 1), policy or Greedy(False), trace or Retrace(0.9), **(settings | changes))
+    critic = Scalar("mse", 1.0, "none", 1, 0)
+    return Agent(network, critic, policy or Greedy(False), trace or Retrace(0.9), **(settings | changes))
 
 
 def make_batch(window=3, size=5, seed=1) -> Batch:
@@ -96,7 +97,7 @@ def test_double_q_selects_by_the_online_network() -> None:
         for parameter in agent.network.parameters():
             parameter.copy_(torch.randn_like(parameter))
     batch = make_batch(window=1)
-    _, targets = agent._targets(batch, batch.obs.transpose(0, 1).flatten(0, 1))
+    _, targets, _ = agent._targets(batch, batch.obs.transpose(0, 1).flatten(0, 1))
     online = agent.network(batch.obs[:, 1]).q_logits[0, :, :, 0]
     target = agent.target_network(batch.obs[:, 1]).q_logits[0, :, :, 0]
     chosen = target.gather(-1, online.argmax(-1, keepdim=True)).squeeze(-1)

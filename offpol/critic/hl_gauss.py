@@ -1,20 +1,24 @@
 """HL-Gauss: values learned by classification against a smoothed histogram of the target."""
 
 import math
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from offpol.critic_base import CriticBase, check_support
 
 
-class HLGauss(nn.Module):
-    """Histogram of `num_bins` bins over [v_min, v_max] (Farebrother et al. 2024, eq. 5-6).
+class HLGauss(CriticBase):
+    """Histogram of `num_bins` bins over [v_min, v_max] (Farebrother et al. 2024).
 
     p_i = [Phi((e_{i+1} - y)/sigma) - Phi((e_i - y)/sigma)] / [Phi((e_K - y)/sigma) - Phi((e_0 - y)/sigma)] with
     edges e, sigma = sigma_ratio bin widths and y the target clamped to the support; Q = sum_i p_i centre_i.
 
     Clamping first keeps the mass inside above about one half: every finite target gives finite probabilities.
     A target at an edge decodes 0.69 bin inside it (at sigma_ratio 0.75): choose a support wider than the
-    returns. The loss has the target's entropy as its floor (1.2 nats), so it is no priority.
+    returns. The loss has the target's entropy as its floor (1.2 nats), so it is no priority. With a `transform` the
+    bins are evenly wide after it; v_min and v_max stay in returns.
 
     Raises ValueError for v_min >= v_max, fewer than 2 bins, a sigma_ratio that is not positive.
     """
@@ -22,20 +26,18 @@ class HLGauss(nn.Module):
     edges: Tensor
     centres: Tensor
 
-    def __init__(self, v_min: float, v_max: float, num_bins: int, sigma_ratio: float, num_critics: int) -> None:
-        super().__init__()
-        if not v_min < v_max:
-            raise ValueError(f"v_min must be below v_max, but they are {v_min} and {v_max}: widen the support.")
-        if num_bins < 2:
-            raise ValueError(f"num_bins must be at least 2, but is {num_bins}: 51 is usual.")
+    def __init__(
+        self, v_min: float, v_max: float, num_bins: int, sigma_ratio: float,
+        transform: Literal["none", "signed_hyperbolic"], num_critics: int, minimum_of: int,
+    ) -> None:  # fmt: skip
+        super().__init__(num_bins, num_critics, minimum_of, transform)
+        check_support(v_min, v_max, num_bins)
         if not sigma_ratio > 0:
             raise ValueError(f"sigma_ratio must be positive, but is {sigma_ratio}: 0.75 is usual.")
-        if num_critics < 1:
-            raise ValueError(f"num_critics must be at least 1, but is {num_critics}: 1 means no ensemble.")
         self.v_min, self.v_max = v_min, v_max
-        self.num_bins, self.num_critics = num_bins, num_critics
-        width = (v_max - v_min) / num_bins
-        edges = torch.linspace(v_min, v_max, num_bins + 1, dtype=torch.float64)
+        low, high = self.encode(torch.tensor([v_min, v_max], dtype=torch.float64)).tolist()
+        width = (high - low) / num_bins
+        edges = torch.linspace(low, high, num_bins + 1, dtype=torch.float64)
         self.register_buffer("edges", edges.to(torch.get_default_dtype()), persistent=False)
         self.register_buffer("centres", (edges[:-1] + width / 2).to(torch.get_default_dtype()), persistent=False)
         self._inverse_scale = 1.0 / (sigma_ratio * width * math.sqrt(2.0))
@@ -43,11 +45,11 @@ class HLGauss(nn.Module):
     def value(self, logits: Tensor) -> Tensor:
         """Decode logits [..., K] to the mean of their histogram [...], in float32 or better."""
         logits = logits.to(torch.promote_types(logits.dtype, self.centres.dtype))
-        return (torch.softmax(logits, -1) * self.centres).sum(-1)
+        return self.decode((torch.softmax(logits, -1) * self.centres).sum(-1))
 
     def probs(self, returns: Tensor) -> Tensor:
         """Encode targets [...] as probabilities [..., K]; one erf per edge serves both its bins."""
-        inside = returns.detach().clamp(self.v_min, self.v_max).unsqueeze(-1)
+        inside = self.encode(returns.detach().clamp(self.v_min, self.v_max)).unsqueeze(-1)
         cdf = torch.erf((self.edges - inside) * self._inverse_scale)
         return (cdf[..., 1:] - cdf[..., :-1]) / (cdf[..., -1:] - cdf[..., :1])
 

@@ -3,33 +3,35 @@
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from offpol.critic_base import CriticBase
 
 
-class Scalar(nn.Module):
+class Scalar(CriticBase):
     """Q is the single output; the loss is half the squared error, or Huber's with threshold `delta`.
 
     Both have the gradient Q - y near the target; Huber's is held at +-delta beyond it (Mnih et al. 2015 with
-    delta 1), where its value is delta (|Q - y| - delta / 2).
+    delta 1), where its value is delta (|Q - y| - delta / 2). With a `transform` h, the output is h(Q) and the
+    error is taken there (R2D2, Kapturowski et al. 2019).
     """
 
-    num_bins = 1
-
-    def __init__(self, error: Literal["huber", "mse"], delta: float, num_critics: int) -> None:
-        super().__init__()
+    def __init__(
+        self, error: Literal["huber", "mse"], delta: float, transform: Literal["none", "signed_hyperbolic"],
+        num_critics: int, minimum_of: int,
+    ) -> None:  # fmt: skip
+        super().__init__(1, num_critics, minimum_of, transform)
         if not delta > 0:
             raise ValueError(f"delta must be positive, but is {delta}: 1 is usual.")
-        if num_critics < 1:
-            raise ValueError(f"num_critics must be at least 1, but is {num_critics}: 1 means no ensemble.")
-        self.error, self.delta, self.num_critics = error, delta, num_critics
+        self.error, self.delta = error, delta
 
     def value(self, logits: Tensor) -> Tensor:
         """Decode logits [..., 1] to values [...], in float32 or better."""
-        return logits.squeeze(-1).to(torch.promote_types(logits.dtype, torch.float32))
+        return self.decode(logits.squeeze(-1).to(torch.promote_types(logits.dtype, torch.float32)))
 
     def loss(self, logits: Tensor, returns: Tensor) -> Tensor:
         """Return the error [...] of logits [..., 1] against targets [...]."""
-        gap = self.value(logits) - returns.detach()
+        gap = logits.squeeze(-1) - self.encode(returns.detach())
         if self.error == "mse":
             return 0.5 * gap.square()
         bounded = gap.clamp(-self.delta, self.delta)

@@ -4,13 +4,14 @@ import math
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from offpol.policy_base import PolicyBase, entropy, shares
 from offpol.temperature import Temperature, TemperatureSettings
 from offpol.types import PolicyInputs
 
 
-class AdvantageWeighted(nn.Module):
+class AdvantageWeighted(PolicyBase):
     """Raise the likelihood of actions by bounded, detached weights of their advantage A = Q - V.
 
     actions "logged": loss = -w log pi(a|s) with w = min(exp(A/T), cap), or 1[A > 0] for weight "binary" (AWR, Peng
@@ -23,8 +24,6 @@ class AdvantageWeighted(nn.Module):
     bound and any T only sets how fast the entropy goes. With prior < 1 they settle at A / (T (1 - prior)),
     averaged over about 1 / (1 - prior) refreshes; control "entropy" then sets T by the entropy that is wanted.
     """
-
-    double = False  # type: ignore[assignment]  # hides nn.Module.double: convert by .to(torch.float64)
 
     def __init__(
         self,
@@ -61,13 +60,12 @@ class AdvantageWeighted(nn.Module):
         """
         log_pi = torch.log_softmax(inputs.logits, -1)
         with torch.no_grad():
-            share = inputs.valid.to(log_pi.dtype)
-            share = share / share.sum().clamp(min=1.0)
+            share = shares(inputs.valid)
             gaps = inputs.q_values - (inputs.pi * inputs.q_values).sum(-1, keepdim=True)
             divisor = self.temperature((gaps.square().mean(-1) * share).sum())
             weights = self._all if self.actions == "all" else self._logged
             target, log = weights(inputs, gaps, divisor, share)
-            log["policy_entropy"] = -((log_pi.exp() * log_pi).sum(-1) * share).sum()
+            log["policy_entropy"] = (entropy(log_pi) * share).sum()
             log["temperature"] = divisor
         return -(target * log_pi).sum(-1), log
 
@@ -85,11 +83,11 @@ class AdvantageWeighted(nn.Module):
             saturated = exponent.abs() > self.log_cap
             exponent = exponent.clamp(-self.log_cap, self.log_cap)
         target = torch.softmax(prior + exponent, -1)
-        entropy = (torch.special.entr(target).sum(-1) * share).sum()
-        self.temperature.adapt(entropy, gaps.shape[-1])
+        target_entropy = (torch.special.entr(target).sum(-1) * share).sum()
+        self.temperature.adapt(target_entropy, gaps.shape[-1])
         effective = 1.0 / (target.square() / torch.softmax(prior, -1)).sum(-1)
         return target, {
-            "policy_target_entropy": entropy,
+            "policy_target_entropy": target_entropy,
             "saturated_weights": (saturated.to(gaps.dtype).mean(-1) * share).sum(),
             "weights_effective_share": (effective * share).sum(),
         }

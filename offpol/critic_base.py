@@ -1,0 +1,58 @@
+"""What every critic shares: how the members of an ensemble join, and what they learn by default."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from offpol.types import TraceInputs, TraceTargets
+from offpol.value_transform import Transform, squash, unsquash
+
+
+class CriticBase(nn.Module):
+    """A critic of `num_critics` members with `num_bins` outputs each, learning the trace's scalar returns.
+
+    `join` makes learning targets: the members' mean where `minimum_of` is 0, else the minimum over that many random
+    members, drawn anew for every batch (REDQ, Chen et al. 2021; RLPD, Ball et al. 2023).
+    """
+
+    distributional = False
+
+    def __init__(self, num_bins: int, num_critics: int, minimum_of: int, transform: Transform) -> None:
+        super().__init__()
+        if num_critics < 1:
+            raise ValueError(f"num_critics must be at least 1, but is {num_critics}: 1 means no ensemble.")
+        if not 0 <= minimum_of <= num_critics:
+            raise ValueError(
+                f"minimum_of must lie between 0 (the mean) and num_critics ({num_critics}), but is {minimum_of}."
+            )
+        self.num_bins, self.num_critics, self.minimum_of, self.transform = num_bins, num_critics, minimum_of, transform
+
+    def join(self, values: Tensor) -> Tensor:
+        """Join the members' values [H, ...] to one for learning targets [...]."""
+        if self.minimum_of == 0:
+            return values.mean(0)
+        members = torch.randperm(self.num_critics, device=values.device)[: self.minimum_of]
+        return values[members].amin(0)
+
+    def targets(
+        self, inputs: TraceInputs, traced: TraceTargets, logits: Tensor, mixture: Literal["taken", "expected"] | None
+    ) -> Tensor:
+        """Return what `loss` compares with [B, n, ...]: the trace's returns [B, n]."""
+        return traced.returns
+
+    def encode(self, returns: Tensor) -> Tensor:
+        """Map returns to the scale that the outputs are in."""
+        return returns if self.transform == "none" else squash(returns)
+
+    def decode(self, outputs: Tensor) -> Tensor:
+        """Map outputs back to returns."""
+        return outputs if self.transform == "none" else unsquash(outputs)
+
+
+def check_support(v_min: float, v_max: float, num_bins: int) -> None:
+    """Raise ValueError unless v_min, v_max and num_bins describe a histogram."""
+    if not v_min < v_max:
+        raise ValueError(f"v_min must be below v_max, but they are {v_min} and {v_max}: widen the support.")
+    if num_bins < 2:
+        raise ValueError(f"num_bins must be at least 2, but is {num_bins}: 51 is usual.")

@@ -1,0 +1,31 @@
+"""What every policy shares."""
+
+import torch
+from torch import Tensor, nn
+
+from offpol.types import PolicyInputs, TraceInputs
+
+
+class PolicyBase(nn.Module):
+    """A policy that evaluates what the target network prefers, learns nothing and leaves rewards as they are."""
+
+    double = False  # type: ignore[assignment]  # hides nn.Module.double: convert by .to(torch.float64)
+
+    def regularise(self, inputs: TraceInputs) -> TraceInputs:
+        """Return what the trace sees: the inputs as they are."""
+        return inputs
+
+    def loss(self, inputs: PolicyInputs) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return zeros [M] without gradient, and nothing to log."""
+        return torch.zeros_like(inputs.returns), {}
+
+
+def shares(valid: Tensor) -> Tensor:
+    """Return weights [M] that sum to 1 over the valid rows, to average what is logged."""
+    share = valid.to(torch.get_default_dtype())
+    return share / share.sum().clamp(min=1.0)
+
+
+def entropy(log_pi: Tensor) -> Tensor:
+    """Return the entropy [...] of log-probabilities [..., A], in nats."""
+    return -(log_pi.exp() * log_pi).sum(-1)
