@@ -128,7 +128,7 @@ def main() -> None:
                 grown = (resident() - before) / replay.capacity_rows
                 result = measure(replay, rows, arguments.rounds)
                 shown = "  ".join(f"{key} {value:7.1f}" for key, value in result.items())
-                size = sum(field.nbytes for field in replay.ring.flat.values())
+                size = replay.ring.frames.nbytes + replay.ring.records.nbytes
                 size += replay.tree.nbytes if isinstance(replay, Prioritized) else 0
                 print(f"{kind.__name__:12} n={window} {name}  {shown}  bytes per row {size / replay.capacity_rows:.1f}"
                       f" (resident memory grew by {grown:.0f})", flush=True)  # fmt: skip

@@ -97,12 +97,11 @@ def ring_advance(
 
 
 @njit(cache=True, nogil=True)
-def _drawable(
-    counts: Ints, valid: Bools, history: NDArray[np.uint8], rows: int, window: int, slot: int
-) -> bool:
-    position, count = slot % rows, counts[slot // rows]
-    age = (count - 1 - position) % rows
-    return position < count and valid[slot] and age >= window and age + history[slot] < rows
+def _whereabouts(counts: Ints, rows: int, slot: int) -> tuple[int, int]:
+    """How often a slot was written, and how many rows of its stream are newer."""
+    stream = slot // rows
+    since = counts[stream] - 1 - (slot - stream * rows)
+    return since // rows + 1, since % rows
 
 
 @njit(cache=True, nogil=True)
@@ -110,8 +109,9 @@ def ring_drawable(
     counts: Ints, valid: Bools, history: NDArray[np.uint8], rows: int, window: int, slots: Ints
 ) -> Bools:
     result = np.empty(len(slots), np.bool_)
-    for i in range(len(slots)):
-        result[i] = _drawable(counts, valid, history, rows, window, slots[i])
+    for i, slot in enumerate(slots):
+        generation, age = _whereabouts(counts, rows, slot)
+        result[i] = generation > 0 and valid[slot] and age >= window and age + history[slot] < rows
     return result
 
 
@@ -121,27 +121,27 @@ def ring_current(
     generation: Ints,
 ) -> Bools:  # fmt: skip
     result = np.empty(len(slots), np.bool_)
-    for i in range(len(slots)):
-        slot = slots[i]
+    for i, slot in enumerate(slots):
         if slot < 0 or slot >= len(valid):
             raise IndexError("an index of update_priorities is no slot of this replay")
-        now = (counts[slot // rows] - slot % rows + rows - 1) // rows
-        result[i] = now == generation[i] and _drawable(counts, valid, history, rows, window, slot)
+        now, age = _whereabouts(counts, rows, slot)
+        same = 0 < now == generation[i]
+        result[i] = same and valid[slot] and age >= window and age + history[slot] < rows
     return result
 
 
 @njit(cache=True, nogil=True)
 def ring_generation(counts: Ints, rows: int, slots: Ints) -> Ints:
     result = np.empty(len(slots), np.int64)
-    for i in range(len(slots)):
-        result[i] = (counts[slots[i] // rows] - slots[i] % rows + rows - 1) // rows
+    for i, slot in enumerate(slots):
+        result[i] = _whereabouts(counts, rows, slot)[0]
     return result
 
 
 @njit(cache=True, nogil=True)
 def ring_windows(
-    history: NDArray[np.uint8], rows: int, stack: int, window: int, starts: Ints
-) -> tuple[Ints, Ints]:
+    counts: Ints, history: NDArray[np.uint8], rows: int, stack: int, window: int, starts: Ints
+) -> tuple[Ints, Ints, Ints]:
     slots = np.empty((len(starts), window + 1), np.int64)
     frames = np.empty((len(starts), window + 1, stack), np.int64)
     for i in range(len(starts)):
@@ -153,7 +153,7 @@ def ring_windows(
             for back in range(stack):
                 kept = back <= history[slot]
                 frames[i, t, stack - 1 - back] = base + (row - back) % rows if kept else -1
-    return slots, frames
+    return slots, frames, ring_generation(counts, rows, starts)
 
 
 def interleave(frames: NDArray, index: Ints, out: NDArray) -> None:

@@ -94,11 +94,8 @@ def ring_drawable(
     counts: Ints, valid: Bools, history: NDArray[np.uint8], rows: int, window: int, slots: Ints
 ) -> Bools:
     """Tell at which slots a window starts that is valid, complete, and whose frame history is still there."""
-    stream = slots // rows
-    position = slots - stream * rows
-    count = counts[stream]
-    age = (count - 1 - position) % rows  # rows of the stream that are newer
-    return (position < count) & valid[slots] & (age >= window) & (age + history[slots] < rows)
+    generation, age = _whereabouts(counts, rows, slots)
+    return (generation > 0) & valid[slots] & (age >= window) & (age + history[slots] < rows)
 
 
 def ring_current(
@@ -108,25 +105,34 @@ def ring_current(
     """Tell which slots are drawable and still hold the row of that generation; IndexError out of range."""
     if len(slots) and (slots.min() < 0 or slots.max() >= len(valid)):
         raise IndexError("an index of update_priorities is no slot of this replay")
-    now = ring_generation(counts, rows, slots)
-    return (now == generation) & ring_drawable(counts, valid, history, rows, window, slots)
+    same = ring_generation(counts, rows, slots) == generation
+    return same & ring_drawable(counts, valid, history, rows, window, slots)
 
 
 def ring_generation(counts: Ints, rows: int, slots: Ints) -> Ints:
     """Count how often each slot was written."""
-    return (counts[slots // rows] - slots % rows + rows - 1) // rows
+    return _whereabouts(counts, rows, slots)[0]
+
+
+def _whereabouts(counts: Ints, rows: int, slots: Ints) -> tuple[Ints, Ints]:
+    """How often each slot was written, and how many rows of its stream are newer."""
+    stream = slots // rows
+    since = counts[stream] - 1 - (slots - stream * rows)
+    return since // rows + 1, since % rows
 
 
 def ring_windows(
-    history: NDArray[np.uint8], rows: int, stack: int, window: int, starts: Ints
-) -> tuple[Ints, Ints]:
-    """Return slots of the rows [B, window + 1] and of their frames [B, window + 1, stack], -1 for no frame."""
+    counts: Ints, history: NDArray[np.uint8], rows: int, stack: int, window: int, starts: Ints
+) -> tuple[Ints, Ints, Ints]:
+    """Look up windows: slots of their rows [B, window + 1] and of these rows' frames [B, window + 1, stack], -1
+    for no frame, and generations of the starts [B].
+    """
     base = (starts // rows * rows)[:, None]
     row = starts[:, None] - base + np.arange(window + 1)
     slots = base + row % rows
     back = np.arange(stack - 1, -1, -1)
     frames = base[..., None] + (row[..., None] - back) % rows
-    return slots, np.where(back <= history[slots][..., None], frames, -1)
+    return slots, np.where(back <= history[slots][..., None], frames, -1), ring_generation(counts, rows, starts)
 
 
 def interleave(frames: NDArray, index: Ints, out: NDArray) -> None:

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from types import ModuleType
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from offpol.kernels import KERNELS
 from offpol.kernels_numpy import Bools, Ints
 from offpol.types import EnvSpec, Rows
 
-Segment = dict[str, Tensor]
+# What a row stores beside its frame, in one half of a cache line: drawn rows lie anywhere in memory, and each
+# line that must be fetched costs more than the copying.
+RECORD = np.dtype({
+    "names": ["action", "policy_version", "reward", "behavior_log_prob", "terminated", "truncated", "valid", "history"],
+    "formats": [np.int64, np.int64, np.float32, np.float32, np.bool_, np.bool_, np.bool_, np.uint8],
+    "offsets": [0, 8, 16, 20, 24, 25, 26, 27],
+    "itemsize": 32,
+})  # fmt: skip
 
 
 class Ring:
-    """The newest rows of `spec.num_envs` streams, `rows_per_stream` (R) of each, in preallocated tensors.
+    """The newest rows of `spec.num_envs` streams, `rows_per_stream` (R) of each, in preallocated memory.
 
-    Row number k of a stream lies in slot `stream * R + k % R`. `history` says how many earlier frames belong
-    to a row's stack: frames of another episode do not, so it is 0 for a stream's first row and after each row
-    with `valid` False, and at most stack - 1. A window starting at row k is *drawable* iff row k is valid, rows
-    k .. k + window are written and the oldest frame of its stack is not overwritten yet.
+    Row number k of a stream lies in slot `stream * R + k % R`. `fields` holds one numpy array [streams * R, ...]
+    for each field of `Rows`, and `history`: how many earlier frames belong to a row's stack. Frames of another
+    episode do not, so it is 0 for a stream's first row and after each row with `valid` False, and at most
+    stack - 1. A window starting at row k is *drawable* iff row k is valid, rows k .. k + window are written and the
+    oldest frame of its stack is not overwritten yet.
 
     Not safe for threads by itself: the replay that owns it locks.
 
@@ -36,9 +42,7 @@ class Ring:
         ValueError: where a stream's share of the capacity could not hold one window.
     """
 
-    def __init__(
-        self, capacity: int, *, spec: EnvSpec, window: int, kernels: ModuleType = KERNELS
-    ) -> None:  # fmt: skip
+    def __init__(self, capacity: int, *, spec: EnvSpec, window: int, kernels: ModuleType = KERNELS) -> None:
         streams, needed = spec.num_envs, window + spec.stack
         if window < 1:
             raise ValueError(f"window={window} must be at least 1 transition.")
@@ -52,10 +56,10 @@ class Ring:
         self.size = streams * self.rows_per_stream
         self.counts = np.zeros(streams, np.int64)  # rows ever added, by stream
         self.num_drawable = 0
-        # numpy's zeros take memory only as rows are written; `flat` are views of the same memory.
-        self.storage = {name: torch.from_numpy(np.zeros((streams, self.rows_per_stream, *shape), dtype))
-                        for name, (shape, dtype) in _fields(spec).items()}  # fmt: skip
-        self.flat = {name: field.flatten(0, 1).numpy() for name, field in self.storage.items()}
+        # numpy's zeros take memory only as rows are written.
+        self.frames = np.zeros((self.size, *spec.frame_shape), torch.empty(0, dtype=spec.dtype).numpy().dtype)
+        self.records = np.zeros(self.size, RECORD)
+        self.fields = {"obs": self.frames, **{name: self.records[name] for name in RECORD.names or ()}}
 
     # ------------------------------------------------------------------------------------ writing
 
@@ -70,11 +74,11 @@ class Ring:
         """
         self._check(rows, first_stream)
         slots, changed, drawable = self.kernels.ring_advance(
-            self.counts, self.flat["valid"], self.flat["history"], first_stream, len(rows.valid),
+            self.counts, self.fields["valid"], self.fields["history"], first_stream, len(rows.valid),
             self.rows_per_stream, self.spec.stack, self.window,
         )  # fmt: skip
         for name, values in zip(Rows._fields, rows, strict=True):
-            self.flat[name][slots] = values
+            self.fields[name][slots] = values
         begun = int(np.count_nonzero(drawable))
         self.num_drawable += 2 * begun - len(changed)
         return changed, drawable
@@ -87,7 +91,8 @@ class Ring:
         if not 0 <= stream < self.num_streams:
             raise ValueError(f"stream={stream} does not exist: this replay has streams 0 to {self.num_streams - 1}.")
         if self.counts[stream]:
-            self.storage["valid"][stream, (self.counts[stream] - 1) % self.rows_per_stream] = False
+            newest = stream * self.rows_per_stream + (self.counts[stream] - 1) % self.rows_per_stream
+            self.fields["valid"][newest] = False
 
     def _check(self, rows: Rows, first_stream: int) -> None:
         number = len(rows.valid)
@@ -97,7 +102,7 @@ class Ring:
                 f"0 to {self.num_streams - 1}: its spec's num_envs must count the envs of all actors."
             )
         for name, values in zip(Rows._fields, rows, strict=True):
-            field = self.flat[name]
+            field = self.fields[name]
             if values.dtype != field.dtype or values.shape != (number, *field.shape[1:]):
                 raise ValueError(
                     f"Rows.{name} must be {field.dtype} of shape {(number, *field.shape[1:])}, "
@@ -133,7 +138,7 @@ class Ring:
     def drawable(self, slots: Ints) -> Bools:
         """Tell at which slots [B] a window can be drawn."""
         result: Bools = self.kernels.ring_drawable(
-            self.counts, self.flat["valid"], self.flat["history"], self.rows_per_stream, self.window, slots
+            self.counts, self.fields["valid"], self.fields["history"], self.rows_per_stream, self.window, slots
         )
         return result
 
@@ -144,8 +149,9 @@ class Ring:
             IndexError: where a slot does not exist.
         """
         result: Bools = self.kernels.ring_current(
-            self.counts, self.flat["valid"], self.flat["history"], self.rows_per_stream, self.window, slots, generation
-        )
+            self.counts, self.fields["valid"], self.fields["history"], self.rows_per_stream, self.window, slots,
+            generation,
+        )  # fmt: skip
         return result
 
     def draw(self, rng: np.random.Generator, number: int) -> Ints:
@@ -174,71 +180,9 @@ class Ring:
             return
         row = self.counts[:, None] - self.window + np.arange(self.window)  # starts that wait for more rows
         slot = np.arange(self.num_streams)[:, None] * self.rows_per_stream + row % self.rows_per_stream
-        waiting = (row >= 0) & self.flat["valid"][slot]
+        waiting = (row >= 0) & self.fields["valid"][slot]
         missing = np.where(waiting, 1 + np.arange(self.window), self.window + 1).min()
         raise RuntimeError(
             f"No window of {self.window} transitions can be drawn yet: at least {missing} more rows of one stream are "
             f"needed (rows so far, by stream: {self.counts.tolist()})."
         )
-
-    # ------------------------------------------------------------------------------- saving, loading
-
-    def rows_since(self, counts: Tensor | None = None) -> Segment:
-        """Copy the rows that were added since the streams had `counts` [S] rows and are still there.
-
-        `start` and `stop` [S] tell which row numbers of each stream are in it: pass `stop` as the next call's
-        `counts`. The fields [K, ...] hold the streams one after the other; `valid_before` [S] is `valid` of row
-        start - 1, as a `cut` may have changed it since that row was saved.
-        """
-        start = self.oldest if counts is None else np.maximum(self.oldest, counts.numpy())
-        slots = self.slots(start, self.counts)
-        before = self.slots(start - 1, start)
-        segment = {name: np.take(field, slots, axis=0) for name, field in self.flat.items()}
-        segment |= {"start": start, "stop": self.counts.copy(), "valid_before": self.flat["valid"][before]}
-        return {name: torch.from_numpy(field) for name, field in segment.items()}
-
-    def load_rows(self, segments: Sequence[Segment]) -> None:
-        """Replace all rows by those of segments that `rows_since` made one after the other.
-
-        Raises:
-            ValueError: where a segment is of a ring of another shape, or rows between the segments are missing.
-        """
-        self._check_segments(segments)
-        for segment in segments:
-            start, stop = segment["start"].numpy(), segment["stop"].numpy()
-            self.flat["valid"][self.slots(start - 1, start)] = segment["valid_before"].numpy()
-            slots = self.slots(start, stop)
-            for name, field in self.flat.items():
-                field[slots] = segment[name].numpy()
-            self.counts[:] = stop
-        self.num_drawable = int(np.count_nonzero(self.drawable(np.arange(self.size))))
-
-    def _check_segments(self, segments: Sequence[Segment]) -> None:
-        first = stop = np.zeros(self.num_streams, np.int64)
-        for segment in segments:
-            for name, field in self.storage.items():
-                if segment[name].dtype != field.dtype or segment[name].shape[1:] != field.shape[2:]:
-                    raise ValueError(
-                        f"The saved rows' {name} is {segment[name].dtype} of shape {list(segment[name].shape[1:])}, this "
-                        f"replay's {field.dtype} of shape {list(field.shape[2:])}: load it with the env of the saved run."
-                    )
-            if segment["start"].shape != first.shape:
-                raise ValueError(
-                    f"The saved rows come from {len(segment['start'])} streams, this replay has {self.num_streams}: "
-                    "load it with as many envs as the saved run had."
-                )
-            first = np.where(segment["start"].numpy() == stop, first, segment["start"].numpy())
-            stop = segment["stop"].numpy()
-        if (stop - first < np.minimum(stop, self.rows_per_stream)).any():
-            raise ValueError(
-                f"Saved rows are missing: of the newest {self.rows_per_stream} rows of each stream, only those since "
-                f"{first.tolist()} are there."
-            )
-
-
-def _fields(spec: EnvSpec) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """Shape and dtype of every field of one stored row: those of Rows, and `history`."""
-    frame = torch.empty(0, dtype=spec.dtype).numpy().dtype
-    plain = {"action": "int64", "reward": "float32", "terminated": "bool", "truncated": "bool", "valid": "bool",
-             "behavior_log_prob": "float32", "policy_version": "int64", "history": "uint8"}  # fmt: skip
-    return {"obs": (spec.frame_shape, frame), **{name: ((), np.dtype(kind)) for name, kind in plain.items()}}

@@ -11,6 +11,7 @@ from torch import Tensor
 from offpol.kernels_numpy import Floats, Ints
 from offpol.ring import Ring
 from offpol.schedule import Schedule
+from offpol.segments import load_rows, rows_since
 from offpol.sum_tree import SumTree
 from offpol.types import Batch, EnvSpec, Rows, StateDict
 from offpol.windows import gather
@@ -93,17 +94,19 @@ class Prioritized:
             ValueError: where a priority is not finite; nothing is set.
             IndexError: where an index is no slot.
         """
-        absolute = np.abs(priority.cpu().numpy().astype(np.float64))
-        if not np.isfinite(absolute).all():
+        absolute = np.abs(priority.numpy(force=True), dtype=np.float64)
+        highest = absolute.max(initial=0.0)
+        if not highest < np.inf:  # so says NaN, too
             raise ValueError(f"Priorities must be finite, got {priority}: did the loss diverge?")
-        slots = index.cpu().numpy()
+        slots = index.numpy(force=True)
         with self._lock:
-            current = self.ring.current(slots, generation.cpu().numpy())
+            current = self.ring.current(slots, generation.numpy(force=True))
             dropped = len(slots) - int(np.count_nonzero(current))
             if dropped:
                 slots, absolute = slots[current], absolute[current]
+                highest = absolute.max(initial=0.0)
             self.tree.set(slots, self._mass(absolute))
-            self._highest = max(self._highest, float(absolute.max(initial=0.0)))
+            self._highest = max(self._highest, float(highest))
             self.dropped_priorities += dropped
             return dropped
 
@@ -123,7 +126,7 @@ class Prioritized:
                 "highest": self._highest, "agent_steps": self._agent_steps, "dropped": self.dropped_priorities,
                 "made_with": self._made_with(),
             }  # fmt: skip
-            return {"rows": [self.ring.rows_since(since)], "draws": draws}
+            return {"rows": [rows_since(self.ring, since)], "draws": draws}
 
     def load_state_dict(self, state: StateDict) -> None:
         """Go on exactly from where the state was taken; ValueError where it does not fit this replay."""
@@ -134,7 +137,7 @@ class Prioritized:
                 f"set these as they were."
             )
         with self._lock:
-            self.ring.load_rows(state["rows"])
+            load_rows(self.ring, state["rows"])
             masses = np.zeros(self.ring.size)
             masses[self.ring.slots(self.ring.oldest, self.ring.counts)] = draws["masses"].numpy()
             self.tree.load(masses)
@@ -145,7 +148,7 @@ class Prioritized:
     def _draw(self, number: int) -> Ints:
         share = self._rng.random(number)
         if self.draws == "stratified":
-            share = (np.arange(number) + share) / number
+            share = (share + np.arange(number, dtype=np.float64)) / number
         starts = self.tree.find(share * self.tree.total)
         if self.uniform_mix:
             uniform = self._rng.random(number) < self.uniform_mix
@@ -158,11 +161,14 @@ class Prioritized:
         return mass if self.alpha else mass * (base > 0)  # 0^0 is 0 here: what has no priority is not drawn
 
     def _probability(self, mass: NDArray | float) -> NDArray:
-        mixed = self.uniform_mix / self.ring.num_drawable
-        return np.asarray((1 - self.uniform_mix) * (mass / self.tree.total) + mixed)
+        share = np.asarray(mass) / self.tree.total
+        if not self.uniform_mix:
+            return share
+        return (1 - self.uniform_mix) * share + self.uniform_mix / self.ring.num_drawable
 
     def _made_with(self) -> dict[str, float]:
-        return {"alpha": self.alpha, "epsilon": self.epsilon, "window": self.ring.window}
+        rows = self.ring.rows_per_stream
+        return {"alpha": self.alpha, "epsilon": self.epsilon, "window": self.ring.window, "rows per stream": rows}
 
 
 def _check(

@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from offpol.ring import Ring
+from offpol.segments import load_rows, rows_since
 from offpol.types import Batch, EnvSpec, Rows, StateDict
 from offpol.windows import gather
 
@@ -48,7 +49,7 @@ class Uniform:
     def update_priorities(self, index: Tensor, generation: Tensor, priority: Tensor) -> int:
         """Ignore priorities; count the windows [B] that cannot be drawn any more, as `Prioritized` drops them."""
         with self._lock:
-            return int(np.count_nonzero(~self.ring.current(index.cpu().numpy(), generation.cpu().numpy())))
+            return int(np.count_nonzero(~self.ring.current(index.numpy(force=True), generation.numpy(force=True))))
 
     def __len__(self) -> int:
         return self.ring.num_drawable
@@ -60,10 +61,10 @@ class Uniform:
         saved, oldest first, as `rows` to `load_state_dict`.
         """
         with self._lock:
-            return {"rows": [self.ring.rows_since(since)], "draws": {"rng": self._rng.bit_generator.state}}
+            return {"rows": [rows_since(self.ring, since)], "draws": {"rng": self._rng.bit_generator.state}}
 
     def load_state_dict(self, state: StateDict) -> None:
         """Go on exactly from where the state was taken; ValueError where it does not fit this replay."""
         with self._lock:
-            self.ring.load_rows(state["rows"])
+            load_rows(self.ring, state["rows"])
             self._rng.bit_generator.state = state["draws"]["rng"]

@@ -1,0 +1,71 @@
+"""Rows of a ring as tensors: all of them, or those added since last time."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from offpol.ring import Ring
+
+Segment = dict[str, Tensor]
+
+
+def rows_since(ring: Ring, counts: Tensor | None = None) -> Segment:
+    """Copy the rows that were added since the streams had `counts` [S] rows and are still there.
+
+    `start` and `stop` [S] tell which row numbers of each stream are in it: give `stop` as `counts` next time. The
+    fields [K, ...] hold the streams one after the other; `valid_before` [S] is `valid` of row start - 1, as a
+    `cut` may have changed it since that row was saved.
+    """
+    start = ring.oldest if counts is None else np.maximum(ring.oldest, counts.numpy())
+    slots = ring.slots(start, ring.counts)
+    before = ring.slots(start - 1, start)
+    segment = {name: np.take(field, slots, axis=0) for name, field in ring.fields.items()}
+    segment |= {"start": start, "stop": ring.counts.copy(), "valid_before": ring.fields["valid"][before]}
+    return {name: torch.from_numpy(field) for name, field in segment.items()} | {"stack": torch.tensor(ring.spec.stack)}
+
+
+def load_rows(ring: Ring, segments: Sequence[Segment]) -> None:
+    """Replace all rows of a ring by those of segments that `rows_since` made one after the other.
+
+    Segments may be left out from the oldest on while no row of theirs would still be there.
+
+    Raises:
+        ValueError: where a segment is of a ring of another shape, or rows are missing; nothing is loaded.
+    """
+    _check(ring, segments)
+    ring.counts[:] = 0
+    for segment in segments:
+        start, stop = segment["start"].numpy(), segment["stop"].numpy()
+        ring.fields["valid"][ring.slots(start - 1, start)] = segment["valid_before"].numpy()
+        slots = ring.slots(start, stop)
+        for name, field in ring.fields.items():
+            field[slots] = segment[name].numpy()
+        ring.counts[:] = stop
+    ring.num_drawable = int(np.count_nonzero(ring.drawable(np.arange(ring.size))))
+
+
+def _check(ring: Ring, segments: Sequence[Segment]) -> None:
+    here = (ring.spec.dtype, ring.spec.frame_shape, ring.spec.stack)
+    first = stop = np.zeros(ring.num_streams, np.int64)
+    for segment in segments:
+        saved = (segment["obs"].dtype, tuple(segment["obs"].shape[1:]), int(segment["stack"]))
+        if saved != here:
+            raise ValueError(
+                f"The saved frames are (dtype, shape, stack) {saved}, this replay's {here}: load them with the env of "
+                "the saved run."
+            )
+        if len(segment["start"]) != ring.num_streams:
+            raise ValueError(
+                f"The saved rows come from {len(segment['start'])} streams, this replay has {ring.num_streams}: load "
+                "them with as many envs as the saved run had."
+            )
+        start = segment["start"].numpy()
+        first = np.where(start == stop, first, start)
+        stop = segment["stop"].numpy()
+    if (stop - first < np.minimum(stop, ring.rows_per_stream)).any():
+        raise ValueError(
+            f"Saved rows are missing: of the newest {ring.rows_per_stream} rows of each stream only those since row "
+            f"{first.tolist()} are there."
+        )
