@@ -97,13 +97,14 @@ def build_parts(cfg: Mapping[str, Any]) -> Parts:
 
     seed_globals(cfg["seed"])
     env = build_env(cfg, cfg["run"]["num_envs"], "env")
+    behavior = build(cfg["behavior"], "behavior")
+    topology = build(cfg["topology"], "topology")
     agent = build_agent(cfg, env.spec)
     seed = seed_for(cfg["seed"], "replay")
     replay = build(cfg["replay"], "replay", spec=env.spec, window=cfg["agent"]["window"], seed=seed)
     check_together(cfg, replay)
-    behavior = build(cfg["behavior"], "behavior")
     actor = Actor(env, behavior, agent.values, seed=seed_for(cfg["seed"], "actor"))
-    return Parts(actor, agent, replay, build(cfg["topology"], "topology"))
+    return Parts(actor, agent, replay, topology)
 
 
 def _device(name: str) -> str:

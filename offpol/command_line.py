@@ -63,6 +63,17 @@ def compositions(args: argparse.Namespace) -> Iterator[DictConfig]:
             raise ConfigError(_explain(error, name, args.overrides, extra)) from error
 
 
+def swept_keys(args: argparse.Namespace) -> list[str]:
+    """List the keys that a sweep gives several values."""
+    if not args.multirun:
+        return []
+    try:
+        parsed = OverridesParser.create().parse_overrides(args.overrides)
+    except HydraException:  # `compositions` says what is wrong
+        return []
+    return [override.get_key_element() for override in parsed if override.is_sweep_override()]
+
+
 def output_folder(cfg: DictConfig, multirun: bool) -> Path:
     """Return where Hydra is going to put a composed run, or a whole sweep."""
     before = HydraConfig.instance().cfg
@@ -156,6 +167,8 @@ def _explain(error: Exception, config_name: str, overrides: list[str], extra: li
 
 def _no_such_key(key: str, known: list[str]) -> str:
     parent, _, name = key.rpartition(".")
+    if "." in key and key.replace(".", "/") in known:
+        return f"There is no key '{key}'; {key.replace('.', '/')} is a group, so write {key.replace('.', '/')}=..."
     siblings = [word.rpartition(".")[2] for word in known if word.rpartition(".")[0] == parent]
     siblings = [sibling for sibling in siblings if sibling != "_target_"]
     near = did_you_mean(name, siblings).replace("'", f"'{parent}.", 1) if parent else did_you_mean(name, siblings)

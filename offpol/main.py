@@ -5,9 +5,10 @@ torch is imported by the functions that need it: help, completion and mistakes a
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,16 @@ RESUMABLE = {
 }  # fmt: skip
 STOPPED, MISTAKE = 130, 2  # exit codes
 
-OmegaConf.register_new_resolver("offpol_cut", lambda text: text[:150].replace("/", "-"), replace=True)
+SWEPT: set[str] = set()  # the keys that a sweep varies: they name its folders
+
+
+def _sweep_name(overrides: Sequence[str]) -> str:
+    """Name a job of a sweep by what sets it apart."""
+    varied = [text for text in overrides if not SWEPT or text.partition("=")[0] in SWEPT]
+    return ",".join(varied)[:150].replace("/", "-")
+
+
+OmegaConf.register_new_resolver("offpol_sweep_name", _sweep_name, replace=True)
 
 
 def train(cfg: Mapping[str, Any], directory: Path, *, resume: bool = False) -> float | None:
@@ -122,7 +132,7 @@ class JobFailed(CompactHydraException):
 def job(composed: DictConfig) -> float | None:
     """What Hydra calls once per run, with the composed config."""
     hydra_cfg = HydraConfig.get()
-    directory = Path(hydra_cfg.runtime.output_dir)
+    directory = _short(Path(hydra_cfg.runtime.output_dir))
     sweep = hydra_cfg.mode == RunMode.MULTIRUN
     try:
         cfg = command_line.plain(composed)
@@ -130,7 +140,7 @@ def job(composed: DictConfig) -> float | None:
         return train(cfg, directory)
     except ConfigError as error:
         if directory.is_dir() and not any(directory.iterdir()):
-            directory.rmdir()
+            os.removedirs(directory)  # Hydra made it, and its parents
         print(f"offpol: {error}", file=sys.stderr)
         if not sweep:
             sys.exit(MISTAKE)
@@ -142,10 +152,16 @@ def job(composed: DictConfig) -> float | None:
         raise JobFailed(f"{type(error).__name__}: {error}") from None
 
 
+def _short(path: Path) -> Path:
+    """Say a path as a person standing here would."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def launch(arguments: list[str]) -> None:
     """Check what was asked for, then let Hydra run it."""
     args = command_line.parse(arguments)
     acts = not (args.cfg or args.info)
+    SWEPT.update(command_line.swept_keys(args))
     if not (args.help or args.hydra_help or args.shell_completion or args.experimental_rerun):
         for composed in command_line.compositions(args):
             if acts:

@@ -39,7 +39,7 @@ class Progress:
             return
         speed = (self.agent_steps - steps_then) / max(now - then, 1e-9)
         left = tqdm.format_interval(max(0, self.total - self.agent_steps) / max(speed, 1e-9))
-        share = self.agent_steps / self.total
+        share = min(1.0, self.agent_steps / self.total)
         print(
             f"{share:4.0%} {self.agent_steps:,}/{self.total:,} agent steps, {speed:.0f}/s, {left} left, {text}",
             file=sys.stderr, flush=True,

@@ -11,15 +11,24 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from tensordict import TensorClass
 from torch import Tensor
 
 if TYPE_CHECKING:
     from offpol.actor import Actor
     from offpol.agent import Agent
+    from offpol.batch import Batch as Batch
     from offpol.run import Run
 
 StateDict = dict[str, Any]
+
+
+def __getattr__(name: str) -> Any:
+    """Import Batch when it is first asked for: tensordict takes longer to import than torch."""
+    if name == "Batch":
+        from offpol.batch import Batch
+
+        return Batch
+    raise AttributeError(f"offpol.types has no {name}")
 
 
 # ---------------------------------------------------------------------------------------------- data
@@ -79,24 +88,6 @@ class Rows(NamedTuple):
     valid: np.ndarray  # [E] bool
     behavior_log_prob: np.ndarray  # [E] float32, log mu of the action that was drawn
     policy_version: np.ndarray  # [E] int64, the update count of the parameters that acted
-
-
-class Batch(TensorClass):
-    """Windows of n transitions (rows t .. t+n of one stream), as `Replay.sample` returns them."""
-
-    obs: Tensor  # [B, n+1, *obs_shape]
-    action: Tensor  # [B, n] int64
-    reward: Tensor  # [B, n] float32
-    terminated: Tensor  # [B, n] bool; both flags set means terminated
-    truncated: Tensor  # [B, n] bool
-    valid: Tensor  # [B, n] bool, False: the row is no transition, do not train on it
-    valid_next: Tensor  # [B, n] bool, row t+1 is a valid row of the same episode: a trace may go on
-    behavior_log_prob: Tensor  # [B, n] float32
-    policy_version: Tensor  # [B, n] int64
-    index: Tensor  # [B] int64, the slot of the window's first row
-    generation: Tensor  # [B] int64, how often that slot had been written
-    probability: Tensor  # [B] float32, with which the window was drawn
-    replay_weight: Tensor  # [B] float32, corrects the draw; 1 for uniform
 
 
 @dataclass(frozen=True)
