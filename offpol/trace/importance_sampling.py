@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from offpol.scan import check_unit, q_targets, ratio
 from offpol.types import TraceInputs, TraceTargets
@@ -15,6 +16,7 @@ class ImportanceSampling:
     may their products: the variance is what the other operators pay bias or length for.
     """
 
+    mixture: ClassVar[Literal["taken"]] = "taken"
     lambda_: float
 
     def __post_init__(self) -> None:

@@ -1,6 +1,7 @@
 """Uncorrected n-step returns."""
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 
@@ -16,6 +17,8 @@ class NStep:
     corrects for the behavior: biased off-policy (Hessel et al. 2018, Rainbow). Rows later in the window look
     fewer steps ahead; train only the first (`train_positions` 1) for the textbook n-step agent.
     """
+
+    mixture: ClassVar[Literal["expected"]] = "expected"
 
     def __call__(self, inputs: TraceInputs) -> TraceTargets:
         returns = lambda_returns(inputs, 1.0)

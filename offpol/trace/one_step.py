@@ -1,6 +1,7 @@
 """One-step bootstrap."""
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 
@@ -13,6 +14,8 @@ class OneStep:
 
     Unbiased for every behavior, but a reward travels back one step per bootstrap.
     """
+
+    mixture: ClassVar[Literal["taken"]] = "taken"
 
     def __call__(self, inputs: TraceInputs) -> TraceTargets:
         returns = inputs.reward + inputs.discount * inputs.v[:, 1:]

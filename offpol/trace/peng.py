@@ -1,6 +1,7 @@
 """Peng's Q(lambda)."""
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 
@@ -16,6 +17,7 @@ class Peng:
     values (Kozuno et al. 2021). lambda 1 is `n_step`; 0 is `one_step`.
     """
 
+    mixture: ClassVar[Literal["expected"]] = "expected"
     lambda_: float
 
     def __post_init__(self) -> None:

@@ -1,6 +1,7 @@
 """Q(lambda) with off-policy corrections."""
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 
@@ -16,6 +17,7 @@ class QLambda:
     may diverge otherwise.
     """
 
+    mixture: ClassVar[Literal["taken"]] = "taken"
     lambda_: float
 
     def __post_init__(self) -> None:

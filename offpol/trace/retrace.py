@@ -1,6 +1,7 @@
 """Retrace: safe and efficient off-policy returns."""
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from offpol.scan import check_unit, q_targets, ratio
 from offpol.types import TraceInputs, TraceTargets
@@ -14,6 +15,7 @@ class Retrace:
     error itself.
     """
 
+    mixture: ClassVar[Literal["taken"]] = "taken"
     lambda_: float
 
     def __post_init__(self) -> None:

@@ -1,6 +1,7 @@
 """Tree backup."""
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from offpol.scan import check_unit, q_targets
 from offpol.types import TraceInputs, TraceTargets
@@ -13,6 +14,7 @@ class TreeBackup:
     Needs no behavior probability and converges to Q^pi for every behavior, but cuts even on-policy.
     """
 
+    mixture: ClassVar[Literal["taken"]] = "taken"
     lambda_: float
 
     def __post_init__(self) -> None:

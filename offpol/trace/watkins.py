@@ -1,6 +1,7 @@
 """Watkins's Q(lambda), hard and soft."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -24,6 +25,11 @@ class Watkins:
         check_unit("lambda_", self.lambda_)
         if self.kappa is not None and not self.kappa >= 0:
             raise ValueError(f"kappa must be null or at least 0, but is {self.kappa}: 0.01 is MEME's.")
+
+    @property
+    def mixture(self) -> Literal["taken"] | None:
+        """Say that the soft form is a mixture of bootstraps over pi; the hard form takes its own maximum."""
+        return None if self.kappa is None else "taken"
 
     def __call__(self, inputs: TraceInputs) -> TraceTargets:
         if self.kappa is None:

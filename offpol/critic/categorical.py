@@ -1,0 +1,58 @@
+"""C51: the distribution of returns on fixed atoms, with true distributional backups through the trace."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from offpol.critic_base import CriticBase, check_support
+from offpol.mixture import lags, split
+from offpol.types import TraceInputs, TraceTargets
+
+
+class Categorical(CriticBase):
+    """Probabilities on `num_bins` atoms over [v_min, v_max], learned by cross-entropy (Bellemare et al. 2017).
+
+    The target is the trace's mixture of shifted, discounted distributions of the target network, each projected
+    onto the atoms (distributional Retrace: Gruslys et al. 2018, Reactor); with `one_step` and a greedy policy it is
+    C51, with `n_step` Rainbow's. Masses may be negative for a single window (see offpol.mixture) and stay so: the
+    gradient, softmax - target, is linear in them, so its average is right; the loss itself is then no divergence.
+    An ensemble's target is the mean of its members' distributions.
+    """
+
+    distributional = True
+    atoms: Tensor
+
+    def __init__(self, v_min: float, v_max: float, num_bins: int, num_critics: int) -> None:
+        super().__init__(num_bins, num_critics, minimum_of=0, transform="none")
+        check_support(v_min, v_max, num_bins)
+        self.v_min, self.v_max = v_min, v_max
+        atoms = torch.linspace(v_min, v_max, num_bins, dtype=torch.float64).to(torch.get_default_dtype())
+        self.register_buffer("atoms", atoms, persistent=False)
+        self._per_bin = (num_bins - 1) / (v_max - v_min)
+
+    def value(self, logits: Tensor) -> Tensor:
+        """Decode logits [..., K] to the mean of their distribution [...], in float32 or better."""
+        logits = logits.to(torch.promote_types(logits.dtype, self.atoms.dtype))
+        return (torch.softmax(logits, -1) * self.atoms).sum(-1)
+
+    def targets(
+        self, inputs: TraceInputs, traced: TraceTargets, logits: Tensor, mixture: Literal["taken", "expected"] | None
+    ) -> Tensor:
+        """Return target masses [B, n, K], which sum to 1 but may be negative."""
+        assert mixture is not None  # the agent has refused such a trace
+        probs = torch.softmax(logits.to(torch.promote_types(logits.dtype, self.atoms.dtype)), -1).mean(0)
+        out = torch.zeros(*inputs.reward.shape, self.num_bins, dtype=probs.dtype, device=probs.device)
+        for m, (reward, discount, weight) in enumerate(lags(inputs, traced, mixture), 1):
+            mass = (weight.unsqueeze(-2) @ probs[:, m:]).squeeze(-2)
+            moved = reward.unsqueeze(-1) + discount.unsqueeze(-1) * self.atoms
+            out[:, : mass.shape[1]] += split((moved - self.v_min) * self._per_bin, mass, self.num_bins)
+        return out
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the cross-entropy [...] of logits [..., K] against target masses [..., K], in nats."""
+        return -(targets.detach() * torch.log_softmax(logits, -1)).sum(-1)
+
+    def outside(self, returns: Tensor) -> Tensor:
+        """Tell which mean targets [...] lie outside [v_min, v_max]."""
+        return (returns < self.v_min) | (returns > self.v_max)
