@@ -18,9 +18,10 @@ _PER_TRANSITION = ("action", "reward", "terminated", "truncated", "behavior_log_
 def gather(ring: Ring, starts: Ints, probability: NDArray, replay_weight: NDArray) -> Batch:
     """Copy the windows that start at drawable slots [B] into a new batch.
 
-    Stacked images come with the shape [B, n+1, stack, height, width] but with the stack last in memory (torch's
-    channels_last, once B and n+1 are flattened): a convolution wants floats in that order, and reordering costs
-    far more than gathering so. The batch shares no memory with the ring or with other batches.
+    Memory holds observations time-major, the stack last: `obs.transpose(0, 1).flatten(0, 1)` is a view whose first
+    p B rows are the windows' first p positions, and stacked images are in torch's channels_last order, which a
+    convolution wants. Reordering costs far more than gathering so. The batch shares no memory with the ring or with
+    other batches.
     """
     slots, frames, generation = ring.kernels.ring_windows(
         ring.counts, ring.records["history"], ring.rows_per_stream, ring.spec.stack, ring.window, starts
@@ -41,12 +42,13 @@ def gather(ring: Ring, starts: Ints, probability: NDArray, replay_weight: NDArra
 def _observations(ring: Ring, frames: Ints) -> Tensor:
     """Build observations [B, n+1, *obs_shape] from slots of frames [B, n+1, stack], -1 for a frame of zeros."""
     shape, stack = ring.spec.frame_shape, ring.spec.stack
+    frames = np.ascontiguousarray(frames.transpose(1, 0, 2))
     if stack > 1 and len(shape) == 2:
         pixels = np.empty((frames.shape[0] * frames.shape[1], shape[0] * shape[1], stack), ring.frames.dtype)
         ring.kernels.interleave(ring.frames.reshape(ring.size, -1), frames.reshape(-1, stack), pixels)
-        return torch.from_numpy(pixels).view(*frames.shape[:2], *shape, stack).permute(0, 1, 4, 2, 3)
+        return torch.from_numpy(pixels).view(*frames.shape[:2], *shape, stack).permute(1, 0, 4, 2, 3)
     if stack == 1:
         frames = frames[:, :, 0]
     obs = np.take(ring.frames, frames, axis=0, mode="clip")  # clip: -1 is a frame that is not shown
     obs[frames < 0] = 0
-    return torch.from_numpy(obs)
+    return torch.from_numpy(obs).transpose(0, 1)
