@@ -171,7 +171,7 @@ def _no_such_key(key: str, known: list[str]) -> str:
         return f"There is no key '{key}'; {key.replace('.', '/')} is a group, so write {key.replace('.', '/')}=..."
     siblings = [word.rpartition(".")[2] for word in known if word.rpartition(".")[0] == parent]
     siblings = [sibling for sibling in siblings if sibling != "_target_"]
-    near = did_you_mean(name, siblings).replace("'", f"'{parent}.", 1) if parent else did_you_mean(name, siblings)
+    near = did_you_mean(name, siblings, parent)
     elsewhere = did_you_mean(key, [word for word in known if not key.startswith(word)])
     lists = f"{parent} has {', '.join(siblings) or 'no keys'}." if parent in known else "offpol --help tells the groups."
     return f"There is no key '{key}'{near or (elsewhere if parent not in known else '') or f': {lists}'}"

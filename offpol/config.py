@@ -145,7 +145,7 @@ def _fields(given: Mapping, wanted: Mapping[str, inspect.Parameter], key: str) -
     for name in given:
         if name not in wanted:
             options = ", ".join(wanted) or "nothing"
-            near = did_you_mean(f"{key}.{name}", [f"{key}.{other}" for other in wanted])
+            near = did_you_mean(name, wanted, key)
             raise ConfigError(f"There is no key '{key}.{name}'{near or f': {key} takes {options}.'}")
     for name, parameter in wanted.items():
         missing = name not in given or given[name] == "???"

@@ -10,7 +10,10 @@ class ConfigError(ValueError):
     """A mistake in what was asked for; the message is one sentence that names it and the way out."""
 
 
-def did_you_mean(word: str, options: Iterable[str]) -> str:
-    """Return ": did you mean 'x'?" for the option nearest to a mistyped word, or "" where none is near."""
+def did_you_mean(word: str, options: Iterable[str], parent: str = "") -> str:
+    """Return ": did you mean 'x'?" for the option nearest to a mistyped word, or "" where none is near.
+
+    With a `parent`, word and options are names inside it, and the answer says `parent.x`.
+    """
     near = difflib.get_close_matches(word, list(options), n=1, cutoff=0.55)
-    return f": did you mean '{near[0]}'?" if near else ""
+    return f": did you mean '{parent + '.' if parent else ''}{near[0]}'?" if near else ""

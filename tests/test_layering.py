@@ -1,0 +1,65 @@
+"""Who may import whom: types <- flat helpers <- seams <- agent, actor <- topology <- assembly, evaluate <- main."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import offpol
+
+PACKAGE = Path(offpol.__file__).parent
+SEAMS = ("behavior", "critic", "env", "network", "policy", "replay", "trace")
+ABOVE = {"agent": 3, "actor": 3, "topology": 4, "assembly": 5, "evaluate": 6, "main": 7}
+READS_CONFIG = {"config", "command_line", "main", "tabular"}  # commands; everything else gets plain values
+FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+
+
+def layer(name: str) -> int:
+    """Rank a module by the part of its dotted path that follows `offpol`."""
+    if name in ABOVE:
+        return ABOVE[name]
+    return 0 if name in ("types", "batch") else 2 if name in SEAMS else 1
+
+
+def imports(path: Path) -> set[str]:
+    """Return the dotted names that a file imports at run time, inside functions too."""
+    tree = ast.parse((PACKAGE / path).read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def part_of(path: Path) -> str:
+    return path.parts[0] if len(path.parts) > 1 else path.stem
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_imports_go_down(path: Path) -> None:
+    own = part_of(path)
+    for name in imports(path):
+        if not name.startswith("offpol."):
+            continue
+        other = name.split(".")[1]
+        same = own == other
+        assert same or layer(other) <= layer(own), f"{path} imports upwards: {name}"
+        assert same or layer(own) != 2 or layer(other) != 2, f"{path} imports another seam: {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_only_the_composition_root_knows_hydra(path: Path) -> None:
+    if part_of(path) not in READS_CONFIG:
+        assert not [name for name in imports(path) if name.split(".")[0] in ("hydra", "omegaconf")]
+
+
+def test_the_rule_catches_what_it_should() -> None:
+    assert layer("types") < layer("schedule") < layer("trace") < layer("agent") < layer("topology") < layer("main")
+    assert "offpol.types.StateDict" in imports(Path("actor.py"))
+    assert "offpol.run.Run" not in imports(Path("types.py"))
