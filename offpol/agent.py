@@ -88,6 +88,7 @@ class Agent:
             self.parameters, lr=optimizer.learning_rate, eps=optimizer.epsilon,
             weight_decay=optimizer.weight_decay, fused=True,
         )  # fmt: skip
+        self._buffer = torch.empty(0, device=self.device)
         self.updates = 0
 
     # ------------------------------------------------------------------------------------------ acting
@@ -107,9 +108,7 @@ class Agent:
         Inside, tensors are time-major ([n+1, B, ...]), so that the trained positions are a prefix.
         """
         batch = batch.to(self.device) if self.device.type != "cpu" else batch
-        obs = batch.obs.transpose(0, 1).flatten(0, 1)  # [(n+1) B, *obs_shape]
-        if obs.dtype == torch.uint8:
-            obs = obs.float()
+        obs = self._floats(batch.obs.transpose(0, 1).flatten(0, 1))  # [(n+1) B, *obs_shape]
         inputs, targets, learned = self._targets(batch, obs)
 
         rows = self.train_positions * len(batch)  # M trained rows
@@ -142,6 +141,14 @@ class Agent:
                 }  # fmt: skip
                 metrics = {name: number.detach() for name, number in metrics.items()}
         return Update(priority, metrics)
+
+    def _floats(self, obs: Tensor) -> Tensor:
+        """Convert observations once for both networks, into memory that is kept: fresh pages cost more than it."""
+        if obs.dtype == torch.float32:
+            return obs
+        if self._buffer.shape != obs.shape:
+            self._buffer = torch.empty_like(obs, dtype=torch.float32)
+        return self._buffer.copy_(obs)
 
     @torch.no_grad()
     def _targets(self, batch: Batch, obs: Tensor) -> tuple[TraceInputs, TraceTargets, Tensor]:

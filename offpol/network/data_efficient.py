@@ -15,8 +15,8 @@ class DataEfficient(nn.Module):
         super().__init__()
         channels = require_image(spec, "data_efficient", 25, 25)
         self.torso = nn.Sequential(
-            ByteConv2d(channels, 32, 5, stride=5), nn.ReLU(),
-            nn.Conv2d(32, 64, 5, stride=5), nn.ReLU(), nn.Flatten(),
+            ByteConv2d(channels, 32, 5, stride=5), nn.ReLU(inplace=True),
+            nn.Conv2d(32, 64, 5, stride=5), nn.ReLU(inplace=True), nn.Flatten(),
         )  # fmt: skip
         height, width = (side // 5 // 5 for side in spec.obs_shape[1:])
         self.heads = Heads(heads, 64 * height * width, spec.num_actions, num_bins, num_critics)

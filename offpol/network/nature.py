@@ -15,9 +15,9 @@ class Nature(nn.Module):
         super().__init__()
         channels = require_image(spec, "nature", 36, 36)
         self.torso = nn.Sequential(
-            ByteConv2d(channels, 32, 8, stride=4), nn.ReLU(),
-            nn.Conv2d(32, 64, 4, stride=2), nn.ReLU(),
-            nn.Conv2d(64, 64, 3), nn.ReLU(), nn.Flatten(),
+            ByteConv2d(channels, 32, 8, stride=4), nn.ReLU(inplace=True),
+            nn.Conv2d(32, 64, 4, stride=2), nn.ReLU(inplace=True),
+            nn.Conv2d(64, 64, 3), nn.ReLU(inplace=True), nn.Flatten(),
         )  # fmt: skip
         height, width = (((side - 4) // 4 - 2) // 2 - 2 for side in spec.obs_shape[1:])
         self.heads = Heads(heads, 64 * height * width, spec.num_actions, num_bins, num_critics)
