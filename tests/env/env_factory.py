@@ -1,8 +1,10 @@
 """Builds envs for the tests the way the command line does: from conf/env, with overrides."""
 
+import functools
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
 from offpol.config import build, conf_dir
 
@@ -12,6 +14,10 @@ PRESETS = sorted(path.stem for path in (conf_dir() / "env" / "preset").glob("*.y
 
 def make(name: str, *overrides: str, num_envs: int = 2, seed: int = 0) -> Any:
     """Build conf/env/<name>.yaml; overrides as on the command line, e.g. env.game=Pong or env/preset=sticky."""
+    return build(_compose(name, *overrides), num_envs=num_envs, seed=seed)
+
+
+@functools.cache
+def _compose(name: str, *overrides: str) -> DictConfig:
     with initialize_config_dir(str(conf_dir()), version_base=None):
-        node = compose(overrides=[f"+env={name}", *overrides]).env
-    return build(node, num_envs=num_envs, seed=seed)
+        return compose(overrides=[f"+env={name}", *overrides]).env

@@ -11,6 +11,11 @@ from naive_atari import NaiveAtari
 from offpol.atari_protocol import AtariProtocol, rom_name, title
 from offpol.env.atari import Atari
 
+PROTOCOL = AtariProtocol(
+    "test", 0.0, 0, False, "ignored", False, True, 4, True, 108000, 84, True, 4, evaluation_epsilon=0.0
+)
+ARGUMENTS = {"game": "Breakout", "num_threads": 1, "anchor_agent_steps": 10, "protocol": PROTOCOL}
+
 
 class Naive(NamedTuple):
     """What the plain loop says of one stream's row."""
@@ -89,6 +94,24 @@ def test_a_life_lost_on_the_last_frame_both_terminates_and_truncates():
     env.close()
 
 
+def test_a_new_game_with_fewer_lives_than_the_last_one_had_lost_none():
+    """A game cut while it had a bonus life, followed by the next: the emulators are played by a script."""
+    env = Atari(**(ARGUMENTS | {"protocol": dataclasses.replace(PROTOCOL, life_loss="terminates")}), num_envs=1, seed=0)
+    env.reset()
+    script = iter([(6, False), (6, True), (5, False), (4, False)])  # lives, truncated
+
+    def step(action):
+        lives, truncated = next(script)
+        no = np.zeros(1, dtype=bool)
+        return np.zeros((1, 4, 84, 84), np.uint8), np.zeros(1), no, no | truncated, {"lives": np.array([lives])}
+
+    env._emulators.step = step
+    steps = [env.step(np.zeros(1, dtype=int)) for _ in range(4)]
+    assert [bool(step.terminated[0]) for step in steps] == [False, False, False, True]
+    assert [bool(step.valid[0]) for step in steps] == [True, True, False, True]
+    env.close()
+
+
 CHANGES = {
     "sticky_probability": 0.0, "noop_max": 17, "fire_reset": True, "life_loss": "terminates",
     "full_action_space": True, "reward_clipping": False, "frame_skip": 3, "max_pool": False,
@@ -125,12 +148,6 @@ def test_colors_and_single_frames():
     env = make("atari", "env.protocol.grayscale=false", "env.protocol.stack=1")
     assert env.reset().shape == (2, 3, 84, 84) == (2, *env.spec.obs_shape)
     env.close()
-
-
-PROTOCOL = AtariProtocol(
-    "test", 0.0, 0, False, "ignored", False, True, 4, True, 108000, 84, True, 4, evaluation_epsilon=0.0
-)
-ARGUMENTS = {"game": "Breakout", "num_threads": 1, "anchor_agent_steps": 10, "protocol": PROTOCOL}
 
 
 @pytest.mark.parametrize("spelling", ["MsPacman", "ms_pacman", "MSPACMAN", "Ms Pacman"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from env_factory import make
 
-ANCHOR_STEPS, STEPS, CONTINUED = 60, 520, 150
+ANCHOR_STEPS, STEPS, CONTINUED = 60, 440, 110
 SETTINGS = {  # random games of about 180 steps; the limit cuts some of them, so streams fall out of step
     "sticky": ["env.game=Breakout", "env/preset=sticky", "env.protocol.max_frames_per_episode=800"],
     "lives and no-ops": ["env.game=RoadRunner", "env/preset=classic", "env.protocol.max_frames_per_episode=800"],

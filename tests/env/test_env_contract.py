@@ -97,6 +97,21 @@ def test_reset_starts_the_same_games_again_and_seeds_matter(played):
     other.close()
 
 
+def test_starting_over_forgets_that_a_game_was_over(played):
+    name, _, _, actions, steps, _ = played
+    env = make(name)
+    env.reset()
+    at_the_start = env.state_dict()
+    ends = next(t for t, step in enumerate(steps) if step.game_over.any())
+    for restart in (env.reset, lambda: env.load_state_dict(at_the_start)):
+        for action in actions[: ends + 1]:
+            env.step(action)
+        restart()
+        assert_same(env.step(actions[0]), steps[0])
+        env.reset()
+    env.close()
+
+
 def test_actions_that_do_not_fit_are_refused_and_change_nothing(played):
     name, _, _, actions, steps, _ = played
     env = make(name)
