@@ -143,7 +143,7 @@ def ring_windows(
     counts: Ints, history: NDArray[np.uint8], rows: int, stack: int, window: int, starts: Ints
 ) -> tuple[Ints, Ints, Ints]:
     slots = np.empty((len(starts), window + 1), np.int64)
-    frames = np.empty((len(starts), window + 1, stack), np.int64)
+    frames = np.empty((window + 1, len(starts), stack), np.int64)
     for i in range(len(starts)):
         base = starts[i] // rows * rows
         for t in range(window + 1):
@@ -152,13 +152,12 @@ def ring_windows(
             slots[i, t] = slot
             for back in range(stack):
                 kept = back <= history[slot]
-                frames[i, t, stack - 1 - back] = base + (row - back) % rows if kept else -1
+                frames[t, i, stack - 1 - back] = base + (row - back) % rows if kept else -1
     return slots, frames, ring_generation(counts, rows, starts)
 
 
 def interleave(frames: NDArray, index: Ints, out: NDArray) -> None:
-    """Copy frames [N, P] by index [M, stack] to the last axis of out [M, P, stack]; index -1 gives zeros."""
-    if index.shape[1] == 4 and frames.dtype == np.uint8:
+    if index.shape[-1] == 4 and frames.dtype == np.uint8:
         _interleave_four_bytes(frames, index, out.view(np.uint32)[..., 0])
     else:
         _interleave(frames, index, out)
@@ -167,22 +166,27 @@ def interleave(frames: NDArray, index: Ints, out: NDArray) -> None:
 @njit(cache=True, nogil=True)
 def _interleave(frames: NDArray, index: Ints, out: NDArray) -> None:
     nothing = np.zeros(frames.shape[1], frames.dtype)
-    for m in range(index.shape[0]):
-        for place in range(index.shape[1]):
-            frame = frames[index[m, place]] if index[m, place] >= 0 else nothing
-            for pixel in range(len(frame)):
-                out[m, pixel, place] = frame[pixel]
+    for b in range(index.shape[1]):  # window after window: their rows share frames
+        for t in range(index.shape[0]):
+            for place in range(index.shape[2]):
+                slot = index[t, b, place]
+                frame = frames[slot] if slot >= 0 else nothing
+                for pixel in range(len(frame)):
+                    out[t, b, pixel, place] = frame[pixel]
 
 
 @njit(cache=True, nogil=True)
 def _interleave_four_bytes(frames: NDArray[np.uint8], index: Ints, out: NDArray[np.uint32]) -> None:
     # Four pixels make one little-endian word: this loop is vectorised, single strided bytes are not.
     nothing = np.zeros(frames.shape[1], np.uint8)
-    for m in range(index.shape[0]):
-        a = frames[index[m, 0]] if index[m, 0] >= 0 else nothing
-        b = frames[index[m, 1]] if index[m, 1] >= 0 else nothing
-        c = frames[index[m, 2]] if index[m, 2] >= 0 else nothing
-        d = frames[index[m, 3]] if index[m, 3] >= 0 else nothing
-        for pixel in range(frames.shape[1]):
-            low = np.uint32(a[pixel]) | np.uint32(b[pixel]) << np.uint32(8)
-            out[m, pixel] = low | np.uint32(c[pixel]) << np.uint32(16) | np.uint32(d[pixel]) << np.uint32(24)
+    for b in range(index.shape[1]):
+        for t in range(index.shape[0]):
+            slots, words = index[t, b], out[t, b]
+            first = frames[slots[0]] if slots[0] >= 0 else nothing
+            second = frames[slots[1]] if slots[1] >= 0 else nothing
+            third = frames[slots[2]] if slots[2] >= 0 else nothing
+            newest = frames[slots[3]] if slots[3] >= 0 else nothing
+            for pixel in range(len(words)):
+                low = np.uint32(first[pixel]) | np.uint32(second[pixel]) << np.uint32(8)
+                high = np.uint32(third[pixel]) << np.uint32(16) | np.uint32(newest[pixel]) << np.uint32(24)
+                words[pixel] = low | high

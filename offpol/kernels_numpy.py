@@ -124,21 +124,21 @@ def _whereabouts(counts: Ints, rows: int, slots: Ints) -> tuple[Ints, Ints]:
 def ring_windows(
     counts: Ints, history: NDArray[np.uint8], rows: int, stack: int, window: int, starts: Ints
 ) -> tuple[Ints, Ints, Ints]:
-    """Look up windows: slots of their rows [B, window + 1] and of these rows' frames [B, window + 1, stack], -1
-    for no frame, and generations of the starts [B].
+    """Look up windows: slots of their rows [B, window + 1], slots of these rows' frames [window + 1, B, stack] with
+    -1 for no frame, and generations of the starts [B].
     """
     base = (starts // rows * rows)[:, None]
     row = starts[:, None] - base + np.arange(window + 1)
     slots = base + row % rows
     back = np.arange(stack - 1, -1, -1)
-    frames = base[..., None] + (row[..., None] - back) % rows
-    return slots, np.where(back <= history[slots][..., None], frames, -1), ring_generation(counts, rows, starts)
+    frames = base.T[..., None] + (row.T[..., None] - back) % rows
+    return slots, np.where(back <= history[slots.T][..., None], frames, -1), ring_generation(counts, rows, starts)
 
 
 def interleave(frames: NDArray, index: Ints, out: NDArray) -> None:
-    """Copy frames [N, P] by index [M, stack] to the last axis of out [M, P, stack]; index -1 gives zeros."""
-    for place in range(index.shape[1]):
-        column = index[:, place]
+    """Copy frames [N, P] by index [T, B, stack] to the last axis of out [T, B, P, stack]; index -1 gives zeros."""
+    for place in range(index.shape[-1]):
+        column = index[..., place]
         plane = np.take(frames, column, axis=0, mode="clip")
         plane[column < 0] = 0
-        out[:, :, place] = plane
+        out[..., place] = plane

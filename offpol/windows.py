@@ -40,12 +40,11 @@ def gather(ring: Ring, starts: Ints, probability: NDArray, replay_weight: NDArra
 
 
 def _observations(ring: Ring, frames: Ints) -> Tensor:
-    """Build observations [B, n+1, *obs_shape] from slots of frames [B, n+1, stack], -1 for a frame of zeros."""
+    """Build observations [B, n+1, *obs_shape] from slots of frames [n+1, B, stack], -1 for a frame of zeros."""
     shape, stack = ring.spec.frame_shape, ring.spec.stack
-    frames = np.ascontiguousarray(frames.transpose(1, 0, 2))
     if stack > 1 and len(shape) == 2:
-        pixels = np.empty((frames.shape[0] * frames.shape[1], shape[0] * shape[1], stack), ring.frames.dtype)
-        ring.kernels.interleave(ring.frames.reshape(ring.size, -1), frames.reshape(-1, stack), pixels)
+        pixels = np.empty((*frames.shape[:2], shape[0] * shape[1], stack), ring.frames.dtype)
+        ring.kernels.interleave(ring.frames.reshape(ring.size, -1), frames, pixels)
         return torch.from_numpy(pixels).view(*frames.shape[:2], *shape, stack).permute(1, 0, 4, 2, 3)
     if stack == 1:
         frames = frames[:, :, 0]
