@@ -1,5 +1,7 @@
 """What every policy shares."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -29,3 +31,8 @@ def shares(valid: Tensor) -> Tensor:
 def entropy(log_pi: Tensor) -> Tensor:
     """Return the entropy [...] of log-probabilities [..., A], in nats."""
     return -(log_pi.exp() * log_pi).sum(-1)
+
+
+def log_ratio(log_pi: Tensor, log_mu: Tensor) -> Tensor:
+    """Return log(pi/mu), held where its exponential is finite."""
+    return (log_pi - log_mu).clamp(max=0.5 * math.log(torch.finfo(log_pi.dtype).max))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 _SMALLEST_SCALE = 1e-8  # advantages below it count as none
-_REACH = math.log(100.0)  # an adapted temperature stays within this factor of its start
+_REACH = 100.0  # an adapted temperature stays within this factor of its start
 
 
 @dataclass(frozen=True)
@@ -56,26 +56,41 @@ class RunningScale(nn.Module):
         return (self.square / (1.0 - self.decay**self.updates)).sqrt().clamp(min=_SMALLEST_SCALE)
 
 
+class Multiplier(nn.Module):
+    """A positive number that is moved in its logarithm, within a factor of `reach` of its start."""
+
+    log_value: Tensor
+
+    def __init__(self, start: float, rate: float, reach: float) -> None:
+        super().__init__()
+        self.middle, self.rate, self.reach = math.log(start), rate, math.log(reach)
+        self.register_buffer("log_value", torch.tensor(self.middle))
+
+    def forward(self) -> Tensor:
+        """Return the number (0-dim)."""
+        return self.log_value.exp()
+
+    def push(self, direction: Tensor) -> None:
+        """Raise the number where direction (0-dim) is positive, lower it where negative."""
+        self.log_value += self.rate * direction
+        self.log_value.clamp_(self.middle - self.reach, self.middle + self.reach)
+
+
 class Temperature(nn.Module):
     """The divisor of advantages, as `TemperatureSettings` says; its state is saved with the policy."""
-
-    log_temperature: Tensor
 
     def __init__(self, settings: TemperatureSettings) -> None:
         super().__init__()
         self.settings = settings
         self.scale = RunningScale(settings.scale_decay)
-        self.register_buffer("log_temperature", torch.tensor(math.log(settings.start)))
+        self.multiplier = Multiplier(settings.start, settings.rate, _REACH)
 
     def forward(self, mean_square: Tensor) -> Tensor:
         """Take in the batch's mean squared advantage (0-dim); return the divisor (0-dim), in value units."""
-        divisor = self.log_temperature.exp()
+        divisor = self.multiplier()
         return divisor if self.settings.control == "fixed" else divisor * self.scale(mean_square)
 
     def adapt(self, entropy: Tensor, num_actions: int) -> None:
         """Sharpen where the targets' mean entropy (0-dim, nats) is above the wanted one, else soften."""
         if self.settings.control == "entropy":
-            share = entropy / math.log(num_actions)
-            self.log_temperature += self.settings.rate * (self.settings.target_entropy - share)
-            middle = math.log(self.settings.start)
-            self.log_temperature.clamp_(middle - _REACH, middle + _REACH)
+            self.multiplier.push(self.settings.target_entropy - entropy / math.log(num_actions))

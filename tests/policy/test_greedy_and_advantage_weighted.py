@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from policy_cases import random_inputs
 
 from offpol.policy.advantage_weighted import AdvantageWeighted
 from offpol.policy.greedy import Greedy
@@ -19,20 +20,6 @@ def float64():
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
-
-
-def random_inputs(rows: int = 40, actions: int = 5, q_scale: float = 1.0, seed: int = 0) -> PolicyInputs:
-    g = torch.Generator().manual_seed(seed)
-
-    def randn(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=g)
-
-    return PolicyInputs(
-        logits=randn(rows, actions).requires_grad_(), pi=torch.softmax(randn(rows, actions), -1),
-        q_values=q_scale * randn(rows, actions), action=torch.randint(actions, (rows,), generator=g),
-        log_mu=-randn(rows).abs(), returns=q_scale * randn(rows), advantage=q_scale * randn(rows),
-        valid=torch.rand(rows, generator=g) < 0.8,
-    )  # fmt: skip
 
 
 def target_oracle(inputs: PolicyInputs, m: int, actions: str, weight: str, advantage: str, cap: float,

@@ -1,0 +1,25 @@
+"""Behavior cloning: do as the data does."""
+
+import torch
+from torch import Tensor
+
+from offpol.policy_base import PolicyBase, entropy, shares
+from offpol.types import PolicyInputs
+
+
+class BehaviorCloning(PolicyBase):
+    """loss = -log pi(a|s) of the logged action: pi becomes the replay's mixture of behaviors, its values Sarsa's."""
+
+    def probs(self, q: Tensor, policy_logits: Tensor) -> Tensor:
+        """Return the softmax of the policy logits [..., A]."""
+        return torch.softmax(policy_logits, -1)
+
+    def loss(self, inputs: PolicyInputs) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the negative log-likelihood [M], and its mean with the share of actions that pi would choose."""
+        log_pi = torch.log_softmax(inputs.logits, -1)
+        loss = -log_pi.gather(-1, inputs.action.unsqueeze(-1)).squeeze(-1)
+        with torch.no_grad():
+            share = shares(inputs.valid)
+            agrees = (log_pi.argmax(-1) == inputs.action).to(share.dtype)
+            log = {"policy_entropy": (entropy(log_pi) * share).sum(), "agreement": (agrees * share).sum()}
+        return loss, log

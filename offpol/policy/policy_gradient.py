@@ -1,0 +1,61 @@
+"""Off-policy policy gradients: V-trace's, ACER's and Reactor's."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from offpol.policy_base import PolicyBase, entropy, log_ratio, shares
+from offpol.types import PolicyInputs
+
+
+class PolicyGradient(PolicyBase):
+    """Follow the gradient of the value of pi, from actions that mu took; `entropy` H(pi) is added to the objective.
+
+    With rho = pi(a)/mu(a) of the online policy, G the trace's return, A its advantage, Q and V of the target network:
+
+    vtrace: min(clip, rho) A grad log pi(a) (Espeholt et al. 2018).
+    acer: [min(clip, rho) (G - V) + max(0, rho - clip) (Q(a) - V)] grad log pi(a) (Wang et al. 2017). The second
+        term, the correction of the first's truncation, is a sum over all actions in the paper; only mu of the
+        logged action is stored, so its logged term stands for it: the same mean over mu, free of G's noise.
+    beta_loo: beta (G - Q(a)) grad pi(a) + sum_a' Q(a') grad pi(a'), beta = min(clip, 1/mu(a)) (Gruslys et al. 2018).
+    """
+
+    def __init__(self, correction: Literal["vtrace", "acer", "beta_loo"], clip: float, entropy: float) -> None:
+        super().__init__()
+        if not clip > 0:
+            raise ValueError(f"clip must be positive, but is {clip}: 1 is usual, 10 for acer.")
+        if not entropy >= 0:
+            raise ValueError(f"entropy must not be negative, but is {entropy}: 0 leaves the bonus out.")
+        self.correction, self.clip, self.entropy = correction, clip, entropy
+
+    def probs(self, q: Tensor, policy_logits: Tensor) -> Tensor:
+        """Return the softmax of the policy logits [..., A]."""
+        return torch.softmax(policy_logits, -1)
+
+    def loss(self, inputs: PolicyInputs) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss [M] whose gradient is the negative of the one above, and numbers to log."""
+        log_pi = torch.log_softmax(inputs.logits, -1)
+        taken = inputs.action.unsqueeze(-1)
+        log_taken = log_pi.gather(-1, taken).squeeze(-1)
+        spread = entropy(log_pi)
+        gaps = inputs.q_values - (inputs.pi * inputs.q_values).sum(-1, keepdim=True)
+        gap = gaps.gather(-1, taken).squeeze(-1)
+        surprise = inputs.returns - inputs.q_values.gather(-1, taken).squeeze(-1)  # G - Q(a)
+        rho = log_ratio(log_taken.detach(), inputs.log_mu).exp()
+        if self.correction == "vtrace":
+            weight = rho.clamp(max=self.clip)
+            objective = weight * inputs.advantage * log_taken
+        elif self.correction == "acer":
+            weight = rho.clamp(max=self.clip)
+            objective = (weight * (surprise + gap) + (rho - weight) * gap) * log_taken
+        else:
+            weight = log_ratio(torch.zeros_like(inputs.log_mu), inputs.log_mu).exp().clamp(max=self.clip)
+            objective = weight * surprise * log_taken.exp() + (gaps * log_pi.exp()).sum(-1)
+        with torch.no_grad():
+            share = shares(inputs.valid)
+            log = {
+                "policy_entropy": (spread * share).sum(), "mean_weight": (weight * share).sum(),
+                "saturated_weights": ((weight >= self.clip).to(share.dtype) * share).sum(),
+            }  # fmt: skip
+        return -objective - self.entropy * spread, log

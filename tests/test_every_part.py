@@ -1,0 +1,59 @@
+"""Every trace, critic and policy in conf/ trains an agent; combinations that mean nothing are refused."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from test_agent import HEADS, SPEC, make_batch
+from torch import nn
+
+from offpol.agent import Agent, OptimizerConfig, TargetConfig
+from offpol.config import build, conf_dir
+from offpol.network.mlp import MLP
+
+PARTS = [file for seam in ("trace", "critic", "policy") for file in sorted((conf_dir() / seam).glob("*.yaml"))]
+
+
+def make_agent(**changes: str) -> Agent:
+    """An agent with the default parts, but for those named by seam."""
+    torch.manual_seed(0)
+    names = {"trace": "retrace", "critic": "hl_gauss", "policy": "advantage_weighted"} | changes
+    parts = {seam: build(OmegaConf.load(conf_dir() / seam / f"{name}.yaml")) for seam, name in names.items()}
+    critic = parts["critic"]
+    network = MLP((16,), False, HEADS, spec=SPEC, num_bins=critic.num_bins, num_critics=critic.num_critics)
+    return Agent(
+        network, critic, parts["policy"], parts["trace"], gamma=0.9, window=3, train_positions=2, batch_size=5,
+        policy_coefficient=1.0, priority_max_share=0.9, target=TargetConfig(0.5, 1),
+        optimizer=OptimizerConfig(1e-3, 1e-5, 0.0, 10.0),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("file", PARTS, ids=lambda file: f"{file.parent.name}={file.stem}")
+def test_every_part_trains_an_agent(file: Path) -> None:
+    agent = make_agent(**{file.parent.name: file.stem})
+    before = nn.utils.parameters_to_vector(agent.parameters).detach().clone()
+    for seed in range(2):
+        update = agent.update(make_batch(seed=seed), measure=True)
+    after = nn.utils.parameters_to_vector(agent.parameters)
+    assert after.isfinite().all()
+    assert (after != before).any()
+    assert update.priority.isfinite().all()
+    assert all(number.isfinite() for number in update.metrics.values())
+
+
+@pytest.mark.parametrize("critic", ["categorical", "quantile"])
+@pytest.mark.parametrize("trace", ["vtrace", "rbis", "c_trace", "gae", "puffer", "watkins"])
+def test_a_distributional_critic_refuses_a_trace_that_is_no_mixture(critic: str, trace: str) -> None:
+    with pytest.raises(ValueError, match="is no mixture of bootstraps"):
+        make_agent(critic=critic, trace=trace)
+
+
+@pytest.mark.parametrize("trace", ["one_step", "n_step", "peng", "retrace", "tree_backup", "q_lambda"])
+def test_distributions_go_through_the_other_traces(trace: str) -> None:
+    agent = make_agent(critic="categorical", trace=trace)
+    batch = make_batch()
+    obs = batch.obs.transpose(0, 1).flatten(0, 1)
+    _, traced, learned = agent._targets(batch, obs)
+    mean = (learned * agent.critic.atoms).sum(-1)
+    torch.testing.assert_close(mean, traced.returns, rtol=0, atol=0.1)  # mass beyond the ends is put on them
