@@ -1,0 +1,97 @@
+"""Evaluation: full games, fixed shares, honest intervals."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from offpol import film
+from offpol.actor import Actor, Episode
+from offpol.errors import ConfigError
+from offpol.evaluate import evaluate, summarize
+from offpol.types import EnvSpec, EnvStep
+
+
+class Clock:
+    """Env i plays games of 3 (i + 1) steps that each pay their length; a life is lost in every second step."""
+
+    def __init__(self, num_envs: int) -> None:
+        self.spec = EnvSpec("Clock", num_envs, 2, (1,), torch.float32)
+        self.lengths = 3 * (np.arange(num_envs) + 1)
+        self.age = np.zeros(num_envs, dtype=int)
+        self.rendered = 0
+
+    def reset(self) -> np.ndarray:
+        return np.zeros((self.spec.num_envs, 1), dtype=np.float32)
+
+    def step(self, action: np.ndarray) -> EnvStep:
+        valid = self.age < self.lengths
+        self.age = np.where(valid, self.age + 1, 0)
+        over = self.age == self.lengths
+        lost = (self.age % 2 == 0) | over
+        return EnvStep(self.reset(), np.zeros(len(valid), np.float32), valid * 1.0, lost, ~valid, valid, over)
+
+    def render(self) -> np.ndarray:
+        self.rendered += 1
+        return np.full((4, 6, 3), self.rendered, dtype=np.uint8)
+
+
+class First:
+    def probs(self, q: torch.Tensor, pi: torch.Tensor, agent_steps: int) -> torch.Tensor:
+        return torch.tensor([[1.0, 0.0]]).expand(len(q), 2)
+
+
+def play(num_envs: int, episodes: int, pictures: list | None = None) -> list[Episode]:
+    actor = Actor(Clock(num_envs), First(), lambda obs: (torch.zeros(len(obs), 2),) * 2, seed=0)
+    return evaluate(actor, episodes, pictures)
+
+
+@pytest.mark.parametrize(("num_envs", "episodes"), [(1, 3), (3, 3), (3, 7), (4, 10)])
+def test_every_env_plays_its_share_however_long_its_games(num_envs: int, episodes: int) -> None:
+    played = play(num_envs, episodes)
+    shares = np.bincount([episode.stream for episode in played], minlength=num_envs)
+    assert shares.sum() == episodes
+    assert shares.max() - shares.min() <= 1
+    assert all(e.episode_return == e.length_agent_steps == 3 * (e.stream + 1) for e in played)
+
+
+def test_the_first_game_of_the_first_env_is_filmed(tmp_path) -> None:
+    pictures: list = []
+    play(2, 4, pictures)
+    assert [picture[0, 0, 0] for picture in pictures] == [1, 2, 3]
+    film.save(pictures, tmp_path / "game.gif", fps=15)
+    from PIL import Image
+
+    with Image.open(tmp_path / "game.gif") as written:
+        assert (written.n_frames, written.size) == (3, (6, 4))
+
+
+@pytest.mark.parametrize(("name", "sentence"), [("x.avi", "must end in"), ("no/x.gif", "no folder")])
+def test_a_film_that_cannot_be_written_is_refused_beforehand(tmp_path, name: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        film.require_writable(tmp_path / name)
+
+
+def test_mp4_asks_for_its_package(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(film.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="imageio-ffmpeg"):
+        film.require_writable(tmp_path / "x.mp4")
+
+
+def test_summary_is_about_the_raw_returns() -> None:
+    result = summarize([Episode(0, r, 5) for r in (1.0, 2.0, 6.0)], seed=0)
+    assert (result["mean"], result["median"], result["episodes"]) == (3.0, 2.0, 3)
+    assert result["std"] == pytest.approx(np.sqrt(7))
+    assert json.loads(json.dumps(result))["returns"] == [1.0, 2.0, 6.0]
+    assert summarize([Episode(0, 1.0, 5)], seed=0)["std"] == 0.0
+
+
+def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for trial in range(200):
+        scores = rng.normal(5.0, 2.0, 40)
+        low, high = summarize([Episode(0, score, 1) for score in scores], seed=trial)["interval_95"]
+        hits += low <= 5.0 <= high
+    assert 178 <= hits <= 199

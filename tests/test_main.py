@@ -1,0 +1,235 @@
+"""The command line: what it says, what it leaves behind, how it ends."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from command import TINY, Outcome, call, run_folder
+
+from offpol import evaluate, main
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture
+def offpol(tmp_path, monkeypatch, capfd) -> Command:
+    """The command, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: call(main.main, arguments, monkeypatch, capfd)
+
+
+MISTAKES = {
+    "a key": (["agent.gama=1"], "There is no key 'agent.gama': did you mean 'agent.gamma'?"),
+    "a nested key": (["agent.tarjet.rate=1"], "There is no key 'agent.tarjet.rate': did you mean 'agent.target.rate'?"),
+    "a deep key": (["agent.optimizer.learning_rat=1"], "did you mean 'agent.optimizer.learning_rate'?"),
+    "a key of another option": (["trace=one_step", "trace.lambda_=1"], "There is no key 'trace.lambda_': trace has"),
+    "a group": (["trac=retrace"], "There is no key 'trac': did you mean 'trace'?"),
+    "a nested group": (["env/preste=sticky"], "There is no key 'env/preste': did you mean 'env/preset'?"),
+    "a group with a dot": (["env.preset=sticky"], "env/preset is a group, so write env/preset=..."),
+    "an option": (["trace=retrac"], "There is no 'retrac' in group 'trace': did you mean 'retrace'?"),
+    "a preset": (["env/preset=stiky"], "There is no 'stiky' in group 'env/preset': did you mean 'sticky'?"),
+    "an experiment": (["experiment=cartpol"], "There is no 'cartpol' in group 'experiment': did you mean 'cartpole'?"),
+    "a text for a number": (["agent.gamma=abc"], "agent.gamma is 'abc', but must be a number."),
+    "a float for a count": (["run.agent_steps=1e5"], "run.agent_steps is 100000.0, but must be a whole number: write 100000."),
+    "nothing": (["agent.gamma="], "agent.gamma is '', but must be a number."),
+    "a word": (["behavior.over=policyy"], "behavior.over is 'policyy', but must be one of q, policy: did you mean 'policy'?"),
+    "a seed": (["seed=-1"], "seed is -1, but must not be negative."),
+    "an added key": (["+agent.more=1"], "There is no key 'agent.more'"),
+    "an added section": (["+tracee=1"], "There is no key 'tracee': did you mean 'trace'?"),
+    "a removed section": (["~trace"], "The config has no 'trace'."),
+    "a missing value": (["seed"], "Cannot read 'seed': write key=value"),
+    "a broken list": (["network.widths=[1,2"], "Cannot read 'network.widths=[1,2'"),
+    "a sweep without -m": (["seed=0,1"], "a sweep over several values needs the flag -m"),
+    "one option of a sweep": (["-m", "trace=retrace,n_stepp", "seed=0,1"], "did you mean 'n_step'?"),
+    "one value of a sweep": (["-m", "seed=0,1", "agent.gamma=0.9,abc"], "agent.gamma is 'abc'"),
+    "an unknown reference": (["agent.gamma=${nothing}"], "nothing"),
+    "a target": (["trace._target_=offpol.trace.retrace.Retrac"], "has no class Retrac: did you mean 'Retrace'?"),
+    "a config folder": (["--config-dir", "nowhere"], "There is no config folder nowhere."),
+    "a run to resume": (["resume=nowhere"], "nowhere is no run: it has no config.yaml."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told_in_one_sentence(offpol: Command, tmp_path: Path, mistake: str) -> None:
+    arguments, sentence = MISTAKES[mistake]
+    outcome = offpol(*arguments)
+    assert outcome.code == 2
+    assert sentence in outcome.err
+    assert outcome.err.startswith("offpol: ")
+    assert outcome.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+REFUSED = {
+    "game": (["env.game=Brakeout"], "did you mean 'Breakout'?"),
+    "continuous actions": (["env=gymnasium", "env.id=Pendulum-v1"], "Box"),
+    "support": ([*TINY, "critic.v_min=20"], "critic: v_min must be below v_max"),
+    "batch": ([*TINY, "replay.capacity=60", "agent.batch_size=100"], "raise replay.capacity or lower the batch"),
+    "early start": ([*TINY, "run.learning_starts_agent_steps=5"], "start no sooner"),
+    "combination": (["env=chain", "network=nature", "run.num_envs=1"], "network"),
+    "device": ([*TINY, "run.device=cuda:77"], "run.device is 'cuda:77', which this machine"),
+    "count": ([*TINY, "run.num_envs=0"], "run: num_envs must be at least 1, but is 0."),
+}
+
+
+@pytest.mark.parametrize("refused", REFUSED)
+def test_what_cannot_work_is_refused_with_its_reason_and_leaves_nothing(
+    offpol: Command, tmp_path: Path, refused: str
+) -> None:
+    arguments, sentence = REFUSED[refused]
+    outcome = offpol(*arguments)
+    assert outcome.code == 2
+    assert sentence in outcome.err
+    assert "Traceback" not in outcome.err + outcome.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_completion_and_mistakes_do_not_wait_for_torch(tmp_path: Path) -> None:
+    script = """
+import sys
+from offpol.main import main
+for arguments in (["--help"], ["--cfg", "job"], ["--info", "defaults-tree"], ["agent.gama=1"], ["trace=retrac"],
+                  ["agent.gamma=abc"], ["-m", "seed=0,x"], ["resume=nowhere"], ["hydra.run.dir=/proc/x"]):
+    sys.argv = ["offpol", *arguments]
+    try:
+        main()
+    except SystemExit:
+        pass
+    assert "torch" not in sys.modules, arguments
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for word in ("offpol-eval RUN_DIR", "resume=RUN_DIR", "trace: ", "retrace", "behavior    how actors explore"):
+        assert word in done.stdout
+    assert done.stderr.count("\n") == 6
+
+
+def test_a_run_leaves_what_a_person_wants_to_see(offpol: Command, tmp_path: Path) -> None:
+    outcome = offpol(*TINY, "seed=3")
+    assert outcome.code == 0, outcome.err
+    folder = run_folder(tmp_path / "runs")
+    assert folder.parent == tmp_path / "runs" / "chain" / "default"
+    assert folder.name.endswith("-seed3")
+    assert {path.name for path in folder.iterdir()} == {
+        "config.yaml", "info.json", "metrics.jsonl", "episodes.csv", "checkpoints", "tensorboard",
+        "learning_curve.png", "evaluation.json",
+    }  # fmt: skip
+    info = json.loads((folder / "info.json").read_text())
+    assert info["seed"] == 3
+    assert info["versions"]["torch"]
+    assert info["threads"]["torch"] == 1
+    assert info["command"][1:] == [*TINY, "seed=3"]
+    saved = yaml.safe_load((folder / "config.yaml").read_text())
+    assert saved["agent"]["batch_size"] == 4
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["agent_steps"] // 50 for row in rows] == list(range(1, 9))
+    health = {"trace_length", "trace_cut_share", "rho_clipped_share", "rho_ess", "log_mu_minus_log_pi", "epsilon",
+              "sample_age_updates", "outside_support_share", "policy_entropy", "replay_ratio", "loss"}  # fmt: skip
+    assert health <= set(rows[-1])
+    shares = sum(number for name, number in rows[-1].items() if name.startswith("machine/share_"))
+    assert 0.5 < shares <= 1.01
+    result = json.loads((folder / "evaluation.json").read_text())
+    assert result["episodes"] == len(result["returns"]) == 3
+    for words in ("agent steps", "evaluation", str(folder.relative_to(tmp_path)), "offpol-eval"):
+        assert words in outcome.out
+
+
+def test_runs_are_never_overwritten(offpol: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "precious").write_text("")
+    outcome = offpol(*TINY, "hydra.run.dir=mine")
+    assert outcome.code == 2
+    assert "mine is not empty, and runs are never overwritten" in outcome.err
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["precious"]
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_built(offpol: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    outcome = offpol("hydra.run.dir=file/run")
+    assert outcome.code == 2
+    assert "file/run cannot be written" in outcome.err
+
+
+def test_the_saved_config_starts_the_same_run_by_itself(offpol: Command, tmp_path: Path) -> None:
+    assert offpol(*TINY, "hydra.run.dir=first").code == 0
+    outcome = offpol("--config-path", "first", "--config-name", "config", "hydra.run.dir=second")
+    assert outcome.code == 0, outcome.err
+    for name in ("config.yaml", "episodes.csv"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+    outcome = offpol("--config-path=first", "--config-name=config", "agent.gama=1")
+    assert "did you mean 'agent.gamma'?" in outcome.err
+
+
+def test_a_sweep_runs_every_combination_and_survives_a_failure(offpol: Command, tmp_path: Path) -> None:
+    outcome = offpol("-m", *TINY, "run.eval_episodes=0", "critic.v_max=-20,20", "seed=0,1")
+    assert outcome.code == 1
+    assert outcome.err.count("offpol: critic: v_min must be below v_max") == 2
+    assert "Traceback" not in outcome.err
+    (sweep,) = (tmp_path / "runs" / "sweeps").iterdir()
+    assert sorted(path.parent.name for path in sweep.rglob("metrics.jsonl")) == [
+        "2-critic.v_max=20,seed=0", "3-critic.v_max=20,seed=1"
+    ]  # fmt: skip
+    alone = offpol(*TINY, "run.eval_episodes=0", "critic.v_max=20", "seed=1", "hydra.run.dir=alone")
+    assert alone.code == 0
+    theirs, ours = (sweep / "3-critic.v_max=20,seed=1" / "episodes.csv", tmp_path / "alone" / "episodes.csv")
+    assert theirs.read_bytes() == ours.read_bytes()  # what ran before in the process does not matter
+
+
+def test_a_part_from_outside_plugs_in_by_config(offpol: Command, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "my_traces.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from offpol.types import TraceInputs, TraceTargets\n\n\n"
+        "@dataclass(frozen=True)\n"
+        "class Rewards:\n"
+        "    scale: float\n\n"
+        "    def __call__(self, inputs: TraceInputs) -> TraceTargets:\n"
+        "        return TraceTargets(inputs.reward * self.scale, inputs.reward, inputs.reward * 0)\n"
+    )
+    (tmp_path / "my_conf" / "trace").mkdir(parents=True)
+    (tmp_path / "my_conf" / "trace" / "rewards.yaml").write_text("_target_: my_traces.Rewards\nscale: 2\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    outcome = offpol("--config-dir", "my_conf", *TINY, "trace=rewards", "hydra.run.dir=out")
+    assert outcome.code == 0, outcome.err
+    last = json.loads((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["trace_length"] == 1.0
+    assert "trace.scale is 'x'" in offpol("--config-dir", "my_conf", "trace=rewards", "trace.scale=x").err
+
+
+def test_offpol_eval_plays_with_the_newest_checkpoint(offpol: Command, tmp_path: Path, monkeypatch, capfd) -> None:
+    assert offpol(*TINY, "run.eval_episodes=0", "hydra.run.dir=run").code == 0
+
+    def offpol_eval(*arguments: str) -> Outcome:
+        return call(evaluate.main, arguments, monkeypatch, capfd)
+
+    outcome = offpol_eval("run", "--episodes", "5", "--epsilon", "0.5", "--seed", "9", "--gif", "game.gif")
+    assert outcome.code == 0, outcome.err
+    (written,) = (tmp_path / "run").glob("evaluation*.json")
+    result = json.loads(written.read_text())
+    assert (result["episodes"], result["epsilon"], result["seed"]) == (5, 0.5, 9)
+    assert result["agent_steps"] >= 400
+    assert (tmp_path / "game.gif").read_bytes().startswith(b"GIF")
+    assert f"{result['mean']:.2f} [" in outcome.out
+    assert offpol_eval("run", "--episodes", "5", "--epsilon", "0.5", "--seed", "9").out.splitlines()[0] == (
+        outcome.out.splitlines()[0]
+    )
+    for arguments in (["nowhere"], ["run", "--episodes", "0"], ["run", "--gif", "x.avi"]):
+        refused = offpol_eval(*arguments)
+        assert refused.code == 2
+        assert refused.err.startswith("offpol-eval: ")
+
+
+def test_commands_work_from_any_folder_as_programs(tmp_path: Path) -> None:
+    """The installed script, once: everything else here calls its entry point."""
+    script = Path(sys.executable).with_name("offpol")
+    if not script.exists():
+        pytest.skip("offpol is not installed beside this python")
+    done = subprocess.run(
+        [script, "trace=retrac"], cwd=tmp_path, capture_output=True, text=True, check=False, env=os.environ
+    )
+    assert done.returncode == 2
+    assert "did you mean 'retrace'?" in done.stderr

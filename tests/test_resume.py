@@ -1,0 +1,171 @@
+"""A run that is killed and goes on is the run that was never killed, bit for bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from command import TINY, Outcome, call
+
+from offpol import checkpoint, main
+from offpol.run import Run
+
+Command = Callable[..., Outcome]
+JOB = (*TINY, "replay=prioritized", "behavior=epsilon_policy", "network.widths=[8]")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "argv", ["offpol", *JOB, f"hydra.run.dir={folder}"])
+        main.main()
+    return folder
+
+
+@pytest.fixture
+def offpol(tmp_path, monkeypatch, capfd) -> Command:
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: call(main.main, arguments, monkeypatch, capfd)
+
+
+def interrupt_at(agent_steps: int, monkeypatch: pytest.MonkeyPatch, number: int = signal.SIGINT) -> None:
+    """Send this process a signal in the middle of the step that reaches so many agent steps."""
+    count = Run.count
+
+    def counting(self, rows, episodes) -> None:
+        before = self.agent_steps
+        count(self, rows, episodes)
+        if before < agent_steps <= self.agent_steps:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(Run, "count", counting)
+
+
+def same(first: object, second: object) -> bool:
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(same, first, second))
+    return first == second
+
+
+def metrics(folder: Path) -> list[dict]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if not k.startswith("machine/")} for line in lines]
+
+
+def assert_same_run(first: Path, second: Path) -> None:
+    """Parameters, optimizer, priorities, random numbers, env, metrics and scores are equal."""
+    states = [checkpoint.load_newest(folder / "checkpoints").state for folder in (first, second)]
+    for state in states:
+        del state["run"]["wall_s"], state["run"]["logger"]
+    assert states[0].keys() == states[1].keys()
+    assert [name for name in states[0] if not same(states[0][name], states[1][name])] == []
+    assert metrics(first) == metrics(second)
+    for name in ("episodes.csv", "config.yaml", "evaluation.json"):
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("at", [30, 222, 333])  # before learning, between checkpoints, and close to the end
+def test_interrupted_and_resumed_is_the_same_run(whole: Path, offpol: Command, tmp_path, monkeypatch, at: int) -> None:
+    with monkeypatch.context() as patched:
+        interrupt_at(at, patched)
+        stopped = offpol(*JOB, "hydra.run.dir=run")
+    assert stopped.code == 130
+    assert "Go on: offpol resume=run" in stopped.out
+    done = offpol("resume=run")
+    assert done.code == 0, done.err
+    assert_same_run(whole, tmp_path / "run")
+    info = json.loads((tmp_path / "run" / "info.json").read_text())
+    assert len(info["resumed"]) == 1
+    assert at <= info["resumed"][0]["agent_steps"] < at + 4
+
+
+def test_killed_without_warning_and_resumed_is_the_same_run(whole: Path, offpol: Command, tmp_path) -> None:
+    script = """
+import os, signal, sys
+from offpol.main import main
+from offpol.run import Run
+count = Run.count
+def counting(self, rows, episodes):
+    count(self, rows, episodes)
+    if self.agent_steps > 260:
+        os.kill(os.getpid(), signal.SIGKILL)
+Run.count = counting
+main()
+"""
+    command = [sys.executable, "-c", script, *JOB, "hydra.run.dir=run"]
+    killed = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, env=os.environ)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    done = offpol("resume=run")
+    assert done.code == 0, done.err
+    assert_same_run(whole, tmp_path / "run")
+
+
+def test_sigterm_saves_too(offpol: Command, tmp_path, monkeypatch) -> None:
+    interrupt_at(100, monkeypatch, signal.SIGTERM)
+    assert offpol(*JOB, "hydra.run.dir=run").code == 128 + signal.SIGTERM
+    assert checkpoint.load_newest(tmp_path / "run" / "checkpoints").about["agent_steps"] >= 100
+
+
+def test_a_damaged_checkpoint_costs_only_what_came_after_the_one_before(
+    whole: Path, offpol: Command, tmp_path, monkeypatch
+) -> None:
+    with monkeypatch.context() as patched:
+        interrupt_at(350, patched)
+        offpol(*JOB, "hydra.run.dir=run")
+    newest = max((tmp_path / "run" / "checkpoints").iterdir())
+    (newest / "replay.pt").write_bytes((newest / "replay.pt").read_bytes()[:-100])
+    done = offpol("resume=run")
+    assert done.code == 0
+    assert f"checkpoint {newest.name} is damaged (replay.pt has" in done.err
+    assert_same_run(whole, tmp_path / "run")
+
+
+def test_a_run_goes_on_only_as_it_began(offpol: Command, tmp_path, monkeypatch) -> None:
+    with monkeypatch.context() as patched:
+        interrupt_at(100, patched)
+        offpol(*JOB, "hydra.run.dir=run")
+    before = (tmp_path / "run" / "config.yaml").read_bytes()
+    refused = offpol("resume=run", "agent.gamma=0.5", "trace.lambda_=0.3", "agent.batch_size=4", "run.agent_steps=800")
+    assert refused.code == 2
+    assert "to change agent.gamma (was 0.99), trace.lambda_ (was 0.95)." in refused.err
+    assert "batch_size" not in refused.err
+    assert offpol("resume=run", "run.agent_steps=8e2").err == (
+        "offpol: run.agent_steps is 800.0, but must be a whole number: write 800.\n"
+    )
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == before
+
+
+def test_a_finished_run_says_so_and_can_be_made_longer(offpol: Command, tmp_path) -> None:
+    assert offpol(*JOB, "run.eval_episodes=0", "run.agent_steps=200", "hydra.run.dir=run").code == 0
+    again = offpol("resume=run")
+    assert again.code == 0
+    assert "run is finished: 20" in again.out
+    assert offpol("resume=run", "run.agent_steps=300").code == 0
+    assert metrics(tmp_path / "run")[-1]["agent_steps"] >= 300
+    assert "run is finished: 30" in offpol("resume=run").out
+
+
+def test_stopped_at_once_by_a_second_signal(offpol: Command, tmp_path, monkeypatch) -> None:
+    count = Run.count
+
+    def impatient(self, rows, episodes) -> None:
+        count(self, rows, episodes)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Run, "count", impatient)
+    outcome = offpol(*JOB, "hydra.run.dir=run")
+    assert outcome.code == 130
+    assert "stopped at once" in outcome.err
+    assert "there is none yet" in offpol("resume=run").err
