@@ -152,8 +152,8 @@ def _explain(error: Exception, config_name: str, overrides: list[str], extra: li
         return f"Cannot read '{error.override}': write key=value, and quote a value with special characters."
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = (error.missing_cfg_file or "").rpartition("/")
-        known = ", ".join(sorted(error.options))
-        return f"There is no '{option}' in group '{group}'{did_you_mean(option, error.options) or '.'} It has: {known}."
+        near, known = did_you_mean(option, error.options) or ".", ", ".join(sorted(error.options))
+        return f"There is no '{option}' in group '{group}'{near} It has: {known}."
     if isinstance(error, MissingConfigException):
         return f"There is no config '{error.missing_cfg_file}'."
     found = re.search(r"Could not (?:override|append|delete).*?'([^']+)'", str(error))
@@ -166,15 +166,17 @@ def _explain(error: Exception, config_name: str, overrides: list[str], extra: li
 
 
 def _no_such_key(key: str, known: list[str]) -> str:
+    """Say that a key does not exist: what is near beside it, or what there is, or what is near elsewhere."""
     parent, _, name = key.rpartition(".")
-    if "." in key and key.replace(".", "/") in known:
-        return f"There is no key '{key}'; {key.replace('.', '/')} is a group, so write {key.replace('.', '/')}=..."
+    group = key.replace(".", "/")
+    if group != key and group in known:
+        return f"There is no key '{key}'; {group} is a group, so write {group}=..."
     siblings = [word.rpartition(".")[2] for word in known if word.rpartition(".")[0] == parent]
     siblings = [sibling for sibling in siblings if sibling != "_target_"]
-    near = did_you_mean(name, siblings, parent)
-    elsewhere = did_you_mean(key, [word for word in known if not key.startswith(word)])
-    lists = f"{parent} has {', '.join(siblings) or 'no keys'}." if parent in known else "offpol --help tells the groups."
-    return f"There is no key '{key}'{near or (elsewhere if parent not in known else '') or f': {lists}'}"
+    hint = did_you_mean(name, siblings, parent)
+    if not hint and parent in known:
+        hint = f": {parent} has {', '.join(siblings) or 'no keys'}."
+    return f"There is no key '{key}'{hint or did_you_mean(key, known) or ': offpol --help tells what there is.'}"
 
 
 def _known_keys(config_name: str, overrides: list[str], extra: list[str]) -> list[str]:

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - whole sentences are compared
 """Values from yaml against annotations, and the sentences that say what is wrong."""
 
 import sys

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - whole sentences are compared
 """The command line: what it says, what it leaves behind, how it ends."""
 
 import json

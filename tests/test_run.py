@@ -172,9 +172,10 @@ def test_a_signal_ends_the_run_after_the_step_with_a_checkpoint(tmp_path, number
 
 def test_the_second_signal_stops_at_once(tmp_path) -> None:
     run = make(tmp_path)
-    with pytest.raises(KeyboardInterrupt), run:
+    with run:
         signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
     assert not (tmp_path / "checkpoints").exists()
 
 
