@@ -73,8 +73,8 @@ class SumTree:
     def find(self, target: Floats) -> NDArray[np.int64]:
         """Find the indices [B] at which the running sum of masses exceeds the targets [B].
 
-        A target in [0, total) finds index i with the probability mass_i / total; targets at or past the total
-        find the last positive mass. What is found always has a positive mass.
+        A random target in [0, total) finds index i with the probability mass_i / total; targets at or past the
+        total count as just below it. What is found always has a positive mass.
 
         Raises:
             RuntimeError: where all masses are zero.

@@ -88,9 +88,8 @@ class NaiveReplay:
         found = []
         for stream, rows in enumerate(self.streams):
             oldest = max(0, len(rows) - self.rows_per_stream)
-            for k in range(oldest, len(rows) - self.window):
-                if rows[k].valid and k - (rows[k].real - 1) >= oldest:
-                    found.append((stream, k))
+            starts = range(oldest, len(rows) - self.window)
+            found += [(stream, k) for k in starts if rows[k].valid and k - (rows[k].real - 1) >= oldest]
         return found
 
     def slot(self, stream: int, k: int) -> int:

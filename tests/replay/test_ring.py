@@ -28,7 +28,7 @@ def windows(ring: Ring, slots: list[int]) -> Batch:
 class World:
     """Rings on every kind of kernel, the naive replay, and the envs that fill them."""
 
-    def __init__(self, streams: int, rows: int, window: int, stack: int, lengths: list[int], seed: int, frame=0) -> None:
+    def __init__(self, streams: int, rows: int, window: int, stack: int, lengths: list, seed: int, frame=0) -> None:
         shape, dtype = FRAMES[stack][frame]
         self.spec = spec_of(streams, stack, shape, dtype)
         self.rng = np.random.default_rng(seed)
