@@ -45,16 +45,18 @@ def check_config(cfg: Mapping[str, Any]) -> None:
         check(cfg[name], runtime, name)
     if coerce(cfg["seed"], int, "seed") < 0:  # type: ignore[operator]
         raise ConfigError(f"seed is {cfg['seed']}, but must not be negative.")
+    if "capacity" in cfg["replay"]:  # in rows, as far as yaml tells; the built replay is asked again
+        check_together(cfg, cfg["replay"]["capacity"])
 
 
-def check_together(cfg: Mapping[str, Any], replay: Replay) -> None:
-    """Refuse combinations that could never learn; raise ConfigError with the reason."""
+def check_together(cfg: Mapping[str, Any], capacity_rows: int) -> None:
+    """Refuse combinations that could never learn, given the replay's capacity; raise ConfigError with the reason."""
     batch, envs, window = cfg["agent"]["batch_size"], cfg["run"]["num_envs"], cfg["agent"]["window"]
-    windows = replay.capacity_rows - envs * window
+    windows = max(0, capacity_rows - envs * window)
     if batch > windows:
         raise ConfigError(
-            f"agent.batch_size is {batch}, but a replay of {replay.capacity_rows} rows in {envs} streams never holds "
-            f"more than {max(windows, 0)} windows of {window} transitions: raise replay.capacity or lower the batch."
+            f"agent.batch_size is {batch}, but a replay of {capacity_rows} rows in {envs} streams never holds more "
+            f"than {windows} windows of {window} transitions: raise replay.capacity or lower the batch."
         )
     first = envs * (window + 1)
     if cfg["run"]["learning_starts_agent_steps"] < first and cfg["run"]["replay_ratio"] > 0:
@@ -91,20 +93,19 @@ def build_agent(cfg: Mapping[str, Any], spec: EnvSpec) -> Agent:
 
 
 def build_parts(cfg: Mapping[str, Any]) -> Parts:
-    """Build everything, from one root seed."""
+    """Build everything, from one root seed; what takes long to import comes last, so that mistakes are told soon."""
     from offpol.actor import Actor
     from offpol.seeding import seed_for, seed_globals
 
     seed_globals(cfg["seed"])
     env = build_env(cfg, cfg["run"]["num_envs"], "env")
     behavior = build(cfg["behavior"], "behavior")
-    topology = build(cfg["topology"], "topology")
     agent = build_agent(cfg, env.spec)
     seed = seed_for(cfg["seed"], "replay")
     replay = build(cfg["replay"], "replay", spec=env.spec, window=cfg["agent"]["window"], seed=seed)
-    check_together(cfg, replay)
+    check_together(cfg, replay.capacity_rows)
     actor = Actor(env, behavior, agent.values, seed=seed_for(cfg["seed"], "actor"))
-    return Parts(actor, agent, replay, topology)
+    return Parts(actor, agent, replay, build(cfg["topology"], "topology"))
 
 
 def _device(name: str) -> str:

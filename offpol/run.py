@@ -83,6 +83,7 @@ class Run:
         self.recent_returns: deque[float] = deque(maxlen=RECENT_EPISODES)
         self.recent_lengths: deque[int] = deque(maxlen=RECENT_EPISODES)
         self.gauges: dict[str, Callable[[], float]] = {}
+        self.topology_state: StateDict = {}  # what the topology itself had to save, where the run was resumed
         self.signal: int | None = None  # the one that asked the run to end
         self.interrupted = False
         self._pending: dict[str, list[Tensor]] = defaultdict(list)
@@ -198,7 +199,7 @@ class Run:
             "updates_per_s": (self.updates - self._logged_updates) / spent,
             "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         }
-        row |= {f"share_{name}": clock.take() / spent for name, clock in self._clocks.items()}
+        row |= {f"share_{name}": clock.take() / spent for name, clock in list(self._clocks.items())}
         self._logged, self._logged_updates = self.agent_steps, self.updates
         return {MACHINE + name: number for name, number in row.items()}
 
