@@ -100,7 +100,7 @@ def finish(cfg: Mapping[str, Any], run: Run, agent: Agent) -> float | None:
     """Evaluate, and print one screen of what came out."""
     from offpol import run_directory
     from offpol.evaluate import evaluation, in_words
-    from offpol.report import summary
+    from offpol.run_summary import summary
 
     facts: dict[str, object] = {
         "agent steps": f"{run.agent_steps:,} ({run.agent_steps * run.frames_per_agent_step:,} frames)",

@@ -20,7 +20,7 @@ from offpol import checkpoint
 from offpol.logger import MACHINE, Logger
 from offpol.progress import Progress
 from offpol.rate_limiter import RateLimiter
-from offpol.report import learning_curve
+from offpol.run_summary import learning_curve
 from offpol.seeding import global_state, load_global_state
 from offpol.types import Rows, StateDict
 
