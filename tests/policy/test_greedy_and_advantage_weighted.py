@@ -135,13 +135,15 @@ def learn_a_table(settings: TemperatureSettings, prior: float, q_scale: float) -
     return lowest, log["policy_entropy"].item() / math.log(6), regret.item()
 
 
-@pytest.mark.parametrize("q_scale", [1e-3, 100.0])
-def test_entropy_control_neither_collapses_nor_stays_uniform(q_scale: float) -> None:
-    settings = TemperatureSettings("entropy", 1.0, 0.2, 0.02, 0.99)
+@pytest.mark.parametrize(("q_scale", "start"), [(1e-3, 6.0), (100.0, 0.2)])
+def test_entropy_control_neither_collapses_nor_stays_uniform(q_scale: float, start: float) -> None:
+    settings = TemperatureSettings("entropy", start, 0.2, 0.02, 0.99)
     lowest, last, regret = learn_a_table(settings, 0.9, q_scale)
-    assert lowest > 0.1
+    assert lowest > 0.05
     assert 0.13 < last < 0.27
     assert regret < 0.05
+    _, uncontrolled, _ = learn_a_table(replace(settings, control="scale"), 0.9, q_scale)
+    assert not 0.1 < uncontrolled < 0.4
 
 
 def test_without_control_a_full_prior_collapses() -> None:
