@@ -49,8 +49,11 @@ def _sweep_name(overrides: Sequence[str]) -> str:
 OmegaConf.register_new_resolver("offpol_sweep_name", _sweep_name, replace=True)
 
 
-def train(cfg: Mapping[str, Any], directory: Path, *, resume: bool = False) -> float | None:
-    """Run a checked config in `directory`; return the mean return of its evaluation, or None without one."""
+def train(cfg: Mapping[str, Any], directory: Path, resumed: Mapping[str, object] | None = None) -> float | None:
+    """Run a checked config in `directory`; return the mean return of its evaluation, or None without one.
+
+    `resumed` says that a run goes on, and what was changed for that.
+    """
     import torch
 
     from offpol import provenance, run_directory
@@ -60,12 +63,14 @@ def train(cfg: Mapping[str, Any], directory: Path, *, resume: bool = False) -> f
     torch.set_num_threads(settings.torch_threads)
     parts = build_parts(cfg)
     spec = parts.actor.env.spec
-    if not resume:
+    if resumed is None:
         run_directory.create(directory, command_line.relaunchable(cfg), provenance.describe(cfg["seed"]))
     title = f"{spec.name}, seed {cfg['seed']}"
     run = Run(directory, settings, title=title, frames_per_agent_step=spec.frames_per_agent_step)
-    if resume:
+    if resumed is not None:
         restore(run, parts)
+        config = command_line.relaunchable(cfg)
+        run_directory.note_resumption(directory, run.agent_steps, resumed, config)
     _add_gauges(run, parts)
     try:
         with run:
@@ -87,6 +92,7 @@ def restore(run: Run, parts: Parts) -> None:
         print(f"offpol: {sentence}.", file=sys.stderr)
     for part, name in ((parts.agent, "agent"), (parts.actor, "actor"), (parts.replay, "replay"), (run, "run")):
         part.load_state_dict(found.state[name])
+    run.topology_state = found.state.get("topology", {})
 
 
 def _add_gauges(run: Run, parts: Parts) -> None:
@@ -179,7 +185,7 @@ def resume(arguments: list[str]) -> None:
     changed = _resumed_config(cfg, asked)
     check_config(cfg)
 
-    from offpol import checkpoint, run_directory
+    from offpol import checkpoint
 
     steps = checkpoint.load_newest(directory / "checkpoints", only=["run"]).about["agent_steps"]
     settings: RunConfig = build(cfg["run"], "run")
@@ -187,8 +193,7 @@ def resume(arguments: list[str]) -> None:
     if steps >= settings.agent_steps and evaluated:
         print(f"{directory} is finished: {steps:,} agent steps. Longer: offpol resume={directory} run.agent_steps=...")
         return
-    run_directory.note_resumption(directory, steps, changed, command_line.relaunchable(cfg))
-    train(cfg, directory, resume=True)
+    train(cfg, directory, resumed=changed)
 
 
 def _resumed_config(cfg: dict[str, Any], asked: Mapping[str, object]) -> dict[str, object]:

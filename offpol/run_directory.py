@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,11 @@ def create(directory: Path, config: str, info: dict[str, Any]) -> None:
     write_json(directory / INFO, {**info, "resumed": []})
 
 
-def note_resumption(directory: Path, agent_steps: int, changed: dict[str, Any], config: str) -> None:
+def note_resumption(directory: Path, agent_steps: int, changed: Mapping[str, object], config: str) -> None:
     """Keep on record that a run went on, and with which changes; the config becomes the changed one."""
     info = json.loads((directory / INFO).read_text())
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    info["resumed"].append({"when": when, "agent_steps": agent_steps, "changed": changed})
+    info["resumed"].append({"when": when, "agent_steps": agent_steps, "changed": dict(changed)})
     write_json(directory / INFO, info)
     write_text(directory / CONFIG, config)
 

@@ -111,6 +111,20 @@ main()
     assert_same_run(whole, tmp_path / "run")
 
 
+@pytest.mark.slow
+def test_an_atari_run_too(offpol: Command, tmp_path, monkeypatch) -> None:
+    job = (
+        "env.game=Breakout", "run.agent_steps=900", "run.learning_starts_agent_steps=400", "run.replay_ratio=0.1",
+        "replay.capacity=3000", "run.log_every_agent_steps=100", "run.eval_episodes=1",
+    )  # fmt: skip
+    assert offpol(*job, "hydra.run.dir=whole").code == 0
+    with monkeypatch.context() as patched:
+        interrupt_at(650, patched)
+        assert offpol(*job, "hydra.run.dir=run").code == 130
+    assert offpol("resume=run").code == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
 def test_sigterm_saves_too(offpol: Command, tmp_path, monkeypatch) -> None:
     interrupt_at(100, monkeypatch, signal.SIGTERM)
     assert offpol(*JOB, "hydra.run.dir=run").code == 128 + signal.SIGTERM

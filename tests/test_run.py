@@ -153,6 +153,15 @@ def test_a_log_that_lost_rows_is_not_gone_on_with(tmp_path) -> None:
     again.logger.close()
 
 
+def test_two_processes_do_not_write_one_run(tmp_path) -> None:
+    run = make(tmp_path)
+    with pytest.raises(ConfigError, match="is being written by another process"):
+        make(tmp_path)
+    with run:
+        steps(run, 40)
+    make(tmp_path).logger.close()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_run_after_the_step_with_a_checkpoint(tmp_path, number: int, capfd) -> None:
     before = signal.getsignal(number)
