@@ -22,7 +22,7 @@ class Lag(NamedTuple):
 
 
 def lags(inputs: TraceInputs, traced: TraceTargets, mixture: Literal["taken", "expected"]) -> Iterator[Lag]:
-    """Yield the lags m = 1 .. n of the returns' mixture (Gruslys et al. 2018, Reactor, section 3.3).
+    """Yield the lags m = 1 .. n of the returns' mixture (Gruslys et al. 2018, Reactor).
 
     A return is affine in the values it bootstraps from. Its coefficient of Q(s_{t+m}, a) is the discount times
     (prod_{0<i<m} k c_{t+i}) (pi(a) - k c_{t+m} 1[a = a_{t+m}]) for "taken", or ... (1 - k c_{t+m}) pi(a) for
