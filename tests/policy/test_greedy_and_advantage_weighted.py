@@ -113,37 +113,37 @@ def test_only_the_logits_receive_a_gradient_and_its_scale_is_that_of_one_row() -
 
 
 def learn_a_table(settings: TemperatureSettings, prior: float, q_scale: float) -> tuple[float, float, float]:
-    """Learn logits for 128 states of fixed Q; return the lowest and the last entropy share, and the regret."""
+    """Learn logits for 64 states of fixed Q; return the lowest and the last entropy share, and the regret."""
     torch.manual_seed(0)
-    q = q_scale * torch.randn(128, 6)
+    q = q_scale * torch.randn(64, 6)
     policy = AdvantageWeighted("all", "exp", "value", 20.0, prior, settings)
-    logits, target = torch.zeros(128, 6, requires_grad=True), torch.zeros(128, 6)
-    optimizer = torch.optim.Adam([logits], lr=0.05)
-    zeros, lowest = torch.zeros(128), 1.0
-    for _ in range(1200):
+    logits, target = torch.zeros(64, 6, requires_grad=True), torch.zeros(64, 6)
+    optimizer = torch.optim.Adam([logits], lr=0.1)
+    zeros, lowest = torch.zeros(64), 1.0
+    for _ in range(600):
         inputs = PolicyInputs(
-            logits, torch.softmax(target, -1), q, zeros.long(), zeros, zeros, zeros, torch.ones(128, dtype=bool)
+            logits, torch.softmax(target, -1), q, zeros.long(), zeros, zeros, zeros, torch.ones(64, dtype=bool)
         )
         loss, log = policy.loss(inputs)
         optimizer.zero_grad()
         loss.mean().backward()
         optimizer.step()
-        target.lerp_(logits.detach(), 0.02)
+        target.lerp_(logits.detach(), 0.04)
         lowest = min(lowest, log["policy_entropy"].item() / math.log(6))
     pi = torch.softmax(logits.detach(), -1)
     regret = (q.amax(-1) - (pi * q).sum(-1)).mean() / (q.amax(-1) - q.mean(-1)).mean()
     return lowest, log["policy_entropy"].item() / math.log(6), regret.item()
 
 
-@pytest.mark.parametrize(("q_scale", "start"), [(1e-3, 6.0), (100.0, 0.2)])
+@pytest.mark.parametrize(("q_scale", "start"), [(1e-3, 6.0), (100.0, 0.1)])
 def test_entropy_control_neither_collapses_nor_stays_uniform(q_scale: float, start: float) -> None:
     settings = TemperatureSettings("entropy", start, 0.2, 0.02, 0.99)
-    lowest, last, regret = learn_a_table(settings, 0.9, q_scale)
-    assert lowest > 0.05
+    lowest, last, regret = learn_a_table(settings, 0.7, q_scale)
+    assert lowest > 0.07
     assert 0.13 < last < 0.27
     assert regret < 0.05
-    _, uncontrolled, _ = learn_a_table(replace(settings, control="scale"), 0.9, q_scale)
-    assert not 0.1 < uncontrolled < 0.4
+    _, uncontrolled, _ = learn_a_table(replace(settings, control="scale"), 0.7, q_scale)
+    assert not 0.1 < uncontrolled < 0.35
 
 
 def test_without_control_a_full_prior_collapses() -> None:
