@@ -112,12 +112,17 @@ def load_saved(directory: Path) -> dict:
     return {key: value for key, value in cfg.items() if key not in ("defaults", "hydra")}  # type: ignore[union-attr]
 
 
-def parse_assignments(arguments: list[str]) -> dict[str, object]:
-    """Read plain key=value overrides; raise ConfigError for anything else."""
+def parse_overrides(arguments: list[str]) -> list[Override]:
+    """Read overrides, sweeps among them; raise ConfigError for what is none."""
     try:
-        parsed = OverridesParser.create().parse_overrides(arguments)
+        return OverridesParser.create().parse_overrides(arguments)
     except HydraException as error:
         raise ConfigError(_explain(error, "", [], [])) from error
+
+
+def parse_assignments(arguments: list[str]) -> dict[str, object]:
+    """Read plain key=value overrides; raise ConfigError for anything else."""
+    parsed = parse_overrides(arguments)
     for override in parsed:
         if override.is_sweep_override() or override.is_add() or override.is_delete():
             raise ConfigError(f"{override.input_line} is not of the form key=value.")

@@ -10,7 +10,8 @@ import offpol
 PACKAGE = Path(offpol.__file__).parent
 SEAMS = ("behavior", "critic", "env", "network", "policy", "replay", "trace")
 ABOVE = {"agent": 3, "actor": 3, "topology": 4, "assembly": 5, "evaluate": 6, "main": 7}
-READS_CONFIG = {"config", "command_line", "main", "tabular"}  # commands; everything else gets plain values
+ABOVE |= {"suite": 6, "bench_plan": 6, "bench_view": 6, "bench": 7, "bench_child": 8}
+READS_CONFIG = {"config", "command_line", "main", "suite", "tabular"}  # commands; everything else gets plain values
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 

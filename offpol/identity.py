@@ -1,0 +1,64 @@
+"""What makes two runs the same experiment, or the same agent: hashes of resolved configs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from offpol.atari_protocol import rom_name, title
+
+# What does not change what is learned, but for rounding and for which random numbers are drawn.
+INCIDENTAL = frozenset({
+    "seed", "env.num_threads", "env.anchor_agent_steps", "env.render", "topology.measure_every_updates",
+    "run.log_every_agent_steps", "run.checkpoint_every_agent_steps", "run.keep_checkpoints", "run.eval_num_envs",
+    "run.torch_threads", "run.device",
+})  # fmt: skip
+GAME = frozenset({"env.game", "env.id"})
+BUDGET = frozenset({"run.agent_steps", "run.eval_episodes", "run.eval_epsilon"})
+
+
+def run_identity(cfg: Mapping[str, Any]) -> str:
+    """Hash everything but the seed, the machine and the cadences: runs of one identity differ by chance alone."""
+    return config_hash(cfg, INCIDENTAL)
+
+
+def agent_identity(cfg: Mapping[str, Any]) -> str:
+    """Hash a run without its game too: what is compared across games."""
+    return config_hash(cfg, INCIDENTAL | GAME)
+
+
+def pace_identity(cfg: Mapping[str, Any]) -> str:
+    """Hash a run without game and budget: runs that take about the same time per agent step."""
+    return config_hash(cfg, INCIDENTAL | GAME | BUDGET)
+
+
+def config_hash(cfg: Mapping[str, Any], ignored: Collection[str]) -> str:
+    """Return 10 hex digits of the SHA-256 of a resolved config without the keys `ignored`; 1 and 1.0 are equal."""
+    kept = {key: value for key, value in flatten(cfg) if key not in ignored}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield a config's values by dotted key, whole floats as ints; empty mappings as themselves."""
+    for name, value in node.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping) and value:
+            yield from flatten(value, f"{key}.")
+        else:
+            yield key, int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def game_of(cfg: Mapping[str, Any]) -> str:
+    """Name what a config plays as `EnvSpec.name` does, without building it: Breakout, MinAtar-breakout, CartPole-v1."""
+    env = cfg["env"]
+    kind = env["_target_"].split(".")[-2]
+    if kind == "atari":
+        return title(rom_name(env["game"]))
+    if kind == "minatar":
+        return f"MinAtar-{env['game']}"
+    if kind == "chain":
+        return f"Chain-{env['length']}"
+    return str(env.get("id", env.get("game", kind)))
+

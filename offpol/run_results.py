@@ -1,0 +1,175 @@
+"""What a run's folder says: its config, how far it came, its scores and its curve. Reads, never writes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from offpol import run_directory
+from offpol.identity import agent_identity, game_of, run_identity
+
+TAIL_BYTES = 65536  # in which the last row of metrics.jsonl is sought
+CURVE_POINTS = 50
+CURVE_WINDOW = 0.1  # of the budget: the share of training that a point of the curve averages over
+MILLION_FRAMES = 1_000_000
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One run's folder and the config saved in it."""
+
+    directory: Path
+    cfg: Mapping[str, Any]
+
+    @cached_property
+    def identity(self) -> str:
+        """What it shares with the runs of other seeds."""
+        return run_identity(self.cfg)
+
+    @cached_property
+    def agent(self) -> str:
+        """What it shares with the runs of the same agent in other games."""
+        return agent_identity(self.cfg)
+
+    @cached_property
+    def game(self) -> str:
+        """What it plays, by the name that reports use."""
+        return game_of(self.cfg)
+
+    @property
+    def seed(self) -> int:
+        """The root seed."""
+        return int(self.cfg["seed"])
+
+    @property
+    def budget(self) -> int:
+        """Agent steps it was asked for."""
+        return int(self.cfg["run"]["agent_steps"])
+
+    @property
+    def frames_per_agent_step(self) -> int:
+        """Emulator frames that an agent step lasts; 1 where there is no emulator."""
+        return int(self.cfg["env"].get("protocol", {}).get("frame_skip", 1))
+
+    @cached_property
+    def info(self) -> dict[str, Any]:
+        """Where it comes from: command, commit, versions."""
+        path = self.directory / run_directory.INFO
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    @cached_property
+    def evaluation(self) -> dict[str, Any] | None:
+        """The games played after the last agent step; None where the run has not come so far."""
+        path = self.directory / "evaluation.json"
+        found = json.loads(path.read_text()) if path.is_file() else None
+        return found if found and found["agent_steps"] >= self.budget else None
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        if self.cfg["run"]["eval_episodes"]:
+            return self.evaluation is not None
+        return self.saved_agent_steps >= self.budget
+
+    @cached_property
+    def saved_agent_steps(self) -> int:
+        """Agent steps at the newest checkpoint; 0 without one. (offpol.checkpoint would import torch.)"""
+        manifests = self.directory.glob("checkpoints/[0-9]*[0-9]/manifest.json")
+        newest = max(manifests, key=lambda path: int(path.parent.name), default=None)
+        return int(json.loads(newest.read_text())["about"]["agent_steps"]) if newest else 0
+
+    @cached_property
+    def last_row(self) -> dict[str, Any]:
+        """The newest row of metrics; empty before the first."""
+        return last_row(self.directory / "metrics.jsonl")
+
+    @cached_property
+    def episodes(self) -> np.ndarray:
+        """Finished training games [games, 2]: the agent steps of the run when each ended, and its raw return."""
+        path = self.directory / "episodes.csv"
+        if not path.is_file():
+            return np.zeros((0, 2))
+        with path.open(newline="") as file:
+            found = [(float(row["agent_steps"]), float(row["episode_return"])) for row in csv.DictReader(file)]
+        return np.array(found).reshape(-1, 2)
+
+    def score(self, statistic: str) -> float | None:
+        """Return the raw score that a statistic stands for; None where there is none (yet).
+
+        `final_evaluation`: mean over the games played with the final policy. `training_1m_frames`: mean over the
+        training games that ended within the last million frames of a finished run, as Dopamine reports.
+        """
+        if statistic == "final_evaluation":
+            return self.evaluation["mean"] if self.evaluation else None
+        steps = MILLION_FRAMES // self.frames_per_agent_step
+        if not self.finished or self.budget < steps:
+            return None
+        ended, returns = self.episodes.T
+        recent = returns[ended > self.budget - steps]
+        return float(recent.mean()) if len(recent) else None
+
+    def curve(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return agent steps [P] and the mean return of games that ended in a window before each; NaN without any."""
+        ended, returns = self.episodes.T
+        points = np.linspace(0, self.budget, CURVE_POINTS + 1)[1:]
+        sums = np.concatenate([[0.0], np.cumsum(returns)])
+        last = np.searchsorted(ended, points, side="right")
+        first = np.searchsorted(ended, points - CURVE_WINDOW * self.budget, side="right")
+        count = last - first
+        mean = np.full(len(points), np.nan)
+        np.divide(sums[last] - sums[first], count, out=mean, where=count > 0)
+        mean[points > self.reached] = np.nan
+        return points, mean
+
+    @property
+    def reached(self) -> int:
+        """Agent steps taken so far, as far as they were logged."""
+        return int(self.last_row.get("agent_steps", 0))
+
+    def axes(self) -> dict[str, np.ndarray]:
+        """Return the logged rows' agent steps, frames, wall-clock (minutes) and updates, each [rows]."""
+        path = self.directory / "metrics.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        columns = {
+            "agent steps": ("agent_steps", 1.0), "frames": ("frames", 1.0),
+            "minutes": ("machine/wall_s", 60.0), "updates": ("updates", 1.0),
+        }  # fmt: skip
+        return {name: np.array([row[key] / unit for row in rows]) for name, (key, unit) in columns.items()}
+
+
+def last_row(path: Path) -> dict[str, Any]:
+    """Return the last whole row of a metrics.jsonl, without reading all of it; {} where there is none."""
+    if not path.is_file():
+        return {}
+    with path.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
+        whole = file.read().split(b"\n")[:-1]
+    return json.loads(whole[-1]) if whole and whole[-1].startswith(b"{") else {}
+
+
+def find_runs(paths: Iterable[Path]) -> Iterator[RunResult]:
+    """Yield every run in or below the paths, in order; a run has a config.yaml and an info.json."""
+    for path in paths:
+        for folder, folders, files in os.walk(path, followlinks=True):
+            folders.sort()
+            if run_directory.CONFIG in files and run_directory.INFO in files:
+                folders.clear()
+                yield read_run(Path(folder))
+
+
+def read_run(directory: Path) -> RunResult:
+    """Read the config of a run's folder."""
+    loaded = yaml.load((directory / run_directory.CONFIG).read_text(), Loader=_Loader)
+    return RunResult(directory, {key: value for key, value in loaded.items() if key not in ("defaults", "hydra")})
+
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where PyYAML was built so: ten times faster

@@ -1,0 +1,174 @@
+"""From `offpol-bench suite=s6 experiment=default,der seed=0,1` to the list of runs that this means."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.types import Glob, Override
+
+from offpol import command_line
+from offpol.assembly import check_config
+from offpol.config import conf_dir
+from offpol.errors import ConfigError, did_you_mean
+from offpol.identity import agent_identity, game_of, run_identity
+
+GAME, SEED = "env.game", "seed"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What is played, how often and for how long; see conf/suite/.
+
+    Args:
+        name: of the file.
+        games: values of env.game; empty: whatever the agents' configs play.
+        seeds: the root seed of each run of a game.
+        overrides: given to every run, before those of the command line, which win.
+        where_present: values for the agents whose config has such a key.
+    """
+
+    name: str
+    games: tuple[str, ...]
+    seeds: tuple[int, ...]
+    overrides: tuple[str, ...] = ()
+    where_present: Mapping[str, Any] = field(default_factory=dict)
+
+
+NO_SUITE = Suite("custom", (), (0,))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: what `offpol` is called with, and the resolved config that comes of it."""
+
+    label: str
+    overrides: tuple[str, ...]
+    cfg: Mapping[str, Any]
+
+    @cached_property
+    def identity(self) -> str:
+        """What it shares with the runs of other seeds."""
+        return run_identity(self.cfg)
+
+    @cached_property
+    def agent(self) -> str:
+        """What it shares with the runs of the same agent in other games."""
+        return agent_identity(self.cfg)
+
+    @cached_property
+    def game(self) -> str:
+        """What it plays, by the name that reports use."""
+        return game_of(self.cfg)
+
+    @property
+    def seed(self) -> int:
+        """The root seed."""
+        return int(self.cfg["seed"])
+
+
+def load_suite(name: str) -> Suite:
+    """Read conf/suite/NAME.yaml; raise ConfigError where there is none."""
+    path = conf_dir() / "suite" / f"{name}.yaml"
+    known = sorted(file.stem for file in path.parent.glob("*.yaml"))
+    if name not in known:
+        near = did_you_mean(name, known) or "."
+        raise ConfigError(f"There is no suite '{name}'{near} There are: {', '.join(known)}.")
+    content = yaml.safe_load(path.read_text())
+    return Suite(
+        name, tuple(content["games"]), tuple(content["seeds"]), tuple(content["overrides"]), content["where_present"]
+    )
+
+
+def expand(suite: Suite, arguments: Sequence[str], config_dir: str | None = None) -> list[Job]:
+    """List the runs that a suite and overrides mean: each seed, in each game, of each variant of the agent.
+
+    In this order, so that an unfinished bench already compares all agents in all games by the first seeds. Overrides
+    with several values (`experiment=default,der`, `trace=retrace,n_step`) make a grid; `seed` and `env.game` replace
+    the suite's. Raises ConfigError for what does not compose or check.
+    """
+    parsed = command_line.parse_overrides(list(arguments))
+    given = {override.get_key_element(): override for override in parsed}
+    seeds = [_seed(text) for text in _values(given.pop(SEED))] if SEED in given else list(suite.seeds)
+    games: list[str | None] = [*(_values(given.pop(GAME)) if GAME in given else suite.games)] or [None]
+    variants = [
+        (label, _compose(suite, overrides if games[0] is None else [*overrides, f"{GAME}={games[0]}"], config_dir))
+        for label, overrides in _variants(suite, list(given.values()))
+    ]
+    return [
+        _job(label, overrides, cfg, game, seed)
+        for seed, game, (label, (overrides, cfg)) in itertools.product(seeds, games, variants)
+    ]
+
+
+def _variants(suite: Suite, given: list[Override]) -> Iterator[tuple[str, list[str]]]:
+    """Yield a label and the overrides of each point of the grid."""
+    keys = {override.get_key_element() for override in given}
+    fixed = [text for text in suite.overrides if text.partition("=")[0] not in keys]
+    fixed += [str(override.input_line) for override in given if not override.is_sweep_override()]
+    swept = [override for override in given if override.is_sweep_override()]
+    choices = [[f"{override.get_key_element()}={text}" for text in _values(override)] for override in swept]
+    alone = [text for text in fixed if text.startswith("experiment=")] or ["experiment=default"]
+    for point in itertools.product(*choices):
+        named = point or alone
+        yield ",".join(text.removeprefix("experiment=") for text in named), [*fixed, *point]
+
+
+def _values(override: Override) -> list[str]:
+    """List the values of an override, one or many, as one would write them."""
+    if override.is_sweep_override():
+        if not override.is_discrete_sweep() or isinstance(override.value(), Glob):
+            raise ConfigError(f"{override.input_line}: list the values here, as in a,b,c.")
+        return list(override.sweep_string_iterator())
+    return [str(override.input_line).partition("=")[2]]
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise ConfigError(f"seed is {text}, but must be a whole number, not negative.")
+    return int(text)
+
+
+def _compose(suite: Suite, overrides: list[str], config_dir: str | None) -> tuple[list[str], dict[str, Any]]:
+    """Return the overrides with the suite's conditional ones, and what they compose to."""
+    flags = ["--config-dir", config_dir] if config_dir else []
+    given = {text.partition("=")[0] for text in overrides}
+
+    def composed(texts: list[str]) -> dict[str, Any]:
+        (config,) = command_line.compositions(command_line.parse([*flags, *texts]))
+        return command_line.plain(config)
+
+    before = composed(overrides)
+    extra = [
+        f"{key}={value}" for key, value in suite.where_present.items() if key not in given and _has(before, key)
+    ]
+    overrides = [*extra, *overrides]
+    return overrides, composed(overrides) if extra else before
+
+
+def _has(cfg: Any, key: str) -> bool:
+    for name in key.split("."):
+        if not isinstance(cfg, Mapping) or name not in cfg:
+            return False
+        cfg = cfg[name]
+    return True
+
+
+def _job(label: str, overrides: list[str], cfg: dict[str, Any], game: str | None, seed: int) -> Job:
+    cfg = copy.deepcopy(cfg)
+    cfg["seed"] = seed
+    own = [text for text in overrides if not text.startswith(f"{GAME}=")] + [f"{SEED}={seed}"]
+    if game is not None:
+        cfg["env"]["game"] = game
+        own.append(f"{GAME}={game}")
+    check_config(cfg)
+    try:
+        game_of(cfg)
+    except ValueError as error:
+        raise ConfigError(f"env.game: {error}") from error
+    return Job(label, tuple(own), cfg)
