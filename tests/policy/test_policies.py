@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import torch
 from policy_cases import random_inputs
-from trace_cases import random_inputs as random_windows
 
 from offpol.policy.behavior_cloning import BehaviorCloning
 from offpol.policy.cmpo import CMPO
@@ -14,8 +13,6 @@ from offpol.policy.mpo import MPO
 from offpol.policy.munchausen import Munchausen
 from offpol.policy.policy_gradient import PolicyGradient
 from offpol.policy.softmax_q import SoftmaxQ
-from offpol.trace.one_step import OneStep
-from offpol.trace.retrace import Retrace
 from offpol.types import PolicyInputs
 
 ROWS, ACTIONS = 40, 5
@@ -204,40 +201,6 @@ def test_acer_truncation_is_biased_without_its_correction() -> None:
     slopes = mu * rho.clamp(max=clip) * (returns - v) + pi * (1 - clip / rho).clamp(min=0) * (q - v)
     torch.testing.assert_close(grad.sum(0), -(slopes - pi * slopes.sum()), rtol=0, atol=1e-9)
     assert (rho > clip).any()
-
-
-def test_munchausens_one_step_target_is_the_papers() -> None:
-    """r + alpha [tau log pi(a|s)]_{l0}^0 + d sum_a' pi(a'|s') (q(s', a') - tau log pi(a'|s'))."""
-    tau, alpha, low = 0.5, 0.9, -1.0
-    policy = Munchausen(tau, alpha, low)
-    windows = random_windows(0)
-    pi = policy.probs(windows.q_values, windows.q_values)
-    inputs = type(windows).of(
-        windows.q_values, pi, windows.action, windows.reward, windows.discount, windows.log_mu, windows.valid_next
-    )
-    returns = OneStep()(policy.regularise(inputs)).returns
-    q_values, action = windows.q_values.tolist(), windows.action.tolist()
-    for b in range(6):
-        for t in range(7):
-            here = softmax([x / tau for x in q_values[b][t]])
-            there = softmax([x / tau for x in q_values[b][t + 1]])
-            soft = sum(p * (x - tau * math.log(p)) for p, x in zip(there, q_values[b][t + 1], strict=True))
-            bonus = alpha * min(max(tau * math.log(here[action[b][t]]), low), 0.0)
-            want = windows.reward[b, t].item() + bonus + windows.discount[b, t].item() * soft
-            assert returns[b, t].item() == pytest.approx(want, abs=1e-9)
-
-
-def test_munchausen_survives_probabilities_of_zero() -> None:
-    policy = Munchausen(0.03, 0.9, -1.0)
-    windows = random_windows(1)
-    pi = policy.probs(1e4 * windows.q_values, windows.q_values)
-    inputs = type(windows).of(
-        windows.q_values, pi, windows.action, windows.reward, windows.discount, windows.log_mu, windows.valid_next
-    )
-    got = policy.regularise(inputs)
-    assert (inputs.log_pi == -torch.inf).any()
-    assert got.reward.isfinite().all()
-    assert Retrace(0.9)(got).returns.isfinite().all()
 
 
 @pytest.mark.parametrize(
