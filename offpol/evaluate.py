@@ -105,6 +105,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=100, help="full games to play (100)")
     parser.add_argument("--epsilon", type=float, help="share of random actions (as run.eval_epsilon says)")
     parser.add_argument("--seed", type=int, help="of games and actions (the run's own)")
+    parser.add_argument("--device", help="cpu, cuda, ... (the run's own)")
     pictures = parser.add_mutually_exclusive_group()
     pictures.add_argument("--gif", type=Path, dest="film", metavar="FILE.gif", help="write the first game as a film")
     pictures.add_argument("--mp4", type=Path, dest="film", metavar="FILE.mp4", help="the same, with imageio-ffmpeg")
@@ -122,6 +123,7 @@ def evaluate_run(args: argparse.Namespace) -> None:
         raise ConfigError("--episodes must be at least 1, --epsilon between 0 and 1, --seed not negative.")
     cfg = load_saved(args.run_dir)
     check_config(cfg)
+    cfg["run"]["device"] = args.device or cfg["run"]["device"]
     if args.film:
         film.require_writable(args.film)
         if "render" in cfg["env"]:

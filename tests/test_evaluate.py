@@ -90,8 +90,8 @@ def test_summary_is_about_the_raw_returns() -> None:
 def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
     hits = 0
-    for trial in range(200):
+    for trial in range(100):
         scores = rng.normal(5.0, 2.0, 40)
         low, high = summarize([Episode(0, score, 1) for score in scores], seed=trial)["interval_95"]
         hits += low <= 5.0 <= high
-    assert 178 <= hits <= 199
+    assert 87 <= hits <= 99
