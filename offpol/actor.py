@@ -48,9 +48,12 @@ class Actor:
         self.episode_return = np.zeros(env.spec.num_envs)
         self.episode_length = np.zeros(env.spec.num_envs, dtype=np.int64)
 
-    def act(self, agent_steps: int, policy_version: int) -> Decision:
-        """Choose an action for every env, by the parameters of update number `policy_version`."""
-        q, pi = self.values(torch.from_numpy(self.obs))
+    def act(self, agent_steps: int, policy_version: int, values: Values | None = None) -> Decision:
+        """Choose an action for every env, by the parameters of update number `policy_version`.
+
+        `values` answers for these parameters; by default what the actor was built with.
+        """
+        q, pi = (values or self.values)(torch.from_numpy(self.obs))
         probs = self.behavior.probs(q, pi, agent_steps).numpy()
         action, log_prob = draw(probs, self.rng)
         return Decision(action, log_prob, policy_version)

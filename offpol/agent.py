@@ -94,9 +94,12 @@ class Agent:
     # ------------------------------------------------------------------------------------------ acting
 
     @torch.inference_mode()
-    def values(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """Answer Q(s, .) and pi(.|s), both [E, A] on the CPU, for observations [E, *obs_shape]."""
-        output = self.network(obs.to(self.device))
+    def values(self, obs: Tensor, network: nn.Module | None = None) -> tuple[Tensor, Tensor]:
+        """Answer Q(s, .) and pi(.|s), both [E, A] on the CPU, for observations [E, *obs_shape].
+
+        By the online network, or by a copy of it that was published to an actor.
+        """
+        output = (network or self.network)(obs.to(self.device))
         q = self._q_values(output)
         return q.cpu(), self.policy.probs(q, output.policy_logits).cpu()
 

@@ -1,0 +1,173 @@
+"""Acting beside learning in one process (Sebulba, Hessel et al. 2021; Cleanba, Huang et al. 2023).
+
+An actor thread steps the envs with published copies of the policy while the learner updates. Which step is taken
+by which policy is fixed in advance, so runs repeat bit for bit however fast either side is.
+"""
+
+from __future__ import annotations
+
+import copy
+import queue
+import threading
+from collections import deque
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import torch
+
+from offpol.actor import Actor, Episode, Values
+from offpol.agent import Agent
+from offpol.run import Run
+from offpol.types import Replay, Rows, StateDict
+
+
+class Published(NamedTuple):
+    """A policy handed to the actor: one token lets it take one step."""
+
+    values: Values
+    updates: int
+
+
+class Step(NamedTuple):
+    """What the actor thread hands to the learner."""
+
+    rows: Rows
+    episodes: list[Episode]
+
+
+@dataclass(frozen=True)
+class Threads:
+    """Step k of all envs is taken by the policy as it was after round k - 1 - `max_policy_lag`.
+
+    A round is one step of all envs and the updates the replay ratio then asks for. Lag 0 takes turns and gives the
+    same run as `sync`, bit for bit; lag 1 is Cleanba's: acting step k + 1 overlaps the updates of round k.
+
+    Args:
+        max_policy_lag: rounds the acting policy is behind the learner; exact, hence also the bound.
+        deadline_s: seconds the learner waits for a step before it declares the actor hung.
+        measure_every_updates: how often health metrics are computed.
+    """
+
+    max_policy_lag: int
+    deadline_s: float
+    measure_every_updates: int
+
+    def __post_init__(self) -> None:
+        if self.max_policy_lag < 0:
+            raise ValueError(f"max_policy_lag must be 0 (take turns) or more, but is {self.max_policy_lag}.")
+        if self.deadline_s <= 0:
+            raise ValueError(f"deadline_s must be positive, but is {self.deadline_s}.")
+
+    def run(self, actor: Actor, agent: Agent, replay: Replay, run: Run) -> None:
+        """Act and learn until `run` says it is done; raise what the actor thread raised, or TimeoutError."""
+        thread = _ActorThread(actor, agent, run, self.max_policy_lag, self.deadline_s)
+
+        def save() -> StateDict:
+            return {
+                "topology": thread.settle(), "actor": actor.state_dict(), "agent": agent.state_dict(),
+                "replay": replay.state_dict(),
+            }  # fmt: skip
+
+        thread.start()
+        try:
+            while not run.done:
+                with run.timed("wait"):
+                    step = thread.next_step()
+                replay.add(step.rows)
+                run.count(step.rows, step.episodes)
+                self._learn(agent, replay, run)
+                run.after_step(save)
+                thread.publish()
+        finally:
+            thread.stop()
+
+    def _learn(self, agent: Agent, replay: Replay, run: Run) -> None:
+        for _ in range(run.updates_due(agent.updates)):
+            with run.timed("sample"):
+                batch = replay.sample(agent.batch_size)
+            with run.timed("update"):
+                update = agent.update(batch, measure=agent.updates % self.measure_every_updates == 0)
+            with run.timed("prioritize"):
+                replay.update_priorities(batch.index, batch.generation, update.priority)
+            run.log_update(update.metrics)
+
+
+class _ActorThread:
+    """The actor's side, and the two queues between it and the learner: policies one way, rows the other."""
+
+    def __init__(self, actor: Actor, agent: Agent, run: Run, lag: int, deadline_s: float) -> None:
+        self.actor, self.agent, self.lag, self.deadline_s = actor, agent, lag, deadline_s
+        self.clock = run.timed
+        self.slots = [copy.deepcopy(agent.network) for _ in range(lag + 2)]  # one more than can be in use
+        self.published = 0
+        self.policies: queue.SimpleQueue[Published | None] = queue.SimpleQueue()
+        self.steps: queue.SimpleQueue[Step | BaseException] = queue.SimpleQueue()
+        self.settled: deque[Step] = deque(_loaded(step) for step in run.topology_state.get("settled", []))
+        self.agent_steps = run.agent_steps + sum(int(step.rows.valid.sum()) for step in self.settled)
+        self.doing = "starting"
+        self.thread = threading.Thread(target=self._act, name="actor", daemon=True)
+
+    def start(self) -> None:
+        for _ in range(self.lag + 1 - len(self.settled)):
+            self.publish()
+        self.thread.start()
+
+    def publish(self) -> None:
+        """Copy the learner's parameters for the actor's next step but `lag`."""
+        slot = self.slots[self.published % len(self.slots)]
+        self.published += 1
+        with torch.no_grad():
+            torch._foreach_copy_(list(slot.parameters()), list(self.agent.network.parameters()))
+        self.policies.put(Published(partial(self.agent.values, network=slot), self.agent.updates))
+
+    def next_step(self) -> Step:
+        return self.settled.popleft() if self.settled else self._receive()
+
+    def settle(self) -> StateDict:
+        """Wait until the actor has used up its policies and stands still; return the steps not yet learned from."""
+        while len(self.settled) < self.lag:
+            self.settled.append(self._receive())
+        return {"settled": [_saved(step) for step in self.settled]}
+
+    def stop(self) -> None:
+        """End the thread; one that hangs is left behind, and ends with the process."""
+        self.policies.put(None)
+        self.thread.join(timeout=min(self.deadline_s, 5.0))
+
+    def _receive(self) -> Step:
+        try:
+            step = self.steps.get(timeout=self.deadline_s)
+        except queue.Empty:
+            raise TimeoutError(
+                f"The learner waited {self.deadline_s:g} s for rows: the actor thread hangs in '{self.doing}' at agent "
+                f"step {self.agent_steps}. Raise topology.deadline_s if a step may take that long."
+            ) from None
+        if isinstance(step, BaseException):
+            raise RuntimeError(f"The actor thread died in '{self.doing}' at agent step {self.agent_steps}.") from step
+        return step
+
+    def _act(self) -> None:
+        try:
+            while (policy := self.policies.get()) is not None:
+                self.doing = "acting"
+                with self.clock("act"):
+                    decision = self.actor.act(self.agent_steps, policy.updates, policy.values)
+                self.doing = "stepping the envs"
+                with self.clock("env"):
+                    step = Step(*self.actor.step(decision))
+                self.agent_steps += int(step.rows.valid.sum())
+                self.doing = "waiting for a policy"
+                self.steps.put(step)
+        except BaseException as error:
+            self.steps.put(error)
+
+
+def _saved(step: Step) -> StateDict:
+    rows = {name: torch.from_numpy(values.copy()) for name, values in step.rows._asdict().items()}
+    return {"rows": rows, "episodes": [tuple(episode) for episode in step.episodes]}
+
+
+def _loaded(state: StateDict) -> Step:
+    rows = Rows(**{name: values.numpy() for name, values in state["rows"].items()})
+    return Step(rows, [Episode(*episode) for episode in state["episodes"]])

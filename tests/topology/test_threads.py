@@ -1,0 +1,105 @@
+"""Acting beside learning: the same run as sync at lag 0, a fixed lag otherwise, and no silent hang."""
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_resume import JOB, assert_same_run, interrupt_at, metrics
+
+from command import call
+from offpol import checkpoint, main
+from offpol.env.chain import Chain
+
+THREADS = (*JOB, "topology=threads", "topology.deadline_s=60.0")
+
+
+@pytest.fixture
+def offpol(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: call(main.main, arguments, monkeypatch, capfd)
+
+
+def no_actor_left() -> bool:
+    return not any(thread.name == "actor" and thread.is_alive() for thread in threading.enumerate())
+
+
+def test_lag_zero_is_the_same_run_as_sync(offpol) -> None:
+    assert offpol(*JOB, "hydra.run.dir=sync").code == 0
+    assert offpol(*THREADS, "topology.max_policy_lag=0", "hydra.run.dir=threads").code == 0
+    states = [checkpoint.load_newest(Path(name, "checkpoints")).state for name in ("sync", "threads")]
+    for name, values in states[0]["agent"]["network"].items():
+        np.testing.assert_array_equal(values.numpy(), states[1]["agent"]["network"][name].numpy(), err_msg=name)
+    assert metrics(Path("sync")) == metrics(Path("threads"))
+    assert Path("sync/episodes.csv").read_text() == Path("threads/episodes.csv").read_text()
+    assert no_actor_left()
+
+
+@pytest.mark.parametrize("lag", [1, 3])
+def test_a_lag_repeats_and_resumes_bit_for_bit(offpol, monkeypatch, lag) -> None:
+    job = (*THREADS, f"topology.max_policy_lag={lag}")
+    assert offpol(*job, "hydra.run.dir=whole").code == 0
+    with monkeypatch.context() as patched:
+        interrupt_at(222, patched)
+        assert offpol(*job, "hydra.run.dir=halves").code == 130
+    assert offpol("resume=halves").code == 0
+    assert_same_run(Path("whole"), Path("halves"))
+    assert no_actor_left()
+
+
+@pytest.mark.parametrize("lag", [0, 1, 2])
+def test_rows_were_acted_by_the_policy_of_exactly_that_many_rounds_ago(offpol, lag) -> None:
+    """With one update a round, a row of round k > lag carries the version of round k - lag."""
+    job = (*THREADS, f"topology.max_policy_lag={lag}", "run.num_envs=4", "run.replay_ratio=0.25")
+    assert offpol(*job, "hydra.run.dir=run").code == 0
+    state = checkpoint.load_newest(Path("run/checkpoints")).state
+    rows = state["replay"]["rows"][0]
+    version = rows["policy_version"].view(4, -1)[0].numpy()
+    valid = rows["valid"].view(4, -1).numpy()
+    agent_steps = np.cumsum(valid.sum(0))
+    updates_after = np.maximum(0, np.floor((agent_steps - 60) * 0.25)).astype(int)
+    known = np.concatenate([np.zeros(1 + lag, int), updates_after])[: len(version)]
+    np.testing.assert_array_equal(version, known)
+
+
+def test_an_env_that_raises_ends_the_run_by_name(offpol, monkeypatch) -> None:
+    step, calls = Chain.step, []
+
+    def failing(self, action):
+        calls.append(1)
+        if len(calls) == 40:
+            raise OSError("the emulator broke")
+        return step(self, action)
+
+    monkeypatch.setattr(Chain, "step", failing)
+    outcome = offpol(*THREADS, "hydra.run.dir=run")
+    assert outcome.code == 1
+    assert "The actor thread died in 'stepping the envs'" in outcome.err
+    assert "the emulator broke" in outcome.err
+    assert no_actor_left()
+
+
+def test_an_env_that_hangs_ends_the_run_by_the_deadline(offpol, monkeypatch) -> None:
+    step, calls, release = Chain.step, [], threading.Event()
+
+    def hanging(self, action):
+        calls.append(1)
+        if len(calls) == 40:
+            release.wait(30)
+        return step(self, action)
+
+    monkeypatch.setattr(Chain, "step", hanging)
+    began = time.monotonic()
+    outcome = offpol(*THREADS, "topology.deadline_s=3.0", "hydra.run.dir=run")
+    assert outcome.code == 1
+    assert "the actor thread hangs in 'stepping the envs'" in outcome.err
+    assert time.monotonic() - began < 20
+    release.set()
+
+
+@pytest.mark.parametrize("wrong", ["max_policy_lag=-1", "deadline_s=0.0"])
+def test_wrong_settings_are_refused(offpol, wrong) -> None:
+    outcome = offpol(*THREADS, f"topology.{wrong}", "hydra.run.dir=run")
+    assert outcome.code == 2
+    assert wrong.split("=")[0] in outcome.err
