@@ -4,7 +4,8 @@
 
 Real frames of a game played at random (8 envs, 84x84, stack of 4), a ring written all through, priorities that
 differ. Operations are interleaved, and the median of several rounds is shown, so that a busy machine disturbs all
-alike. Where numba is missing (extra `fast`), only the numpy kernels are timed.
+alike. `frames` is np.take of all the frames that a batch of 32 shows into kept memory, and nothing else: what a
+sample cannot cost less than by much. Where numba is missing (extra `fast`), only the numpy kernels are timed.
 """
 
 import argparse
@@ -78,6 +79,19 @@ def prioritize(replay: Uniform | Prioritized, rng: np.random.Generator, number: 
     return lambda: replay.update_priorities(index, generation, priority)
 
 
+def take_frames(replay: Uniform | Prioritized, rng: np.random.Generator, number: int = 32) -> Callable[[], object]:
+    """Return a call that copies as many frames as the observations of a batch hold, of windows anywhere."""
+    ring = replay.ring
+    back = np.arange(ring.window + 1)[:, None] + np.arange(ring.spec.stack)
+    out = np.empty((number * back.size, *ring.spec.frame_shape), np.uint8)
+
+    def call() -> None:
+        start = rng.integers(ring.size - back.max(), size=(number, 1, 1))
+        np.take(ring.frames, (start + back).ravel(), axis=0, out=out, mode="clip")
+
+    return call
+
+
 def microseconds(call: Callable[[], object], times: int) -> float:
     """Processor time of one call."""
     start = time.process_time_ns()
@@ -91,10 +105,12 @@ def measure(replay: Uniform | Prioritized, rows: list[Rows], rounds: int) -> dic
     rng = np.random.default_rng(2)
     steps = iter(range(10**9))
     timings: dict[str, list[float]] = {}
+    frames = take_frames(replay, rng)
     for _ in range(rounds):
         updates = iter([prioritize(replay, rng) for _ in range(100)])
         calls = {
             "add 8 envs": (lambda: replay.add(rows[next(steps) % len(rows)]), 100),
+            "frames": (frames, 50),
             "sample 32": (lambda: replay.sample(32), 50),
             "update 32": (lambda updates=updates: next(updates)(), 100),
             "sample 256": (lambda: replay.sample(256), 5),

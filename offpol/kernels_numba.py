@@ -11,10 +11,12 @@ from offpol.kernels_numpy import Bools, Floats, Ints
 
 
 @njit(cache=True, nogil=True)
-def tree_set(nodes: Floats, offsets: Ints, index: Ints, mass: Floats, limit: float) -> None:
+def tree_set(nodes: Floats, offsets: Ints, index: Ints, mass: Floats, limit: float) -> float:
+    largest = 0.0
     for i in range(len(mass)):
         if not 0.0 <= mass[i] <= limit:
-            raise ValueError("A mass of the sum tree must be finite, not negative and not huge.")
+            raise ValueError("Priorities must be finite and not too large to be added up: did the loss diverge?")
+        largest = max(largest, mass[i])
     for i in range(len(index)):
         node = index[i]
         nodes[node] = mass[i]
@@ -25,6 +27,7 @@ def tree_set(nodes: Floats, offsets: Ints, index: Ints, mass: Floats, limit: flo
             for child in range(first + 1, first + 8):
                 total += nodes[child]
             nodes[offsets[level] + node] = total
+    return largest
 
 
 @njit(cache=True, nogil=True)
@@ -68,8 +71,8 @@ def tree_find(nodes: Floats, offsets: Ints, target: Floats) -> Ints:
 
 @njit(cache=True, nogil=True)
 def ring_advance(
-    counts: Ints, valid: Bools, history: NDArray[np.uint8], first: int, number: int, rows: int, stack: int,
-    window: int,
+    counts: Ints, valid: Bools, history: NDArray[np.uint8], rows: int, window: int, stack: int, first: int,
+    number: int,
 ) -> tuple[Ints, Ints, Bools]:  # fmt: skip
     slots = np.empty(number, np.int64)
     changed = np.empty(number * (stack + 1), np.int64)

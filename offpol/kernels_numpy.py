@@ -15,19 +15,20 @@ Floats = NDArray[np.float64]
 _EIGHT = np.arange(8)
 
 
-def tree_set(nodes: Floats, offsets: Ints, index: Ints, mass: Floats, limit: float) -> None:
-    """Set leaves and add up their ancestors anew; of equal indices the last counts.
+def tree_set(nodes: Floats, offsets: Ints, index: Ints, mass: Floats, limit: float) -> float:
+    """Set leaves and add up their ancestors anew; of equal indices the last counts. Return the largest new mass.
 
     Raises ValueError, with nothing changed, where a mass is not within 0 .. limit.
     """
     if not ((mass >= 0) & (mass <= limit)).all():
-        raise ValueError("A mass of the sum tree must be finite, not negative and not huge.")
+        raise ValueError("Priorities must be finite and not too large to be added up: did the loss diverge?")
     nodes[index] = mass
     node = index
     for level in range(1, len(offsets)):
         node = node >> 3
         children = nodes[offsets[level - 1] + 8 * node[:, None] + _EIGHT]
         nodes[offsets[level] + node] = children.cumsum(1)[:, -1]  # one after the other, as numba does
+    return float(mass.max(initial=0.0))
 
 
 def tree_least(nodes: Floats, offsets: Ints, least: Floats, index: Ints) -> None:
@@ -63,8 +64,8 @@ def tree_find(nodes: Floats, offsets: Ints, target: Floats) -> Ints:
 
 
 def ring_advance(
-    counts: Ints, valid: Bools, history: NDArray[np.uint8], first: int, number: int, rows: int, stack: int,
-    window: int,
+    counts: Ints, valid: Bools, history: NDArray[np.uint8], rows: int, window: int, stack: int, first: int,
+    number: int,
 ) -> tuple[Ints, Ints, Bools]:  # fmt: skip
     """Make room for one row in each of the streams first .. first + number - 1.
 

@@ -60,6 +60,7 @@ class Ring:
         self.frames = np.zeros((self.size, *spec.frame_shape), torch.empty(0, dtype=spec.dtype).numpy().dtype)
         self.records = np.zeros(self.size, RECORD)
         self.fields = {"obs": self.frames, **{name: self.records[name] for name in RECORD.names or ()}}
+        self._state = (self.counts, self.fields["valid"], self.fields["history"], self.rows_per_stream, window)
 
     # ------------------------------------------------------------------------------------ writing
 
@@ -74,9 +75,8 @@ class Ring:
         """
         self._check(rows, first_stream)
         slots, changed, drawable = self.kernels.ring_advance(
-            self.counts, self.fields["valid"], self.fields["history"], first_stream, len(rows.valid),
-            self.rows_per_stream, self.spec.stack, self.window,
-        )  # fmt: skip
+            *self._state, self.spec.stack, first_stream, len(rows.valid)
+        )
         for name, values in zip(Rows._fields, rows, strict=True):
             self.fields[name][slots] = values
         begun = int(np.count_nonzero(drawable))
@@ -137,9 +137,7 @@ class Ring:
 
     def drawable(self, slots: Ints) -> Bools:
         """Tell at which slots [B] a window can be drawn."""
-        result: Bools = self.kernels.ring_drawable(
-            self.counts, self.fields["valid"], self.fields["history"], self.rows_per_stream, self.window, slots
-        )
+        result: Bools = self.kernels.ring_drawable(*self._state, slots)
         return result
 
     def current(self, slots: Ints, generation: Ints) -> Bools:
@@ -148,10 +146,7 @@ class Ring:
         Raises:
             IndexError: where a slot does not exist.
         """
-        result: Bools = self.kernels.ring_current(
-            self.counts, self.fields["valid"], self.fields["history"], self.rows_per_stream, self.window, slots,
-            generation,
-        )  # fmt: skip
+        result: Bools = self.kernels.ring_current(*self._state, slots, generation)
         return result
 
     def draw(self, rng: np.random.Generator, number: int) -> Ints:

@@ -56,15 +56,16 @@ class SumTree:
         """Memory taken, in bytes."""
         return self._nodes.nbytes + (0 if self._least is None else self._least.nbytes)
 
-    def set(self, index: Ints, mass: Floats) -> None:
-        """Set masses [B] at indices [B], all in range; of equal indices the last counts.
+    def set(self, index: Ints, mass: Floats) -> float:
+        """Set masses [B] at indices [B], all in range; of equal indices the last counts. Return the largest.
 
         Raises:
             ValueError: where a mass is negative, NaN or so large that the sum could overflow; nothing is set.
         """
-        self._kernels.tree_set(self._nodes, self._offsets, index, mass, self._limit)
+        largest: float = self._kernels.tree_set(self._nodes, self._offsets, index, mass, self._limit)
         if self._least is not None:
             self._kernels.tree_least(self._nodes, self._offsets, self._least, index)
+        return largest
 
     def load(self, masses: Floats) -> None:
         """Set all masses [size] at once."""

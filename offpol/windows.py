@@ -24,7 +24,7 @@ def gather(ring: Ring, starts: Ints, probability: NDArray, replay_weight: NDArra
     other batches.
     """
     slots, frames, generation = ring.kernels.ring_windows(
-        ring.counts, ring.records["history"], ring.rows_per_stream, ring.spec.stack, ring.window, starts
+        ring.counts, ring.fields["history"], ring.rows_per_stream, ring.spec.stack, ring.window, starts
     )
     rows = ring.records.take(slots)
     steps, valid = rows[:, :-1], torch.from_numpy(rows["valid"])

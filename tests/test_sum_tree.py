@@ -98,6 +98,14 @@ def test_float32_shares_never_leave_the_tree(module):
 
 
 @both_kernels
+def test_rounding_on_the_way_down_does_not_leave_a_node(module):
+    """3/2 ulp + 1.5 is a tie and rounds up, and so does the target's rest in the second node: to all of it."""
+    masses = np.zeros(24)
+    masses[0], masses[8] = 1.5 * 2**-52, 1.5
+    assert tree_of(masses, module).find(np.array([1.5 + 2**-52])).tolist() == [8]
+
+
+@both_kernels
 def test_draws_follow_the_masses(module):
     masses = np.array([0.0, 1, 2, 0, 3, 0.5, 0.25, 8, 1e-9, 0, 4])
     tree = tree_of(masses, module)
@@ -112,7 +120,7 @@ def test_draws_follow_the_masses(module):
 def test_impossible_masses_are_refused_and_nothing_changes(module, wrong):
     tree = tree_of(np.arange(20.0), module)
     before = tree._nodes.copy()
-    with pytest.raises(ValueError, match="must be finite, not negative and not huge"):
+    with pytest.raises(ValueError, match="Priorities must be finite"):
         tree.set(np.array([3, 4]), np.array([1.0, wrong]))
     np.testing.assert_array_equal(tree._nodes, before)
 

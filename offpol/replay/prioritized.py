@@ -54,7 +54,7 @@ class Prioritized:
         self.tree = SumTree(self.ring.size, smallest=normaliser == "buffer")
         self.capacity_rows = self.ring.size
         self.dropped_priorities = 0
-        self._highest = 1.0
+        self._largest_mass = float(self._mass(np.ones(1))[0])
         self._agent_steps = 0
         self._rng = np.random.default_rng(np.random.SeedSequence(seed))
         self._lock = threading.Lock()
@@ -63,7 +63,7 @@ class Prioritized:
         """Append one row to each of the streams first_stream .. first_stream + E - 1; see `Ring.add` for errors."""
         with self._lock:
             slots, drawable = self.ring.add(rows, first_stream)
-            self.tree.set(slots, drawable * self._mass(self._highest))
+            self.tree.set(slots, np.where(drawable, self._largest_mass, 0.0))
             self._agent_steps += int(np.count_nonzero(rows.valid))
 
     def cut(self, stream: int) -> None:
@@ -91,22 +91,17 @@ class Prioritized:
         Return how many were dropped, because the slot was rewritten or its window cannot be drawn any more.
 
         Raises:
-            ValueError: where a priority is not finite; nothing is set.
+            ValueError: where a priority that counts is not finite; nothing is set.
             IndexError: where an index is no slot.
         """
-        absolute = np.abs(priority.numpy(force=True), dtype=np.float64)
-        highest = absolute.max(initial=0.0)
-        if not highest < np.inf:  # so says NaN, too
-            raise ValueError(f"Priorities must be finite, got {priority}: did the loss diverge?")
+        mass = self._mass(np.abs(priority.numpy(force=True), dtype=np.float64))
         slots = index.numpy(force=True)
         with self._lock:
             current = self.ring.current(slots, generation.numpy(force=True))
             dropped = len(slots) - int(np.count_nonzero(current))
             if dropped:
-                slots, absolute = slots[current], absolute[current]
-                highest = absolute.max(initial=0.0)
-            self.tree.set(slots, self._mass(absolute))
-            self._highest = max(self._highest, float(highest))
+                slots, mass = slots[current], mass[current]
+            self._largest_mass = max(self._largest_mass, self.tree.set(slots, mass))
             self.dropped_priorities += dropped
             return dropped
 
@@ -123,8 +118,8 @@ class Prioritized:
             written = self.ring.slots(self.ring.oldest, self.ring.counts)
             draws = {
                 "rng": self._rng.bit_generator.state, "masses": torch.from_numpy(self.tree.masses[written]),
-                "highest": self._highest, "agent_steps": self._agent_steps, "dropped": self.dropped_priorities,
-                "made_with": self._made_with(),
+                "largest_mass": self._largest_mass, "agent_steps": self._agent_steps,
+                "dropped": self.dropped_priorities, "made_with": self._made_with(),
             }  # fmt: skip
             return {"rows": [rows_since(self.ring, since)], "draws": draws}
 
@@ -142,7 +137,7 @@ class Prioritized:
             masses[self.ring.slots(self.ring.oldest, self.ring.counts)] = draws["masses"].numpy()
             self.tree.load(masses)
             self._rng.bit_generator.state = draws["rng"]
-            self._highest, self._agent_steps = draws["highest"], draws["agent_steps"]
+            self._largest_mass, self._agent_steps = draws["largest_mass"], draws["agent_steps"]
             self.dropped_priorities = draws["dropped"]
 
     def _draw(self, number: int) -> Ints:
@@ -155,10 +150,10 @@ class Prioritized:
             starts[uniform] = self.ring.draw(self._rng, int(np.count_nonzero(uniform)))
         return starts
 
-    def _mass(self, priority: Floats | float) -> Floats:
-        base = np.asarray(priority) + self.epsilon
-        mass = base**self.alpha
-        return mass if self.alpha else mass * (base > 0)  # 0^0 is 0 here: what has no priority is not drawn
+    def _mass(self, absolute: Floats) -> Floats:
+        absolute += self.epsilon
+        mass: Floats = absolute**self.alpha
+        return mass if self.alpha else mass * (absolute > 0)  # 0^0 is 0 here: what has no priority is not drawn
 
     def _probability(self, mass: NDArray | float) -> NDArray:
         share = np.asarray(mass) / self.tree.total

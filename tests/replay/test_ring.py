@@ -309,6 +309,20 @@ def test_segments_saved_one_after_the_other_give_the_ring_back(seed):
     same(ring, copy)
 
 
+def test_loading_forgets_what_was_there():
+    world = World(streams=2, rows=9, window=3, stack=2, lengths=[40], seed=0)
+    world.step(0, 2)
+    little = rows_since(world.rings[0])
+    for segments, missing in (([little], 3), ([], 4)):
+        ring = world.rings[0]
+        for _ in range(20):
+            world.step(0, 2)
+        load_rows(ring, segments)
+        assert ring.num_drawable == 0
+        with pytest.raises(RuntimeError, match=f"at least {missing} more rows"):
+            ring.require_drawable()
+
+
 def test_only_written_rows_are_saved():
     world = World(streams=2, rows=50, window=2, stack=4, lengths=[4], seed=0)
     for _ in range(3):
