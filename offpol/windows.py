@@ -12,7 +12,7 @@ from offpol.kernels_numpy import Ints
 from offpol.ring import Ring
 from offpol.types import Batch
 
-_PER_TRANSITION = ("action", "reward", "terminated", "truncated", "behavior_log_prob", "policy_version")
+_PER_TRANSITION = ("action", "reward", "terminated", "truncated", "valid", "behavior_log_prob", "policy_version")
 
 
 def gather(ring: Ring, starts: Ints, probability: NDArray, replay_weight: NDArray) -> Batch:
@@ -27,14 +27,13 @@ def gather(ring: Ring, starts: Ints, probability: NDArray, replay_weight: NDArra
         ring.counts, ring.fields["history"], ring.rows_per_stream, ring.spec.stack, ring.window, starts
     )
     rows = ring.records.take(slots)
-    steps, valid = rows[:, :-1], torch.from_numpy(rows["valid"])
-    fields: dict[Any, Any] = {name: torch.from_numpy(steps[name]) for name in _PER_TRANSITION}
-    fields |= {
-        "obs": _observations(ring, frames), "valid": valid[:, :-1], "valid_next": valid[:, 1:],
-        "index": torch.from_numpy(starts), "generation": torch.from_numpy(generation),
-        "probability": torch.from_numpy(probability.astype(np.float32)),
-        "replay_weight": torch.from_numpy(replay_weight.astype(np.float32)),
+    steps = rows[:, :-1]
+    arrays = {name: steps[name] for name in _PER_TRANSITION} | {
+        "valid_next": rows[:, 1:]["valid"], "index": starts, "generation": generation,
+        "probability": probability.astype(np.float32), "replay_weight": replay_weight.astype(np.float32),
     }  # fmt: skip
+    fields: dict[Any, Any] = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    fields["obs"] = _observations(ring, frames)
     # `Batch(**fields)` would check each field again; that takes a tenth of the time of a whole sample.
     return Batch.from_tensordict(TensorDict._new_unsafe(fields, batch_size=torch.Size(starts.shape)))
 
