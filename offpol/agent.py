@@ -13,7 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from offpol.health import health
-from offpol.types import Batch, NetworkOutput, PolicyInputs, StateDict, TraceInputs, TraceTargets
+from offpol.types import (
+    Batch,
+    Critic,
+    Network,
+    NetworkOutput,
+    Policy,
+    PolicyInputs,
+    StateDict,
+    Trace,
+    TraceInputs,
+    TraceTargets,
+)
 
 
 @dataclass(frozen=True)
@@ -61,8 +72,8 @@ class Agent:
     """
 
     def __init__(
-        self, network: nn.Module, critic: nn.Module, policy: nn.Module, trace: object, *, gamma: float,
-        window: int, train_positions: int, batch_size: int, policy_coefficient: float, priority_max_share: float,
+        self, network: Network, critic: Critic, policy: Policy, trace: Trace, *, gamma: float, window: int,
+        train_positions: int, batch_size: int, policy_coefficient: float, priority_max_share: float,
         target: TargetConfig, optimizer: OptimizerConfig, device: str = "cpu",
     ) -> None:  # fmt: skip
         if not 1 <= train_positions <= window:
@@ -82,7 +93,7 @@ class Agent:
         self.policy_coefficient, self.priority_max_share = policy_coefficient, priority_max_share
         self.target, self.optimizer_config, self.device = target, optimizer, torch.device(device)
         self._online = [parameter.data for parameter in self.network.parameters()]
-        self._followers = list(self.target_network.parameters())
+        self._followers: list[Tensor] = list(self.target_network.parameters())
         self.parameters = [*self.network.parameters(), *self.policy.parameters()]
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=optimizer.learning_rate, eps=optimizer.epsilon,
@@ -94,7 +105,7 @@ class Agent:
     # ------------------------------------------------------------------------------------------ acting
 
     @torch.inference_mode()
-    def values(self, obs: Tensor, network: nn.Module | None = None) -> tuple[Tensor, Tensor]:
+    def values(self, obs: Tensor, network: Network | None = None) -> tuple[Tensor, Tensor]:
         """Answer Q(s, .) and pi(.|s), both [E, A] on the CPU, for observations [E, *obs_shape].
 
         By the online network, or by a copy of it that was published to an actor.

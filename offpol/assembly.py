@@ -22,7 +22,7 @@ SECTIONS = {
     "env": ("num_envs", "seed"),
     "behavior": (),
     "replay": ("spec", "window", "seed"),
-    "network": ("spec", "num_bins", "num_critics"),
+    "network": ("spec", "initial_logits", "num_critics"),
     "critic": (),
     "policy": (),
     "trace": (),
@@ -86,7 +86,7 @@ def build_env(cfg: Mapping[str, Any], num_envs: int, stream: str) -> Env:
 def build_agent(cfg: Mapping[str, Any], spec: EnvSpec) -> Agent:
     """Build the networks and what learns them, for observations and actions of `spec`."""
     critic = build(cfg["critic"], "critic")
-    network = build(cfg["network"], "network", spec=spec, num_bins=critic.num_bins, num_critics=critic.num_critics)
+    network = build(cfg["network"], "network", spec=spec, initial_logits=critic.initial_logits, num_critics=critic.num_critics)
     policy, trace = build(cfg["policy"], "policy"), build(cfg["trace"], "trace")
     device = _device(cfg["run"]["device"])
     return build(cfg["agent"], "agent", network=network, critic=critic, policy=policy, trace=trace, device=device)

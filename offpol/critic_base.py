@@ -28,6 +28,11 @@ class CriticBase(nn.Module):
             )
         self.num_bins, self.num_critics, self.minimum_of, self.transform = num_bins, num_critics, minimum_of, transform
 
+    @property
+    def initial_logits(self) -> Tensor:
+        """Logits [K] of an action before anything is learned: all alike."""
+        return torch.zeros(self.num_bins)
+
     def join(self, values: Tensor) -> Tensor:
         """Join the members' values [H, ...] to one for learning targets [...]."""
         if self.minimum_of == 0:

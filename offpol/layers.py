@@ -63,12 +63,14 @@ class Heads(nn.Module):
 
     With `dueling` (Wang et al. 2016) an action's logits are V + A - mean A, bin by bin. With
     `policy_gradient_to_torso` off, the policy reads the features but does not shape them (Reactor).
+    `initial_logits` [K] are the critic's: what an action's logits are before anything is learned.
     """
 
     def __init__(
-        self, config: HeadsConfig, num_features: int, num_actions: int, num_bins: int, num_critics: int
+        self, config: HeadsConfig, num_features: int, num_actions: int, initial_logits: Tensor, num_critics: int
     ) -> None:
         super().__init__()
+        num_bins = len(initial_logits)
         self.config, self.num_critics, self.num_actions, self.num_bins = config, num_critics, num_actions, num_bins
         self.q_hidden = nn.Linear(num_features, num_critics * config.hidden)
         self.q_norm = nn.LayerNorm(config.hidden) if config.layer_norm else nn.Identity()
@@ -77,9 +79,11 @@ class Heads(nn.Module):
         self.policy_hidden = nn.Linear(num_features, config.policy_hidden)
         self.policy_norm = nn.LayerNorm(config.policy_hidden) if config.layer_norm else nn.Identity()
         self.policy_out = nn.Linear(config.policy_hidden, num_actions)
-        with torch.no_grad():  # start near the uniform policy: early traces are then long, and nothing is ruled out
+        with torch.no_grad():  # values start where the critic wants them, and the policy starts nearly uniform
             self.policy_out.weight.mul_(0.001)
             self.policy_out.bias.zero_()
+            by_action = self.q_out.bias.view(num_critics, rows, num_bins)
+            (by_action[:, :1] if config.dueling else by_action).add_(initial_logits)
 
     def forward(self, features: Tensor) -> NetworkOutput:
         hidden = self.q_hidden(features).unflatten(1, (self.num_critics, -1)).transpose(0, 1)

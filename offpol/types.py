@@ -6,12 +6,13 @@ K bins of the critic, H critics of an ensemble, M flattened rows.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from offpol.actor import Actor
@@ -216,18 +217,33 @@ class Replay(Protocol):
     def load_state_dict(self, state: StateDict) -> None: ...
 
 
-class Network(Protocol):
-    """An nn.Module. Built with the keywords `spec`, `num_bins` (K) and `num_critics` (H)."""
+class Module(Protocol):
+    """What networks, critics and policies have as torch.nn.Modules."""
+
+    def to(self, *args: Any, **kwargs: Any) -> Self: ...
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self: ...
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def state_dict(self) -> StateDict: ...
+
+    def load_state_dict(self, state_dict: StateDict) -> Any: ...
+
+
+class Network(Module, Protocol):
+    """An nn.Module. Built with the keywords `spec`, `initial_logits` [K] and `num_critics` (H)."""
 
     def __call__(self, obs: Tensor) -> NetworkOutput:
         """Map observations [M, *obs_shape], of the env's dtype, to values and policy."""
 
 
-class Critic(Protocol):
+class Critic(Module, Protocol):
     """An nn.Module: what the K outputs of an action mean."""
 
     num_bins: int
     num_critics: int
+    initial_logits: Tensor  # [K] what an action's logits are to be before anything is learned
     distributional: bool  # its targets are made of distributions: it needs the trace's `mixture`
 
     def value(self, logits: Tensor) -> Tensor:
@@ -251,7 +267,7 @@ class Critic(Protocol):
         """Tell which targets [...] the critic cannot represent (bool)."""
 
 
-class Policy(Protocol):
+class Policy(Module, Protocol):
     """An nn.Module: the policy that is evaluated, and how it learns."""
 
     double: bool  # the target policy is the online network's (double Q-learning), not the target network's

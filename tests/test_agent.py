@@ -19,7 +19,7 @@ HEADS = HeadsConfig(16, 8, False, False, True)
 
 def make_agent(trace=None, policy=None, *, window=3, train_positions=3, rate=1.0, period=1, **changes) -> Agent:
     torch.manual_seed(0)
-    network = MLP((16,), False, HEADS, spec=SPEC, num_bins=1, num_critics=1)
+    network = MLP((16,), False, HEADS, spec=SPEC, initial_logits=torch.zeros(1), num_critics=1)
     settings = {
         "gamma": 0.9, "window": window, "train_positions": train_positions, "batch_size": 5,
         "policy_coefficient": 1.0, "priority_max_share": 0.9, "target": TargetConfig(rate, period),

@@ -21,7 +21,7 @@ def make_agent(**changes: str) -> Agent:
     names = {"trace": "retrace", "critic": "hl_gauss", "policy": "advantage_weighted"} | changes
     parts = {seam: build(OmegaConf.load(conf_dir() / seam / f"{name}.yaml")) for seam, name in names.items()}
     critic = parts["critic"]
-    network = MLP((16,), False, HEADS, spec=SPEC, num_bins=critic.num_bins, num_critics=critic.num_critics)
+    network = MLP((16,), False, HEADS, spec=SPEC, initial_logits=critic.initial_logits, num_critics=critic.num_critics)
     return Agent(
         network, critic, parts["policy"], parts["trace"], gamma=0.9, window=3, train_positions=2, batch_size=5,
         policy_coefficient=1.0, priority_max_share=0.9, target=TargetConfig(0.5, 1),

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from offpol.critic_base import CriticBase, check_support
 
+FLOOR = 0.01  # share of the initial histogram that is spread evenly
+
 
 class HLGauss(CriticBase):
     """Histogram of `num_bins` bins over [v_min, v_max] (Farebrother et al. 2024).
@@ -41,6 +43,14 @@ class HLGauss(CriticBase):
         self.register_buffer("edges", edges.to(torch.get_default_dtype()), persistent=False)
         self.register_buffer("centres", (edges[:-1] + width / 2).to(torch.get_default_dtype()), persistent=False)
         self._inverse_scale = 1.0 / (sigma_ratio * width * math.sqrt(2.0))
+
+    @property
+    def initial_logits(self) -> Tensor:
+        """Logits [K] of a return of 0 (or the nearest one in the support), with some mass everywhere.
+
+        Equal logits would decode to the middle of the support: wrong, and slow to unlearn, where it is not 0.
+        """
+        return (self.probs(torch.zeros(())) + FLOOR / self.num_bins).log().cpu()
 
     def value(self, logits: Tensor) -> Tensor:
         """Decode logits [..., K] to the mean of their histogram [...], in float32 or better."""

@@ -11,7 +11,7 @@ from offpol.types import EnvSpec, NetworkOutput
 class DataEfficient(nn.Module):
     """Convolutions 32x5x5/5 and 64x5x5/5 with ReLU, then heads: about a sixth of Nature's operations."""
 
-    def __init__(self, heads: HeadsConfig, *, spec: EnvSpec, num_bins: int, num_critics: int) -> None:
+    def __init__(self, heads: HeadsConfig, *, spec: EnvSpec, initial_logits: Tensor, num_critics: int) -> None:
         super().__init__()
         channels = require_image(spec, "data_efficient", 25, 25)
         self.torso = nn.Sequential(
@@ -19,7 +19,7 @@ class DataEfficient(nn.Module):
             nn.Conv2d(32, 64, 5, stride=5), nn.ReLU(inplace=True), nn.Flatten(),
         )  # fmt: skip
         height, width = (side // 5 // 5 for side in spec.obs_shape[1:])
-        self.heads = Heads(heads, 64 * height * width, spec.num_actions, num_bins, num_critics)
+        self.heads = Heads(heads, 64 * height * width, spec.num_actions, initial_logits, num_critics)
 
     def forward(self, obs: Tensor) -> NetworkOutput:
         """Map byte images [M, stack, height, width] to values and policy."""

@@ -13,14 +13,14 @@ class MinAtar(nn.Module):
     """One 3x3 convolution with ReLU over binary channels, then heads."""
 
     def __init__(
-        self, channels: int, heads: HeadsConfig, *, spec: EnvSpec, num_bins: int, num_critics: int
+        self, channels: int, heads: HeadsConfig, *, spec: EnvSpec, initial_logits: Tensor, num_critics: int
     ) -> None:
         super().__init__()
         planes = require_image(spec, "minatar", 3, 3)
         _, height, width = spec.obs_shape
         self.conv = nn.Conv2d(planes, channels, 3)
         features = channels * (height - 2) * (width - 2)
-        self.heads = Heads(heads, features, spec.num_actions, num_bins, num_critics)
+        self.heads = Heads(heads, features, spec.num_actions, initial_logits, num_critics)
 
     def forward(self, obs: Tensor) -> NetworkOutput:
         """Map observations [M, planes, height, width] to values and policy."""

@@ -11,7 +11,7 @@ from offpol.types import EnvSpec, NetworkOutput
 class Nature(nn.Module):
     """Convolutions 32x8x8/4, 64x4x4/2, 64x3x3/1 with ReLU, then heads."""
 
-    def __init__(self, heads: HeadsConfig, *, spec: EnvSpec, num_bins: int, num_critics: int) -> None:
+    def __init__(self, heads: HeadsConfig, *, spec: EnvSpec, initial_logits: Tensor, num_critics: int) -> None:
         super().__init__()
         channels = require_image(spec, "nature", 36, 36)
         self.torso = nn.Sequential(
@@ -20,7 +20,7 @@ class Nature(nn.Module):
             nn.Conv2d(64, 64, 3), nn.ReLU(inplace=True), nn.Flatten(),
         )  # fmt: skip
         height, width = (((side - 4) // 4 - 2) // 2 - 2 for side in spec.obs_shape[1:])
-        self.heads = Heads(heads, 64 * height * width, spec.num_actions, num_bins, num_critics)
+        self.heads = Heads(heads, 64 * height * width, spec.num_actions, initial_logits, num_critics)
 
     def forward(self, obs: Tensor) -> NetworkOutput:
         """Map byte images [M, stack, height, width] to values and policy."""

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from offpol.critic.hl_gauss import HLGauss
 from offpol.layers import ByteConv2d, EnsembleLinear, Heads, HeadsConfig
 from offpol.network.data_efficient import DataEfficient
 from offpol.network.impala import Impala
@@ -15,7 +16,7 @@ HEADS = HeadsConfig(16, 8, dueling=False, layer_norm=False, policy_gradient_to_t
 IMAGE = EnvSpec("image", 2, 5, (84, 84), torch.uint8, stack=4)
 SMALL = EnvSpec("small", 2, 5, (4, 10, 10), torch.uint8)
 VECTOR = EnvSpec("vector", 2, 5, (3,), torch.float32)
-RUNTIME = {"num_bins": 7, "num_critics": 3}
+RUNTIME = {"initial_logits": torch.zeros(7), "num_critics": 3}
 CASES = [
     (lambda heads: Nature(heads, spec=IMAGE, **RUNTIME), IMAGE),
     (lambda heads: DataEfficient(heads, spec=IMAGE, **RUNTIME), IMAGE),
@@ -74,7 +75,7 @@ def test_initial_policy_is_nearly_uniform() -> None:
 
 def test_dueling_matches_its_formula() -> None:
     torch.manual_seed(0)
-    heads = Heads(HeadsConfig(16, 8, True, False, True), 6, 5, 7, 1)
+    heads = Heads(HeadsConfig(16, 8, True, False, True), 6, 5, torch.zeros(7), 1)
     features = torch.randn(3, 6)
     raw = heads.q_out(torch.relu(heads.q_hidden(features)).unsqueeze(0)).view(3, 6, 7)
     expected = raw[:, :1] + raw[:, 1:] - raw[:, 1:].mean(1, keepdim=True)
@@ -98,3 +99,14 @@ def test_ensemble_members_are_independent() -> None:
 def test_wrong_observations_are_refused_in_one_sentence(make) -> None:
     with pytest.raises(ValueError, match=r"needs images of at least .* choose network="):
         make()
+
+
+@pytest.mark.parametrize("dueling", [False, True])
+def test_values_start_where_the_critic_wants_them(dueling) -> None:
+    """A support of [-2, 20] would start at 9 otherwise."""
+    torch.manual_seed(0)
+    critic = HLGauss(-2.0, 20.0, 51, 0.75, "none", 2, 0)
+    heads = Heads(HeadsConfig(64, 8, dueling, False, True), 32, 5, critic.initial_logits, 2)
+    values = critic.value(heads(torch.randn(50, 32)).q_logits)
+    assert values.shape == (2, 50, 5)
+    assert values.abs().mean() < 0.3

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command import call
 from test_resume import JOB, assert_same_run, interrupt_at, metrics
 
-from command import call
 from offpol import checkpoint, main
 from offpol.env.chain import Chain
 
