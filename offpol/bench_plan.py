@@ -11,10 +11,9 @@ from typing import Any, Literal, NamedTuple
 
 from offpol.identity import agent_identity, pace_identity, run_identity
 from offpol.run_directory import write_json
+from offpol.run_labels import PLAN
 from offpol.run_results import RunResult
 from offpol.suite import Job
-
-PLAN = "bench.json"
 
 
 @dataclass(frozen=True)

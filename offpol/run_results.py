@@ -117,8 +117,9 @@ class RunResult:
         recent = returns[ended > self.budget - steps]
         return float(recent.mean()) if len(recent) else None
 
+    @cached_property
     def curve(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return agent steps [P] and the mean return of games that ended in a window before each; NaN without any."""
+        """Agent steps [P], and the mean return of games that ended in a window before each; NaN without any."""
         ended, returns = self.episodes.T
         points = np.linspace(0, self.budget, CURVE_POINTS + 1)[1:]
         sums = np.concatenate([[0.0], np.cumsum(returns)])
@@ -135,8 +136,9 @@ class RunResult:
         """Agent steps taken so far, as far as they were logged."""
         return int(self.last_row.get("agent_steps", 0))
 
+    @cached_property
     def axes(self) -> dict[str, np.ndarray]:
-        """Return the logged rows' agent steps, frames, wall-clock (minutes) and updates, each [rows]."""
+        """The logged rows' agent steps, frames, wall-clock (minutes) and updates, each [rows]."""
         path = self.directory / "metrics.jsonl"
         rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
         columns = {

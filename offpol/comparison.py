@@ -1,0 +1,183 @@
+"""What a report compares: runs of one protocol and budget, and the published agents that may stand beside them."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from offpol.published import STATISTICS, match, protocol_of, published
+from offpol.reference_scores import baselines, human_random
+from offpol.run_labels import Labelled, named
+from offpol.run_results import RunResult
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A row of the tables: raw scores by game, one per run where `of_runs`, else the game's mean alone."""
+
+    name: str
+    kind: Literal["agent", "published", "baseline"]
+    scores: Mapping[str, np.ndarray]
+    of_runs: bool = True
+    remark: str = ""
+
+    def missing(self, games: Collection[str]) -> list[str]:
+        """List the games that it has no score in."""
+        return [game for game in games if game not in self.scores]
+
+
+@dataclass
+class Comparison:
+    """Runs that were played and measured alike.
+
+    `normalised`: every game has a human reference. `games` is what was asked for, as far as that is known: an
+    agent without one of them gets no aggregate.
+    """
+
+    title: str
+    statistic: str
+    protocol: dict[str, Any]
+    games: list[str]
+    seeds: list[int]
+    runs: list[Labelled]
+    normalised: bool
+    entrants: list[Entrant] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def agents(self) -> list[Entrant]:
+        """The entrants that are our own."""
+        return [entrant for entrant in self.entrants if entrant.kind == "agent"]
+
+    def comparable(self, entrant: Entrant) -> dict[str, np.ndarray] | None:
+        """Return scores by game, human-normalised where possible; None where a game is missing."""
+        if entrant.missing(self.games):
+            return None
+        return {game: self.normalise(game, entrant.scores[game]) for game in self.games}
+
+    def normalise(self, game: str, scores: np.ndarray) -> np.ndarray:
+        """Return human-normalised scores, or the raw ones where the comparison is not normalised."""
+        if not self.normalised:
+            return scores
+        reference = human_random()[game]
+        return (scores - reference.random) / (reference.human - reference.random)
+
+    def of(self, agent: str, game: str) -> list[RunResult]:
+        """Return an agent's runs of a game, by seed."""
+        found = [labelled.run for labelled in self.runs if labelled.agent == agent and labelled.run.game == game]
+        return sorted(found, key=lambda run: run.seed)
+
+
+def compare(runs: Sequence[Labelled], games: Sequence[str] = (), with_published: bool = True) -> list[Comparison]:
+    """Sort runs into comparisons: one for each protocol and budget, and for each statistic that has scores.
+
+    Args:
+        runs: all that were found.
+        games: compare in these only; empty: in every game that one of the runs plays.
+        with_published: let published agents stand beside, where protocols match.
+    """
+    groups: dict[str, list[Labelled]] = defaultdict(list)
+    for labelled in runs:
+        if not games or labelled.run.game in games:
+            groups[_group(labelled.run)].append(labelled)
+    made = []
+    for members in map(named, groups.values()):
+        for statistic in ("final_evaluation", "training_1m_frames"):
+            comparison = _comparison(members, statistic, games)
+            if with_published and comparison.normalised:
+                _add_published(comparison)
+            first = statistic == "final_evaluation"
+            if first or any(entrant.kind == "published" for entrant in comparison.entrants):
+                made.append(comparison)
+    return made
+
+
+def _group(run: RunResult) -> str:
+    """Say what has to be equal for scores to stand in one table."""
+    protocol = {k: v for k, v in protocol_of(run).items() if not k.startswith("evaluation_") and k != "name"}
+    return json.dumps([run.cfg["env"]["_target_"], protocol], sort_keys=True)
+
+
+def _comparison(members: list[Labelled], statistic: str, games: Sequence[str]) -> Comparison:
+    protocol = protocol_of(members[0].run)
+    played = {labelled.run.game for labelled in members}.union(*(one.asked.get("games", ()) for one in members))
+    seeds = {labelled.run.seed for labelled in members}.union(*(one.asked.get("seeds", ()) for one in members))
+    name = members[0].run.cfg["env"]["_target_"].split(".")[-1]
+    preset = f", preset {protocol['name']}" if "name" in protocol else ""
+    comparison = Comparison(
+        title=f"{name}{preset}, {protocol['budget_agent_steps']:,} agent steps",
+        statistic=statistic, protocol=protocol, games=list(games) or sorted(played), seeds=sorted(seeds), runs=members,
+        normalised=all(game in human_random() for game in played),
+    )  # fmt: skip
+    for agent in dict.fromkeys(labelled.agent for labelled in members):
+        comparison.entrants.append(_agent(comparison, agent))
+    _note_what_differs(comparison)
+    _add_baselines(comparison)
+    return comparison
+
+
+def _agent(comparison: Comparison, agent: str) -> Entrant:
+    scores = {}
+    for game in comparison.games:
+        found = [run.score(comparison.statistic) for run in comparison.of(agent, game)]
+        if any(score is not None for score in found):
+            scores[game] = np.array([score for score in found if score is not None])
+    return Entrant(agent, "agent", scores)
+
+
+def _note_what_differs(comparison: Comparison) -> None:
+    """Warn of agents measured in other ways, and of names that join several configs."""
+    facts: dict[str, set[str]] = defaultdict(set)
+    identities: dict[str, set[str]] = defaultdict(set)
+    for labelled in comparison.runs:
+        identities[labelled.agent].add(labelled.run.agent)
+        for fact, value in protocol_of(labelled.run).items():
+            facts[fact].add(str(value))
+    for fact, values in facts.items():
+        if len(values) > 1:
+            comparison.warnings.append(f"The runs differ in {fact}: {', '.join(sorted(values))}.")
+    for agent, found in identities.items():
+        if len(found) > 1:
+            comparison.warnings.append(f"{agent} joins {len(found)} different configs: {', '.join(sorted(found))}.")
+
+
+def _add_baselines(comparison: Comparison) -> None:
+    """Add the agents that do not learn, where they were measured under this protocol."""
+    if comparison.statistic != "final_evaluation":
+        return
+    name = comparison.protocol.get("name", "minatar")
+    for kind in ("random", "best constant action"):
+        found = {row.game: row for row in baselines() if row.protocol == name and row.name == kind}
+        scores = {game: np.array([found[game].mean]) for game in comparison.games if game in found}
+        if scores:
+            comparison.entrants.append(Entrant(kind, "baseline", scores, of_runs=False, remark="measured here"))
+
+
+def _add_published(comparison: Comparison) -> None:
+    """Add every published agent whose protocol matches; say of the others at this budget why not."""
+    elsewhere = set()
+    for theirs in published():
+        if not any(game in theirs.scores for game in comparison.games):
+            continue
+        found = match(comparison.protocol, theirs)
+        if theirs.statistic != comparison.statistic:
+            found.differs.insert(0, f"published are {STATISTICS[theirs.statistic]}")
+        if not found.differs:
+            unstated = f"not stated: {', '.join(found.unstated)}" if found.unstated else ""
+            remark = "; ".join(filter(None, [*found.minor, unstated]))
+            scores = {game: scores for game, scores in theirs.scores.items() if game in comparison.games}
+            comparison.entrants.append(Entrant(theirs.name, "published", scores, theirs.of_runs, remark))
+            said = "; ".join(filter(None, [theirs.source, theirs.note, remark]))
+            comparison.remarks.append(f"{theirs.name}: {said}.")
+        elif any("agent steps" in reason for reason in found.differs):
+            elsewhere.add(theirs.name)
+        else:
+            comparison.warnings.append(f"{theirs.name} is not shown beside these runs: {'; '.join(found.differs)}.")
+    if elsewhere:
+        comparison.remarks.append(f"Published at other budgets, and not shown: {', '.join(sorted(elsewhere))}.")

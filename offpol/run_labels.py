@@ -1,0 +1,140 @@
+"""Runs from the command line of a report, each with a name for its agent that a person can tell from the others'."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from offpol.errors import ConfigError
+from offpol.identity import BUDGET, GAME, INCIDENTAL, flatten
+from offpol.run_results import RunResult, find_runs
+
+UNSPOKEN = INCIDENTAL | GAME | BUDGET | {"resume"}
+PLAN = "bench.json"  # which offpol-bench writes above its runs
+MAX_KEYS = 3  # of a config that make a name
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A run and the name of its agent; runs of one name are seeds of one agent.
+
+    `asked` is what a bench was asked to run of this agent: its label, games and seeds; empty without a bench.
+    """
+
+    run: RunResult
+    agent: str
+    asked: Mapping[str, Any]
+
+
+def collect(words: Iterable[str]) -> list[Labelled]:
+    """Read the runs in or below each PATH or NAME=PATH; of runs with the same config and seed keep the furthest.
+
+    The name is empty where none was given: see `named`. Raises ConfigError for a path without runs.
+    """
+    best: dict[tuple[str, str, int], RunResult] = {}
+    for word in words:
+        name, path = _split(word)
+        runs = list(find_runs([path]))
+        if not runs:
+            raise ConfigError(f"{path} holds no run: give the folder of a run, or one above it.")
+        for run in runs:
+            key = name, run.identity, run.seed
+            if key not in best or (run.finished, run.reached) > (best[key].finished, best[key].reached):
+                best[key] = run
+    return [Labelled(run, name, _asked(run)) for (name, _, _), run in best.items()]
+
+
+def named(runs: Sequence[Labelled]) -> list[Labelled]:
+    """Give every agent without a name one that sets it apart from the others among these runs.
+
+    It comes from a bench's plan, else from what the run's command said, else from what differs in the configs.
+    """
+    names = _names([labelled.run for labelled in runs if not labelled.agent])
+    return [labelled if labelled.agent else replace(labelled, agent=names[labelled.run.agent]) for labelled in runs]
+
+
+def never_begun(runs: Sequence[Labelled]) -> list[str]:
+    """Name the agents that a bench of one of these runs was asked for, and of which there is no run at all."""
+    plans = {plan for plan in (_plan_path(labelled.run) for labelled in runs) if plan}
+    found = {labelled.run.agent for labelled in runs}
+    agents = [pair for plan in sorted(plans) for pair in json.loads(plan.read_text())["agents"].items()]
+    return [asked["label"] for identity, asked in agents if identity not in found]
+
+
+def _split(word: str) -> tuple[str, Path]:
+    name, equals, path = word.partition("=")
+    return (name, Path(path)) if equals and "/" not in name and not Path(word).exists() else ("", Path(word))
+
+
+def _names(runs: Sequence[RunResult]) -> dict[str, str]:
+    """Name every agent of these runs, all differently."""
+    examples: dict[str, RunResult] = {}
+    for run in runs:
+        examples.setdefault(run.agent, run)
+    names = {agent: _asked(run).get("label", "") for agent, run in examples.items()}
+    names |= _spoken({agent: run for agent, run in examples.items() if not names[agent]})
+    same: dict[str, list[str]] = defaultdict(list)
+    for agent, name in names.items():
+        same[name].append(agent)
+    for name, agents in same.items():
+        if len(agents) > 1:
+            names |= _apart(name, {agent: examples[agent].cfg for agent in agents})
+    return names
+
+
+def _plan_path(run: RunResult) -> Path | None:
+    """Find the plan of the bench that made a run."""
+    near = [folder / PLAN for folder in list(run.directory.absolute().parents)[:4]]
+    return next((path for path in near if path.is_file()), None)
+
+
+def _asked(run: RunResult) -> Mapping[str, Any]:
+    path = _plan_path(run)
+    return json.loads(path.read_text())["agents"].get(run.agent, {}) if path else {}
+
+
+def _spoken(examples: Mapping[str, RunResult]) -> dict[str, str]:
+    """Name agents by what their commands said and not all of them said."""
+    said = {agent: _overrides(run) for agent, run in examples.items()}
+    common = set.intersection(*map(set, said.values())) if len(said) > 1 else set()
+    names = {}
+    for agent, words in said.items():
+        own = [word for word in words if word not in common]
+        experiment = [word for word in words if word.startswith("experiment=")] or ["experiment=default"]
+        named = own if own and len(said) > 1 else experiment
+        names[agent] = ",".join(word.removeprefix("experiment=") for word in named)
+    return names
+
+
+def _overrides(run: RunResult) -> list[str]:
+    words = [word for word in run.info.get("command", [])[1:] if "=" in word and not word.startswith("-")]
+    kept = [word for word in words if word.partition("=")[0] not in UNSPOKEN and not word.startswith("hydra.")]
+    return sorted(kept, key=lambda word: not word.startswith("experiment="))
+
+
+def _apart(name: str, configs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Tell agents of one name apart by the few keys of their configs that differ, else by their identity."""
+    flat = {agent: dict(flatten(cfg)) for agent, cfg in configs.items()}
+    counts = Counter((key, json.dumps(value)) for values in flat.values() for key, value in values.items())
+    keys = sorted({key for (key, _), count in counts.items() if count < len(flat)} - INCIDENTAL - GAME)
+    if len([key for key in keys if not key.endswith("._target_")]) <= MAX_KEYS or len(keys) <= MAX_KEYS:
+        return {agent: f"{name} ({_words(flat[agent], keys)})" for agent in configs}
+    targets = [key for key in keys if key.endswith("._target_")]
+    chosen = {agent: _words(flat[agent], targets) for agent in configs}
+    if targets and len(set(chosen.values())) == len(chosen):
+        return {agent: f"{name} ({words})" for agent, words in chosen.items()}
+    return {agent: f"{name} {agent[:4]}" for agent in configs}
+
+
+def _words(values: Mapping[str, Any], keys: Iterable[str]) -> str:
+    """Write `trace._target_: offpol.trace.n_step.NStep` as trace=n_step."""
+    said = []
+    for key in keys:
+        if key in values:
+            seam, _, last = key.rpartition(".")
+            said.append(f"{seam}={values[key].split('.')[-2]}" if last == "_target_" else f"{last}={values[key]}")
+    return ", ".join(said)
