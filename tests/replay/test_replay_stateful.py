@@ -137,4 +137,4 @@ TestReplay = Machine.TestCase
 
 @pytest.mark.slow
 class TestReplayLong(Machine.TestCase):
-    settings = settings(Machine.TestCase.settings, max_examples=2000, stateful_step_count=60, derandomize=False)
+    settings = settings(Machine.TestCase.settings, max_examples=400, stateful_step_count=60, derandomize=False)
