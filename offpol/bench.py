@@ -25,6 +25,8 @@ from offpol.run_directory import require_writable
 from offpol.run_results import find_runs, read_run
 from offpol.suite import NO_SUITE, expand, load_suite
 
+OWN_WORDS = ("suite", "jobs", "out")
+LAUNCHER_KEYS = ("hydra/launcher", "hydra.launcher.")
 POLL_S = 0.25
 FAILED, MISTAKE, STOPPED = 1, 2, 130  # exit codes
 HELP = """\
@@ -34,6 +36,7 @@ Run a suite of games x seeds x agents.
   offpol-bench suite=minatar trace=retrace,n_step jobs=4      four runs at a time
   offpol-bench suite=smoke --dry-run                          what would run, and how long it would take
   offpol-bench experiment=cartpole seed=0,1,2,3,4             no suite: the experiment's own env
+  offpol-bench suite=s6 hydra/launcher=submitit_slurm hydra.launcher.partition=gpu     on a cluster
 
 The same command again goes on: finished runs are skipped, interrupted ones resumed, failed ones tried again.
 """
@@ -47,6 +50,7 @@ class Request:
     jobs: int
     out: Path
     overrides: tuple[str, ...]
+    launcher: tuple[str, ...]  # overrides of Hydra's launcher; empty: processes of this machine
     config_dir: str | None
     dry_run: bool
 
@@ -64,18 +68,13 @@ def parse(arguments: Sequence[str]) -> Request:
         "override that offpol takes; several values, as in a,b, make a grid",
     )  # fmt: skip
     args = parser.parse_intermixed_args(arguments)
-    own = {"suite": None, "jobs": None, "out": None}
-    overrides = []
-    for word in args.words:
-        key, equals, value = word.partition("=")
-        if key in own and equals:
-            own[key] = value
-        else:
-            overrides.append(word)
-    suite = own["suite"]
+    own = {key: value for key, _, value in (word.partition("=") for word in args.words) if key in OWN_WORDS}
+    rest = [word for word in args.words if word.partition("=")[0] not in own]
+    launcher = tuple(word for word in rest if word.startswith(LAUNCHER_KEYS))
+    suite = own.get("suite")
     return Request(
-        suite, _jobs(own["jobs"]), Path(own["out"] or f"runs/bench/{suite or NO_SUITE.name}"), tuple(overrides),
-        args.config_dir, args.dry_run,
+        suite, _jobs(own.get("jobs")), Path(own.get("out") or f"runs/bench/{suite or NO_SUITE.name}"),
+        tuple(word for word in rest if word not in launcher), launcher, args.config_dir, args.dry_run,
     )  # fmt: skip
 
 
@@ -98,8 +97,19 @@ class Bench:
         self.pool: Pool[Task] = Pool()
         self.view = View(request.suite or NO_SUITE.name, len(todo) + finished)
 
+    def launch(self) -> int:
+        """Run everything through Hydra's launcher; return the exit code."""
+        from offpol.bench_launcher import Runs, launch
+
+        arguments = tuple(tuple(task.arguments(self.request.config_dir)) for task in self.waiting)
+        runs = Runs(arguments, tuple(str(task.log) for task in self.waiting))
+        codes = launch(runs, self.request.launcher, self.request.out)
+        for task, code in zip(self.waiting, codes, strict=True):
+            self._end(task, code, task.log)
+        return self._verdict()
+
     def run(self) -> int:
-        """Run everything; return the exit code."""
+        """Run everything in processes of this machine; return the exit code."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._signalled)
         asked = 0
@@ -115,8 +125,11 @@ class Bench:
             self.view.show(running, self.waiting, self.finished, len(self.failures), self.paces, self.request.jobs)
             time.sleep(POLL_S)
         if self.signals:
-            self.view.say("Stopped; every run has saved itself. The same command again goes on.")
+            self.view.say("Stopped. The same command again goes on from the checkpoints.")
             return STOPPED
+        return self._verdict()
+
+    def _verdict(self) -> int:
         self.view.say(verdict(self.failures, self.request.out))
         return FAILED if self.failures else 0
 
@@ -131,10 +144,7 @@ class Bench:
             self.pool.kill()
 
     def _start(self, task: Task) -> None:
-        arguments = task.arguments()
-        if self.request.config_dir and task.state == "start":
-            arguments = ["--config-dir", self.request.config_dir, *arguments]
-        self.pool.start(task, arguments, task.log)
+        self.pool.start(task, task.arguments(self.request.config_dir), task.log)
         if not self.view.is_terminal:
             self.view.say(f"{'goes on' if task.state == 'resume' else 'starts'}: {task.name}  ({task.directory})")
 
@@ -180,7 +190,8 @@ def bench(request: Request) -> int:
         todo = [task for task in planned if task.state != "finished"]
         write_plan(request.out, suite.name, jobs)
         print(total_text(planned, paces, request.jobs), flush=True)
-        return Bench(request, todo, len(planned) - len(todo), paces).run()
+        runner = Bench(request, todo, len(planned) - len(todo), paces)
+        return runner.launch() if request.launcher and todo else runner.run()
 
 
 def main() -> None:
