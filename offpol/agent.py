@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from offpol.health import health
+from offpol.layers import is_noisy
 from offpol.types import (
     Batch,
     Critic,
@@ -81,6 +82,12 @@ class Agent:
         if not 0 <= gamma <= 1:
             raise ValueError(f"gamma must be between 0 and 1, got {gamma}")
         self.mixture = getattr(trace, "mixture", None)
+        for part in (trace, policy):
+            if is_noisy(network) and getattr(part, "needs_mu", False):
+                raise ValueError(
+                    f"{type(part).__name__} compares pi with the logged probability, which noisy layers do not have (an "
+                    "action's is an average over their noise): set network.heads.noisy=0, or use another trace or policy"
+                )
         if critic.distributional and self.mixture is None:
             raise ValueError(
                 f"the critic {type(critic).__name__} learns distributions, but the trace {type(trace).__name__} is no "

@@ -95,17 +95,24 @@ def build_agent(cfg: Mapping[str, Any], spec: EnvSpec) -> Agent:
 def build_parts(cfg: Mapping[str, Any]) -> Parts:
     """Build everything, from one root seed; what takes long to import comes last, so that mistakes are told soon."""
     from offpol.actor import Actor
+    from offpol.layers import is_noisy
     from offpol.seeding import seed_for, seed_globals
 
     seed_globals(cfg["seed"])
     env = build_env(cfg, cfg["run"]["num_envs"], "env")
     behavior = build(cfg["behavior"], "behavior")
     agent = build_agent(cfg, env.spec)
+    topology = build(cfg["topology"], "topology")
+    if is_noisy(agent.network) and getattr(topology, "max_policy_lag", 0):
+        raise ConfigError(
+            "topology.max_policy_lag lets acting and learning draw noise at once, in an order that nothing fixes: "
+            "noisy layers need topology=sync or topology.max_policy_lag=0."
+        )
     seed = seed_for(cfg["seed"], "replay")
     replay = build(cfg["replay"], "replay", spec=env.spec, window=cfg["agent"]["window"], seed=seed)
     check_together(cfg, replay.capacity_rows)
     actor = Actor(env, behavior, agent.values, seed=seed_for(cfg["seed"], "actor"))
-    return Parts(actor, agent, replay, build(cfg["topology"], "topology"))
+    return Parts(actor, agent, replay, topology)
 
 
 def _device(name: str) -> str:

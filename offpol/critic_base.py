@@ -55,6 +55,18 @@ class CriticBase(nn.Module):
         return outputs if self.transform == "none" else unsquash(outputs)
 
 
+FLOOR = 0.01  # share of an initial histogram that is spread evenly
+
+
+def histogram_logits(probs: Tensor) -> Tensor:
+    """Return logits [K] of a histogram [K] that has some mass everywhere.
+
+    Critics start so at a return of 0: equal logits would decode to the middle of the support, which is wrong, and slow
+    to unlearn, where it is not 0.
+    """
+    return (probs + FLOOR / len(probs)).log().cpu()
+
+
 def check_support(v_min: float, v_max: float, num_bins: int) -> None:
     """Raise ValueError unless v_min, v_max and num_bins describe a histogram."""
     if not v_min < v_max:

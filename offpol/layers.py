@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from offpol.types import EnvSpec, NetworkOutput
+from offpol.types import EnvSpec, Module, NetworkOutput
 
 
 class ByteConv2d(nn.Conv2d):
@@ -47,15 +49,75 @@ class EnsembleLinear(nn.Module):
         return torch.baddbmm(self.bias, inputs, self.weight)
 
 
+def _scaled_noise(*shape: int, like: Tensor) -> Tensor:
+    """Draw f(x) = sign(x) sqrt(|x|), x normal, from torch's global generator, which checkpoints hold."""
+    noise = torch.randn(shape, dtype=like.dtype, device=like.device)
+    return noise.sign() * noise.abs().sqrt()
+
+
+class NoisyLinear(nn.Linear):
+    """y = (W + S * f_out f_in^T) x + b + s * f_out, factorised noise (Fortunato et al. 2018, eq. 10-11).
+
+    S, s start at sigma / sqrt(inputs). Noise is drawn anew at every call in training mode and shared by its rows, so
+    each acting step, and each network of an update, has its own; in eval mode there is none.
+    """
+
+    def __init__(self, num_inputs: int, num_outputs: int, sigma: float) -> None:
+        super().__init__(num_inputs, num_outputs)
+        self.weight_sigma = nn.Parameter(torch.full_like(self.weight, sigma * num_inputs**-0.5))
+        self.bias_sigma = nn.Parameter(torch.full_like(self.bias, sigma * num_inputs**-0.5))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(inputs)
+        before = _scaled_noise(self.in_features, like=inputs)
+        after = _scaled_noise(self.out_features, like=inputs)
+        weight = torch.addcmul(self.weight, self.weight_sigma, torch.outer(after, before))
+        return F.linear(inputs, weight, torch.addcmul(self.bias, self.bias_sigma, after))
+
+
+class NoisyEnsembleLinear(EnsembleLinear):
+    """H noisy linear layers in one batched product, each with its own noise: [H, M, in] -> [H, M, out]."""
+
+    def __init__(self, num_members: int, num_inputs: int, num_outputs: int, sigma: float) -> None:
+        super().__init__(num_members, num_inputs, num_outputs)
+        self.weight_sigma = nn.Parameter(torch.full_like(self.weight, sigma * num_inputs**-0.5))
+        self.bias_sigma = nn.Parameter(torch.full_like(self.bias, sigma * num_inputs**-0.5))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(inputs)
+        members, num_inputs, num_outputs = self.weight.shape
+        before = _scaled_noise(members, num_inputs, 1, like=inputs)
+        after = _scaled_noise(members, 1, num_outputs, like=inputs)
+        weight = torch.addcmul(self.weight, self.weight_sigma, before * after)
+        return torch.baddbmm(torch.addcmul(self.bias, self.bias_sigma, after), inputs, weight)
+
+
+def is_noisy(network: Module) -> bool:
+    """Tell whether a network's values are drawn at random."""
+    return any(isinstance(layer, NoisyLinear | NoisyEnsembleLinear) for layer in network.modules())
+
+
+def channel_norm(layer_norm: bool, channels: int) -> nn.Module:
+    """Return LayerNorm over all of an image's features [M, C, H, W], scaled by channel, or nothing."""
+    return nn.GroupNorm(1, channels) if layer_norm else nn.Identity()
+
+
 @dataclass(frozen=True)
 class HeadsConfig:
-    """How features become values and a policy."""
+    """How features become values and a policy. Raises ValueError for a negative `noisy`."""
 
     hidden: int
     policy_hidden: int
     dueling: bool
     layer_norm: bool
+    noisy: float
     policy_gradient_to_torso: bool
+
+    def __post_init__(self) -> None:
+        if not self.noisy >= 0:
+            raise ValueError(f"noisy must not be negative, but is {self.noisy}: 0.5 is usual, 0 turns it off.")
 
 
 class Heads(nn.Module):
@@ -63,6 +125,7 @@ class Heads(nn.Module):
 
     With `dueling` (Wang et al. 2016) an action's logits are V + A - mean A, bin by bin. With
     `policy_gradient_to_torso` off, the policy reads the features but does not shape them (Reactor).
+    With `noisy` > 0 the critics' layers are noisy linear ones that start with this sigma; the policy's never are.
     `initial_logits` [K] are the critic's: what an action's logits are before anything is learned.
     """
 
@@ -72,10 +135,15 @@ class Heads(nn.Module):
         super().__init__()
         num_bins = len(initial_logits)
         self.config, self.num_critics, self.num_actions, self.num_bins = config, num_critics, num_actions, num_bins
-        self.q_hidden = nn.Linear(num_features, num_critics * config.hidden)
+        linear: Callable[..., nn.Linear] = nn.Linear
+        ensemble: Callable[..., EnsembleLinear] = EnsembleLinear
+        if config.noisy:
+            linear = partial(NoisyLinear, sigma=config.noisy)
+            ensemble = partial(NoisyEnsembleLinear, sigma=config.noisy)
+        self.q_hidden = linear(num_features, num_critics * config.hidden)
         self.q_norm = nn.LayerNorm(config.hidden) if config.layer_norm else nn.Identity()
         rows = num_actions + 1 if config.dueling else num_actions
-        self.q_out = EnsembleLinear(num_critics, config.hidden, rows * num_bins)
+        self.q_out = ensemble(num_critics, config.hidden, rows * num_bins)
         self.policy_hidden = nn.Linear(num_features, config.policy_hidden)
         self.policy_norm = nn.LayerNorm(config.policy_hidden) if config.layer_norm else nn.Identity()
         self.policy_out = nn.Linear(config.policy_hidden, num_actions)

@@ -12,6 +12,7 @@ class PolicyBase(nn.Module):
     """A policy that evaluates what the target network prefers, learns nothing and leaves rewards as they are."""
 
     double = False  # type: ignore[assignment]  # hides nn.Module.double: convert by .to(torch.float64)
+    needs_mu = False
 
     def regularise(self, inputs: TraceInputs) -> TraceInputs:
         """Return what the trace sees: the inputs as they are."""

@@ -228,10 +228,14 @@ class Module(Protocol):
 
     def state_dict(self) -> StateDict: ...
 
+    def train(self, mode: bool = True) -> Self: ...
+
     def load_state_dict(self, state_dict: StateDict) -> Any: ...
 
 
 class Network(Module, Protocol):
+    def modules(self) -> Iterator[nn.Module]: ...
+
     """An nn.Module. Built with the keywords `spec`, `initial_logits` [K] and `num_critics` (H)."""
 
     def __call__(self, obs: Tensor) -> NetworkOutput:
@@ -277,6 +281,7 @@ class Policy(Module, Protocol):
 
     def regularise(self, inputs: TraceInputs) -> TraceInputs:
         """Return what the trace is to see: rewards and values with the policy's own bonus, or unchanged."""
+    needs_mu: bool  # its loss compares pi with the logged probability
 
     def loss(self, inputs: PolicyInputs) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss per row [M] and numbers to log (0-dim tensors)."""
@@ -287,7 +292,8 @@ class Trace(Protocol):
 
     An operator that is linear in the values it bootstraps from may say so by an attribute `mixture`; a critic that
     learns distributions then applies it to them (offpol.mixture). "taken": where the trace goes on, c_t Q(s_t, a_t)
-    is taken off the bootstrap E_pi Q(s_t, .); "expected": c_t E_pi Q(s_t, .) is.
+    is taken off the bootstrap E_pi Q(s_t, .); "expected": c_t E_pi Q(s_t, .) is. One that reads `log_mu` says so by
+    `needs_mu = True`.
     """
 
     def __call__(self, inputs: TraceInputs) -> TraceTargets: ...

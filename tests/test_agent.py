@@ -14,7 +14,7 @@ from offpol.trace.retrace import Retrace
 from offpol.types import Batch, EnvSpec
 
 SPEC = EnvSpec("vector", 2, 3, (4,), torch.float32)
-HEADS = HeadsConfig(16, 8, False, False, True)
+HEADS = HeadsConfig(16, 8, False, False, 0.0, True)
 
 
 def make_agent(trace=None, policy=None, *, window=3, train_positions=3, rate=1.0, period=1, **changes) -> Agent:

@@ -1,5 +1,6 @@
 """Every trace, critic and policy in conf/ trains an agent; combinations that mean nothing are refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,18 +11,19 @@ from torch import nn
 
 from offpol.agent import Agent, OptimizerConfig, TargetConfig
 from offpol.config import build, conf_dir
+from offpol.layers import HeadsConfig
 from offpol.network.mlp import MLP
 
 PARTS = [file for seam in ("trace", "critic", "policy") for file in sorted((conf_dir() / seam).glob("*.yaml"))]
 
 
-def make_agent(**changes: str) -> Agent:
+def make_agent(heads: HeadsConfig = HEADS, **changes: str) -> Agent:
     """An agent with the default parts, but for those named by seam."""
     torch.manual_seed(0)
     names = {"trace": "retrace", "critic": "hl_gauss", "policy": "advantage_weighted"} | changes
     parts = {seam: build(OmegaConf.load(conf_dir() / seam / f"{name}.yaml")) for seam, name in names.items()}
     critic = parts["critic"]
-    network = MLP((16,), False, HEADS, spec=SPEC, initial_logits=critic.initial_logits, num_critics=critic.num_critics)
+    network = MLP((16,), False, heads, spec=SPEC, initial_logits=critic.initial_logits, num_critics=critic.num_critics)
     return Agent(
         network, critic, parts["policy"], parts["trace"], gamma=0.9, window=3, train_positions=2, batch_size=5,
         policy_coefficient=1.0, priority_max_share=0.9, target=TargetConfig(0.5, 1),
@@ -57,3 +59,32 @@ def test_distributions_go_through_the_other_traces(trace: str) -> None:
     _, traced, learned = agent._targets(batch, obs)
     mean = (learned * agent.critic.atoms).sum(-1)
     torch.testing.assert_close(mean, traced.returns, rtol=0, atol=0.1)  # mass beyond the ends is put on them
+
+
+NOISY = replace(HEADS, noisy=0.5)
+NEEDS_MU = {
+    "trace": {"retrace", "vtrace", "puffer", "importance_sampling", "rbis", "c_trace"}, "policy": {"policy_gradient"},
+}  # fmt: skip
+ALONE = {"trace": "one_step", "policy": "softmax_q"}  # what else the agent has, so that only one part may need mu
+
+
+@pytest.mark.parametrize("file", [file for file in PARTS if file.parent.name != "critic"], ids=lambda file: file.stem)
+def test_noisy_layers_refuse_what_needs_the_logged_probability(file: Path) -> None:
+    parts = ALONE | {file.parent.name: file.stem}
+    if file.stem in NEEDS_MU[file.parent.name]:
+        with pytest.raises(ValueError, match="compares pi with the logged probability, which noisy layers do not have"):
+            make_agent(NOISY, **parts)
+    else:
+        make_agent(NOISY, **parts)
+
+
+@pytest.mark.parametrize("file", [file for file in PARTS if file.parent.name != "critic"], ids=lambda file: file.stem)
+def test_what_does_not_say_that_it_needs_the_logged_probability_never_looks_at_it(file: Path) -> None:
+    """Two agents that differ in log_mu alone learn the same, unless the part says so."""
+    learned = []
+    for shift in (0.0, 0.5):
+        agent, batch = make_agent(**(ALONE | {file.parent.name: file.stem})), make_batch()
+        batch.behavior_log_prob += shift
+        agent.update(batch)
+        learned.append(nn.utils.parameters_to_vector(agent.parameters))
+    assert torch.equal(*learned) == (file.stem not in NEEDS_MU[file.parent.name])

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from offpol.critic_base import CriticBase, check_support
+from offpol.critic_base import CriticBase, check_support, histogram_logits
 from offpol.mixture import lags, split
 from offpol.types import TraceInputs, TraceTargets
 
@@ -30,6 +30,12 @@ class Categorical(CriticBase):
         atoms = torch.linspace(v_min, v_max, num_bins, dtype=torch.float64).to(torch.get_default_dtype())
         self.register_buffer("atoms", atoms, persistent=False)
         self._per_bin = (num_bins - 1) / (v_max - v_min)
+
+    @property
+    def initial_logits(self) -> Tensor:
+        """Logits [K] of a certain return of 0, or the nearest one in the support."""
+        position = torch.tensor([-self.v_min * self._per_bin])
+        return histogram_logits(split(position, torch.ones(1), self.num_bins))
 
     def value(self, logits: Tensor) -> Tensor:
         """Decode logits [..., K] to the mean of their distribution [...], in float32 or better."""

@@ -6,9 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from offpol.critic_base import CriticBase, check_support
-
-FLOOR = 0.01  # share of the initial histogram that is spread evenly
+from offpol.critic_base import CriticBase, check_support, histogram_logits
 
 
 class HLGauss(CriticBase):
@@ -46,11 +44,8 @@ class HLGauss(CriticBase):
 
     @property
     def initial_logits(self) -> Tensor:
-        """Logits [K] of a return of 0 (or the nearest one in the support), with some mass everywhere.
-
-        Equal logits would decode to the middle of the support: wrong, and slow to unlearn, where it is not 0.
-        """
-        return (self.probs(torch.zeros(())) + FLOOR / self.num_bins).log().cpu()
+        """Logits [K] of a return of 0, or the nearest one in the support."""
+        return histogram_logits(self.probs(torch.zeros(())))
 
     def value(self, logits: Tensor) -> Tensor:
         """Decode logits [..., K] to the mean of their histogram [...], in float32 or better."""

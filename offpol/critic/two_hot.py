@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from offpol.critic_base import CriticBase, check_support
+from offpol.critic_base import CriticBase, check_support, histogram_logits
 from offpol.mixture import split
 
 
@@ -30,6 +30,11 @@ class TwoHot(CriticBase):
         atoms = torch.linspace(low, high, num_bins, dtype=torch.float64).to(torch.get_default_dtype())
         self.register_buffer("atoms", atoms, persistent=False)
         self._low, self._per_bin = low, (num_bins - 1) / (high - low)
+
+    @property
+    def initial_logits(self) -> Tensor:
+        """Logits [K] of a return of 0, or the nearest one in the support."""
+        return histogram_logits(self.probs(torch.zeros(())))
 
     def value(self, logits: Tensor) -> Tensor:
         """Decode logits [..., K] to the mean of their histogram [...], in float32 or better."""

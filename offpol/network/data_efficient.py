@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from offpol.layers import ByteConv2d, Heads, HeadsConfig, require_image
+from offpol.layers import ByteConv2d, Heads, HeadsConfig, channel_norm, require_image
 from offpol.types import EnvSpec, NetworkOutput
 
 
 class DataEfficient(nn.Module):
-    """Convolutions 32x5x5/5 and 64x5x5/5 with ReLU, then heads: about a sixth of Nature's operations."""
+    """Convolutions 32x5x5/5 and 64x5x5/5 with ReLU, then heads: about a sixth of Nature's operations.
 
-    def __init__(self, heads: HeadsConfig, *, spec: EnvSpec, initial_logits: Tensor, num_critics: int) -> None:
+    `layer_norm` comes before each ReLU.
+    """
+
+    def __init__(
+        self, layer_norm: bool, heads: HeadsConfig, *, spec: EnvSpec, initial_logits: Tensor, num_critics: int
+    ) -> None:
         super().__init__()
         channels = require_image(spec, "data_efficient", 25, 25)
         self.torso = nn.Sequential(
-            ByteConv2d(channels, 32, 5, stride=5), nn.ReLU(inplace=True),
-            nn.Conv2d(32, 64, 5, stride=5), nn.ReLU(inplace=True), nn.Flatten(),
+            ByteConv2d(channels, 32, 5, stride=5), channel_norm(layer_norm, 32), nn.ReLU(inplace=True),
+            nn.Conv2d(32, 64, 5, stride=5), channel_norm(layer_norm, 64), nn.ReLU(inplace=True), nn.Flatten(),
         )  # fmt: skip
         height, width = (side // 5 // 5 for side in spec.obs_shape[1:])
         self.heads = Heads(heads, 64 * height * width, spec.num_actions, initial_logits, num_critics)

@@ -5,23 +5,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from offpol.layers import Heads, HeadsConfig, require_image
+from offpol.layers import Heads, HeadsConfig, channel_norm, require_image
 from offpol.types import EnvSpec, NetworkOutput
 
 
 class MinAtar(nn.Module):
-    """One 3x3 convolution with ReLU over binary channels, then heads."""
+    """One 3x3 convolution with ReLU over binary channels, then heads; `layer_norm` comes before the ReLU."""
 
     def __init__(
-        self, channels: int, heads: HeadsConfig, *, spec: EnvSpec, initial_logits: Tensor, num_critics: int
-    ) -> None:
+        self, channels: int, layer_norm: bool, heads: HeadsConfig, *, spec: EnvSpec, initial_logits: Tensor,
+        num_critics: int,
+    ) -> None:  # fmt: skip
         super().__init__()
         planes = require_image(spec, "minatar", 3, 3)
         _, height, width = spec.obs_shape
         self.conv = nn.Conv2d(planes, channels, 3)
+        self.norm = channel_norm(layer_norm, channels)
         features = channels * (height - 2) * (width - 2)
         self.heads = Heads(heads, features, spec.num_actions, initial_logits, num_critics)
 
     def forward(self, obs: Tensor) -> NetworkOutput:
         """Map observations [M, planes, height, width] to values and policy."""
-        return self.heads(torch.relu(self.conv(obs.to(torch.float32))).flatten(1))
+        return self.heads(torch.relu(self.norm(self.conv(obs.to(torch.float32)))).flatten(1))

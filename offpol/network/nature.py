@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from offpol.layers import ByteConv2d, Heads, HeadsConfig, require_image
+from offpol.layers import ByteConv2d, Heads, HeadsConfig, channel_norm, require_image
 from offpol.types import EnvSpec, NetworkOutput
 
 
 class Nature(nn.Module):
-    """Convolutions 32x8x8/4, 64x4x4/2, 64x3x3/1 with ReLU, then heads."""
+    """Convolutions 32x8x8/4, 64x4x4/2, 64x3x3/1 with ReLU, then heads; `layer_norm` comes before each ReLU (PQN)."""
 
-    def __init__(self, heads: HeadsConfig, *, spec: EnvSpec, initial_logits: Tensor, num_critics: int) -> None:
+    def __init__(
+        self, layer_norm: bool, heads: HeadsConfig, *, spec: EnvSpec, initial_logits: Tensor, num_critics: int
+    ) -> None:
         super().__init__()
         channels = require_image(spec, "nature", 36, 36)
         self.torso = nn.Sequential(
-            ByteConv2d(channels, 32, 8, stride=4), nn.ReLU(inplace=True),
-            nn.Conv2d(32, 64, 4, stride=2), nn.ReLU(inplace=True),
-            nn.Conv2d(64, 64, 3), nn.ReLU(inplace=True), nn.Flatten(),
+            ByteConv2d(channels, 32, 8, stride=4), channel_norm(layer_norm, 32), nn.ReLU(inplace=True),
+            nn.Conv2d(32, 64, 4, stride=2), channel_norm(layer_norm, 64), nn.ReLU(inplace=True),
+            nn.Conv2d(64, 64, 3), channel_norm(layer_norm, 64), nn.ReLU(inplace=True), nn.Flatten(),
         )  # fmt: skip
         height, width = (((side - 4) // 4 - 2) // 2 - 2 for side in spec.obs_shape[1:])
         self.heads = Heads(heads, 64 * height * width, spec.num_actions, initial_logits, num_critics)

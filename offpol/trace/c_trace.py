@@ -1,6 +1,7 @@
 """C-trace: give up a share of the target policy for longer traces."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ class CTrace:
     pi's.
     """
 
+    needs_mu: ClassVar[bool] = True
     lambda_: float
     contraction: float
 

@@ -16,6 +16,7 @@ class ImportanceSampling:
     may their products: the variance is what the other operators pay bias or length for.
     """
 
+    needs_mu: ClassVar[bool] = True
     mixture: ClassVar[Literal["taken"]] = "taken"
     lambda_: float
 

@@ -1,6 +1,7 @@
 """PufferLib's advantage: GAE meets V-trace."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from offpol.scan import bootstrap_next, check_positive, check_unit, ratio, v_corrections
 from offpol.types import TraceInputs, TraceTargets
@@ -15,6 +16,7 @@ class Puffer:
     ratios of 1 it is GAE. returns_t = r_t + d_t (v + A)_{t+1} estimates Q(s_t, a_t).
     """
 
+    needs_mu: ClassVar[bool] = True
     lambda_: float
     rho_clip: float
     c_clip: float

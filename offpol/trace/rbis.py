@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -19,6 +20,7 @@ class RBIS:
     the trace recovers, 0 once it is cut), so that its products are that row's betas.
     """
 
+    needs_mu: ClassVar[bool] = True
     lambda_: float
 
     def __post_init__(self) -> None:

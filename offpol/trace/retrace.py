@@ -15,6 +15,7 @@ class Retrace:
     error itself.
     """
 
+    needs_mu: ClassVar[bool] = True
     mixture: ClassVar[Literal["taken"]] = "taken"
     lambda_: float
 

@@ -1,6 +1,7 @@
 """V-trace."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from offpol.scan import bootstrap_next, check_positive, check_unit, ratio, v_corrections
 from offpol.types import TraceInputs, TraceTargets
@@ -15,6 +16,7 @@ class VTrace:
     estimates Q(s_t, a_t); advantage = returns - v is not yet multiplied by a policy gradient's own rho.
     """
 
+    needs_mu: ClassVar[bool] = True
     lambda_: float
     rho_clip: float
     c_clip: float

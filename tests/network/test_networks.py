@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from offpol.critic.categorical import Categorical
 from offpol.critic.hl_gauss import HLGauss
-from offpol.layers import ByteConv2d, EnsembleLinear, Heads, HeadsConfig
+from offpol.critic.two_hot import TwoHot
+from offpol.layers import ByteConv2d, EnsembleLinear, Heads, HeadsConfig, NoisyEnsembleLinear, NoisyLinear, is_noisy
 from offpol.network.data_efficient import DataEfficient
 from offpol.network.impala import Impala
 from offpol.network.minatar import MinAtar
@@ -12,16 +14,16 @@ from offpol.network.mlp import MLP
 from offpol.network.nature import Nature
 from offpol.types import EnvSpec
 
-HEADS = HeadsConfig(16, 8, dueling=False, layer_norm=False, policy_gradient_to_torso=True)
+HEADS = HeadsConfig(16, 8, dueling=False, layer_norm=False, noisy=0.0, policy_gradient_to_torso=True)
 IMAGE = EnvSpec("image", 2, 5, (84, 84), torch.uint8, stack=4)
 SMALL = EnvSpec("small", 2, 5, (4, 10, 10), torch.uint8)
 VECTOR = EnvSpec("vector", 2, 5, (3,), torch.float32)
 RUNTIME = {"initial_logits": torch.zeros(7), "num_critics": 3}
 CASES = [
-    (lambda heads: Nature(heads, spec=IMAGE, **RUNTIME), IMAGE),
-    (lambda heads: DataEfficient(heads, spec=IMAGE, **RUNTIME), IMAGE),
+    (lambda heads: Nature(True, heads, spec=IMAGE, **RUNTIME), IMAGE),
+    (lambda heads: DataEfficient(True, heads, spec=IMAGE, **RUNTIME), IMAGE),
     (lambda heads: Impala((4, 8, 8), 2, 1, True, heads, spec=IMAGE, **RUNTIME), IMAGE),
-    (lambda heads: MinAtar(16, heads, spec=SMALL, **RUNTIME), SMALL),
+    (lambda heads: MinAtar(16, True, heads, spec=SMALL, **RUNTIME), SMALL),
     (lambda heads: MLP((12, 9), True, heads, spec=VECTOR, **RUNTIME), VECTOR),
 ]
 
@@ -34,9 +36,9 @@ def observations(spec: EnvSpec, count: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("make", "spec"), CASES)
-@pytest.mark.parametrize("dueling", [False, True])
-def test_output_shapes_and_every_parameter_learns(make, spec, dueling) -> None:
-    heads = HeadsConfig(16, 8, dueling, layer_norm=True, policy_gradient_to_torso=True)
+@pytest.mark.parametrize(("dueling", "noisy"), [(False, 0.0), (True, 0.5)])
+def test_output_shapes_and_every_parameter_learns(make, spec, dueling, noisy) -> None:
+    heads = HeadsConfig(16, 8, dueling, layer_norm=True, noisy=noisy, policy_gradient_to_torso=True)
     network = make(heads)
     output = network(observations(spec, 6))
     assert output.q_logits.shape == (3, 6, 5, 7)
@@ -62,7 +64,7 @@ def test_bytes_are_scaled_to_one_and_gradients_agree() -> None:
 
 def test_policy_gradient_can_be_kept_from_the_torso() -> None:
     for reaches in (True, False):
-        network = MLP((12,), False, HeadsConfig(16, 8, False, False, reaches), spec=VECTOR, **RUNTIME)
+        network = MLP((12,), False, HeadsConfig(16, 8, False, False, 0.0, reaches), spec=VECTOR, **RUNTIME)
         network(observations(VECTOR, 4)).policy_logits.sum().backward()
         assert (network.torso[0].weight.grad is not None) == reaches
 
@@ -75,7 +77,7 @@ def test_initial_policy_is_nearly_uniform() -> None:
 
 def test_dueling_matches_its_formula() -> None:
     torch.manual_seed(0)
-    heads = Heads(HeadsConfig(16, 8, True, False, True), 6, 5, torch.zeros(7), 1)
+    heads = Heads(HeadsConfig(16, 8, True, False, 0.0, True), 6, 5, torch.zeros(7), 1)
     features = torch.randn(3, 6)
     raw = heads.q_out(torch.relu(heads.q_hidden(features)).unsqueeze(0)).view(3, 6, 7)
     expected = raw[:, :1] + raw[:, 1:] - raw[:, 1:].mean(1, keepdim=True)
@@ -91,10 +93,10 @@ def test_ensemble_members_are_independent() -> None:
 
 
 @pytest.mark.parametrize("make", [
-    lambda: Nature(HEADS, spec=VECTOR, **RUNTIME),
-    lambda: DataEfficient(HEADS, spec=SMALL, **RUNTIME),
+    lambda: Nature(False, HEADS, spec=VECTOR, **RUNTIME),
+    lambda: DataEfficient(False, HEADS, spec=SMALL, **RUNTIME),
     lambda: Impala((4,), 1, 1, False, HEADS, spec=VECTOR, **RUNTIME),
-    lambda: MinAtar(16, HEADS, spec=VECTOR, **RUNTIME),
+    lambda: MinAtar(16, False, HEADS, spec=VECTOR, **RUNTIME),
 ])  # fmt: skip
 def test_wrong_observations_are_refused_in_one_sentence(make) -> None:
     with pytest.raises(ValueError, match=r"needs images of at least .* choose network="):
@@ -102,11 +104,66 @@ def test_wrong_observations_are_refused_in_one_sentence(make) -> None:
 
 
 @pytest.mark.parametrize("dueling", [False, True])
-def test_values_start_where_the_critic_wants_them(dueling) -> None:
+@pytest.mark.parametrize("critic", [
+    HLGauss(-2.0, 20.0, 51, 0.75, "none", 2, 0), TwoHot(-2.0, 20.0, 51, "none", 2, 0),
+    TwoHot(-2.0, 20.0, 51, "signed_hyperbolic", 2, 0), Categorical(-2.0, 20.0, 51, 2),
+])  # fmt: skip
+def test_values_start_where_the_critic_wants_them(critic, dueling) -> None:
     """A support of [-2, 20] would start at 9 otherwise."""
     torch.manual_seed(0)
-    critic = HLGauss(-2.0, 20.0, 51, 0.75, "none", 2, 0)
-    heads = Heads(HeadsConfig(64, 8, dueling, False, True), 32, 5, critic.initial_logits, 2)
+    heads = Heads(HeadsConfig(64, 8, dueling, False, 0.0, True), 32, 5, critic.initial_logits, 2)
     values = critic.value(heads(torch.randn(50, 32)).q_logits)
     assert values.shape == (2, 50, 5)
     assert values.abs().mean() < 0.3
+
+
+def naive_noisy(weight, sigma, before, after) -> torch.Tensor:
+    """Entry by entry: w + s f(after) f(before), as weight[out][in]."""
+    scaled = [[torch.sign(x) * x.abs() ** 0.5 for x in noise] for noise in (before, after)]
+    return torch.stack([
+        torch.stack([weight[o, i] + sigma[o, i] * scaled[1][o] * scaled[0][i] for i in range(len(before))])
+        for o in range(len(after))
+    ])  # fmt: skip
+
+
+def test_noisy_layers_match_their_formula() -> None:
+    torch.manual_seed(0)
+    layer, inputs = NoisyLinear(4, 3, 0.5), torch.randn(6, 4)
+    assert (layer.weight_sigma == 0.25).all()  # 0.5 / sqrt(4)
+    torch.manual_seed(1)
+    before, after = torch.randn(4), torch.randn(3)
+    weight = naive_noisy(layer.weight, layer.weight_sigma, before, after)
+    bias = naive_noisy(layer.bias[:, None], layer.bias_sigma[:, None], torch.ones(1), after)[:, 0]
+    torch.manual_seed(1)
+    torch.testing.assert_close(layer(inputs), inputs @ weight.T + bias)
+    ensemble, both = NoisyEnsembleLinear(2, 4, 3, 0.5), torch.randn(2, 6, 4)
+    torch.manual_seed(1)
+    before, after = torch.randn(2, 4, 1), torch.randn(2, 1, 3)
+    torch.manual_seed(1)
+    answer = ensemble(both)
+    for h in range(2):
+        noise = before[h, :, 0], after[h, 0]
+        weight = naive_noisy(ensemble.weight[h].T, ensemble.weight_sigma[h].T, *noise)
+        bias = naive_noisy(ensemble.bias[h].T, ensemble.bias_sigma[h].T, torch.ones(1), noise[1])[:, 0]
+        torch.testing.assert_close(answer[h], both[h] @ weight.T + bias)
+
+
+def test_noise_is_fresh_at_every_call_and_gone_in_eval_mode() -> None:
+    torch.manual_seed(0)
+    heads = HeadsConfig(16, 8, False, False, 0.5, True)
+    network, obs = MLP((12,), False, heads, spec=VECTOR, **RUNTIME), observations(VECTOR, 4)
+    assert is_noisy(network)
+    assert not is_noisy(MLP((12,), False, HEADS, spec=VECTOR, **RUNTIME))
+    first, second = network(obs), network(obs)
+    assert not torch.equal(first.q_logits, second.q_logits)
+    assert torch.equal(first.policy_logits, second.policy_logits)
+    network.eval()
+    assert torch.equal(network(obs).q_logits, network(obs).q_logits)
+    layer, inputs = NoisyLinear(4, 3, 0.5), torch.randn(6, 4)
+    mean = torch.stack([layer(inputs) for _ in range(2000)]).mean(0)
+    torch.testing.assert_close(mean, layer.eval()(inputs), rtol=0, atol=0.1)
+
+
+def test_negative_noise_is_refused() -> None:
+    with pytest.raises(ValueError, match="noisy must not be negative"):
+        HeadsConfig(16, 8, False, False, -0.5, True)
