@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from offpol.actions import draw
+from offpol.guard import require_finite
 from offpol.types import Behavior, Env, EnvStep, Rows, StateDict
 
 Values = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -45,6 +46,7 @@ class Actor:
         self.env, self.behavior, self.values = env, behavior, values
         self.rng = np.random.default_rng(seed)
         self.obs = env.reset()
+        self._agent_steps = 0  # at the newest decision
         self.episode_return = np.zeros(env.spec.num_envs)
         self.episode_length = np.zeros(env.spec.num_envs, dtype=np.int64)
 
@@ -53,14 +55,20 @@ class Actor:
 
         `values` answers for these parameters; by default what the actor was built with.
         """
+        self._agent_steps = agent_steps
         q, pi = (values or self.values)(torch.from_numpy(self.obs))
         probs = self.behavior.probs(q, pi, agent_steps).numpy()
         action, log_prob = draw(probs, self.rng)
         return Decision(action, log_prob, policy_version)
 
     def step(self, decision: Decision) -> tuple[Rows, list[Episode]]:
-        """Take the decision; return one row per stream and the games that ended."""
-        outcome = self.env.step(decision.action)
+        """Take the decision; return one row per stream and the games that ended. Raises NotFinite, or what the env did."""
+        try:
+            outcome = self.env.step(decision.action)
+        except Exception as error:
+            error.add_note(f"{self.env.spec.name} raised this at agent step {self._agent_steps:,}.")
+            raise
+        require_finite(self.env.spec.name, outcome, decision.action, self.obs)
         newest = self.obs[:, -1] if self.env.spec.stack > 1 else self.obs
         rows = Rows(
             obs=newest,

@@ -51,6 +51,7 @@ class Update(NamedTuple):
 
     priority: Tensor  # [B] |td error| in value units
     metrics: dict[str, Tensor]  # 0-dim; empty unless measured
+    finite: Tensor  # 0-dim bool: so are the loss, its gradient and all priorities
 
 
 class Agent:
@@ -161,7 +162,8 @@ class Agent:
                     "outside_support_share": (self.critic.outside(returns) * valid).sum() / valid.sum(),
                 }  # fmt: skip
                 metrics = {name: number.detach() for name, number in metrics.items()}
-        return Update(priority, metrics)
+            finite = (loss + gradient_norm + priority.sum()).isfinite()
+        return Update(priority, metrics, finite)
 
     def _floats(self, obs: Tensor) -> Tensor:
         """Convert observations once for both networks, into memory that is kept: fresh pages cost more than it."""

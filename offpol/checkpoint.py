@@ -1,26 +1,27 @@
-"""Checkpoints that are whole or absent.
+"""Checkpoints that are whole or absent, and cost what was added since the last one.
 
-A checkpoint is a folder `000012` with one file per part of the state and a manifest of their SHA-256 sums. It
-is written beside its place and renamed into it last, so a kill at any moment leaves the ones before untouched.
+A checkpoint is a folder `000012` with one file per part of the state and a manifest of their SHA-256 sums. It is
+written beside its place and renamed into it last, so a kill at any moment leaves the ones before untouched. The
+replay's rows lie beside the checkpoints in `segments`: each checkpoint adds one file of the rows that are new, never
+changes another, and lists in its manifest all files whose rows are still in the replay.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
+from offpol.checkpoint_files import require_plain, sync_folder, verify, write_json, write_tensors
 from offpol.errors import ConfigError
 from offpol.types import StateDict
 
-MANIFEST = "manifest.json"
-PLAIN_TYPES = (str, bytes, int, float, bool, type(None), torch.Tensor, torch.Size, torch.dtype)
+MANIFEST, SEGMENTS = "manifest.json", "segments"
 
 
 class Checkpoint(NamedTuple):
@@ -30,118 +31,157 @@ class Checkpoint(NamedTuple):
     about: dict[str, Any]
     state: StateDict
     lost: list[str]  # one sentence for each newer checkpoint that turned out damaged
+    segments: list[dict[str, Any]]  # the manifest's entries of the replay's rows, oldest first
 
 
-def save(directory: Path, state: StateDict, about: dict[str, Any], keep: int = 2) -> Path:
-    """Write one file per key of `state` as the newest checkpoint, then drop all but the newest `keep`.
+class Checkpoints:
+    """The checkpoints of one run. What is saved continues the rows of what was saved or loaded last.
 
-    `about` is kept in the manifest, readable without loading anything. Raises TypeError for a state that
-    could not be read back (only tensors, numbers, strings, lists and dicts can).
+    Args:
+        directory: of the checkpoints, made when needed.
+        keep: how many whole ones stay, the newest.
     """
-    for name, part in state.items():
-        _require_plain(part, name)
-    directory.mkdir(parents=True, exist_ok=True)
-    numbers = [int(path.name) for path in _newest_first(directory)]
-    target = directory / f"{max(numbers, default=0) + 1:06d}"
-    _remove_leftovers(directory)
-    scratch = directory / f"{target.name}.partial"
-    scratch.mkdir()
-    files = {f"{name}.pt": _write_tensors(scratch / f"{name}.pt", part) for name, part in state.items()}
-    with (scratch / MANIFEST).open("w") as file:
-        json.dump({"about": about, "files": files}, file, indent=1)
-        _sync(file.fileno())
-    _sync_folder(scratch)
-    scratch.rename(target)
-    _sync_folder(directory)
-    for old in _newest_first(directory)[keep:]:
-        shutil.rmtree(old)
-    return target
+
+    def __init__(self, directory: Path, keep: int) -> None:
+        self.directory, self.keep = directory, keep
+        self._segments: list[dict[str, Any]] = []
+        self._damaged: set[str] = set()  # names of checkpoints that could not be loaded
+
+    @property
+    def since(self) -> Tensor | None:
+        """How many rows each stream [S] had at the newest checkpoint, for `Replay.state_dict`; None: none is saved."""
+        return torch.tensor(self._segments[-1]["stop"]) if self._segments else None
+
+    def save(self, state: StateDict, about: dict[str, Any]) -> Path:
+        """Write one file per key of `state` as the newest checkpoint, then drop all but the newest `keep`.
+
+        `state["replay"]["rows"]` is a list of new segments, as `offpol.segments.rows_since` makes them. `about` is
+        kept in the manifest, readable without loading anything.
+
+        Raises:
+            TypeError: for a state that could not be read back (only tensors, numbers, strings, lists and dicts can).
+            OSError: where the disk is full or broken; what was written for this checkpoint is removed again.
+        """
+        for name, part in state.items():
+            require_plain(part, name)
+        (self.directory / SEGMENTS).mkdir(parents=True, exist_ok=True)
+        self._remove_partial()
+        number = 1 + max((_number(path) for path in self._numbered()), default=0)
+        try:
+            segments = self._write_rows(number, state.get("replay", {}).get("rows", []))
+            target = self._write_checkpoint(number, _without_rows(state), about, segments)
+        except OSError:
+            self._remove_partial()
+            for path in (self.directory / SEGMENTS).glob(f"{number:06d}*"):
+                path.unlink()
+            raise
+        self._segments = segments
+        self._drop_old()
+        return target
+
+    def load(self) -> Checkpoint:
+        """Load the newest whole checkpoint, to go on from it; ConfigError where there is none."""
+        found = load_newest(self.directory)
+        self._segments = found.segments
+        self._damaged = {path.name for path in _newest_first(self.directory) if _number(path) > _number(found.path)}
+        return found
+
+    def _write_rows(self, number: int, new: list[dict[str, Tensor]]) -> list[dict[str, Any]]:
+        """Write the new segments; return the entries of all that hold rows which are still in the replay."""
+        folder, segments = self.directory / SEGMENTS, self._segments
+        for i, segment in enumerate(new):
+            name = f"{number:06d}-{i}.pt"
+            scratch = folder / f"{name}.partial"
+            entry = {"file": name, "stop": segment["stop"].tolist(), **write_tensors(scratch, segment)}
+            scratch.rename(folder / name)
+            oldest = segment["oldest"]
+            segments = [old for old in segments if (torch.tensor(old["stop"]) > oldest).any()] + [entry]
+        sync_folder(folder)
+        return segments
+
+    def _write_checkpoint(
+        self, number: int, state: StateDict, about: dict[str, Any], segments: list[dict[str, Any]]
+    ) -> Path:
+        target = self.directory / f"{number:06d}"
+        scratch = self.directory / f"{number:06d}.partial"
+        scratch.mkdir()
+        files = {f"{name}.pt": write_tensors(scratch / f"{name}.pt", part) for name, part in state.items()}
+        write_json(scratch / MANIFEST, {"about": about, "files": files, "segments": segments})
+        sync_folder(scratch)
+        scratch.rename(target)
+        sync_folder(self.directory)
+        return target
+
+    def _drop_old(self) -> None:
+        """Remove what is older than the newest `keep` whole checkpoints, and the segments that nothing lists."""
+        kept = [path for path in _newest_first(self.directory) if path.name not in self._damaged][: self.keep]
+        for path in _newest_first(self.directory):
+            if _number(path) < _number(kept[-1]):
+                shutil.rmtree(path)
+        listed = {name for path in _newest_first(self.directory) for name in _listed(path)}
+        for path in (self.directory / SEGMENTS).iterdir():
+            if path.name not in listed:
+                path.unlink()
+
+    def _numbered(self) -> Iterator[Path]:
+        """Go through everything that has a number: no name is ever used for a second content."""
+        yield from _newest_first(self.directory)
+        yield from (self.directory / SEGMENTS).glob("*.pt")
+
+    def _remove_partial(self) -> None:
+        """Remove what a kill or a full disk left half written."""
+        for path in self.directory.glob("*.partial"):
+            shutil.rmtree(path)
+        for path in (self.directory / SEGMENTS).glob("*.partial"):
+            path.unlink()
 
 
 def load_newest(directory: Path, only: Collection[str] = ()) -> Checkpoint:
     """Load the newest whole checkpoint (of it the parts `only`, where given) onto the CPU.
 
-    Every file read is compared with its checksum. Raises ConfigError where no checkpoint is whole.
+    Every file read is compared with its checksum. The rows of the replay are mapped from their files, not copied.
+    Raises ConfigError where no checkpoint is whole.
     """
     lost: list[str] = []
     for path in _newest_first(directory):
         try:
             manifest = json.loads((path / MANIFEST).read_text())
+            segments = manifest["segments"]
             names = [f"{name}.pt" for name in only] or list(manifest["files"])
-            for name in names:
-                _verify(path / name, manifest["files"][name])
-            state = {Path(n).stem: torch.load(path / n, map_location="cpu", weights_only=True) for n in names}
+            state = {Path(name).stem: _read(path / name, manifest["files"][name]) for name in names}
+            if "replay" in state and segments:
+                state["replay"]["rows"] = [_read(directory / SEGMENTS / s["file"], s, mapped=True) for s in segments]
         except (OSError, ValueError, KeyError, TypeError) as error:
             lost.append(f"checkpoint {path.name} is damaged ({error}) and was passed over")
             continue
-        return Checkpoint(path, manifest["about"], state, lost)
+        return Checkpoint(path, manifest["about"], state, lost, segments)
     found = "; ".join(lost) or "there is none yet"
     raise ConfigError(f"{directory} holds no whole checkpoint: {found}.")
 
 
+def _read(path: Path, expected: dict[str, Any], mapped: bool = False) -> Any:
+    verify(path, expected)
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+
+
+def _listed(path: Path) -> list[str]:
+    """Name the segments that a checkpoint needs; one whose manifest is unreadable can never be loaded."""
+    try:
+        return [segment["file"] for segment in json.loads((path / MANIFEST).read_text())["segments"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _without_rows(state: StateDict) -> StateDict:
+    if "rows" not in state.get("replay", {}):
+        return state
+    return {**state, "replay": {name: part for name, part in state["replay"].items() if name != "rows"}}
+
+
+def _number(path: Path) -> int:
+    return int(path.name[:6])
+
+
 def _newest_first(directory: Path) -> list[Path]:
     found = [path for path in directory.glob("*") if path.name.isdigit()] if directory.is_dir() else []
-    return sorted(found, key=lambda path: int(path.name), reverse=True)
-
-
-def _remove_leftovers(directory: Path) -> None:
-    """Remove what a kill left half written."""
-    for path in directory.glob("*.partial"):
-        shutil.rmtree(path)
-
-
-class _Hashing:
-    """A file to write to that knows the checksum of what went through it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.sum, self.bytes = file, hashlib.sha256(), 0
-
-    def write(self, data: bytes) -> int:
-        self.sum.update(data)
-        self.bytes += len(data)
-        return self.file.write(data)
-
-    def flush(self) -> None:
-        self.file.flush()
-
-
-def _write_tensors(path: Path, part: Any) -> dict[str, Any]:
-    with path.open("wb") as file:
-        hashing = _Hashing(file)
-        torch.save(part, hashing)  # type: ignore[arg-type]  # it only writes and flushes
-        file.flush()
-        _sync(file.fileno())
-    return {"sha256": hashing.sum.hexdigest(), "bytes": hashing.bytes}
-
-
-def _verify(path: Path, expected: dict[str, Any]) -> None:
-    if path.stat().st_size != expected["bytes"]:
-        raise ValueError(f"{path.name} has {path.stat().st_size} bytes instead of {expected['bytes']}")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != expected["sha256"]:
-        raise ValueError(f"the checksum of {path.name} differs")
-
-
-def _require_plain(value: Any, where: str) -> None:
-    """Refuse now what torch.load would refuse on the day it is needed."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _require_plain(item, f"{where}.{key}")
-    elif isinstance(value, list | tuple):
-        for i, item in enumerate(value):
-            _require_plain(item, f"{where}[{i}]")
-    elif type(value) not in (*PLAIN_TYPES, torch.nn.Parameter):
-        raise TypeError(f"{where} is a {type(value).__name__}, which a checkpoint cannot hold: use tensors and numbers")
-
-
-def _sync(descriptor: int) -> None:
-    os.fsync(descriptor)
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return sorted(found, key=_number, reverse=True)

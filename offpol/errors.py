@@ -10,6 +10,10 @@ class ConfigError(ValueError):
     """A mistake in what was asked for; the message is one sentence that names it and the way out."""
 
 
+class RunError(RuntimeError):
+    """A run cannot go on; the message says in one sentence what happened and what to do. Exit code 1, no traceback."""
+
+
 def did_you_mean(word: str, options: Iterable[str], parent: str = "") -> str:
     """Return ": did you mean 'x'?" for the option nearest to a mistyped word, or "" where none is near.
 

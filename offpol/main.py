@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from offpol import command_line
 from offpol.assembly import Parts, build_parts, check_config
 from offpol.config import build, conf_dir
-from offpol.errors import ConfigError
+from offpol.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from offpol.agent import Agent
@@ -35,7 +35,7 @@ RESUMABLE = {
         "eval_num_envs", "eval_epsilon", "eval_over", "torch_threads",
     )
 }  # fmt: skip
-STOPPED, MISTAKE = 130, 2  # exit codes
+STOPPED, MISTAKE, FAILED = 130, 2, 1  # exit codes
 
 SWEPT: set[str] = set()  # the keys that a sweep varies: they name its folders
 
@@ -57,6 +57,7 @@ def train(cfg: Mapping[str, Any], directory: Path, resumed: Mapping[str, object]
     import torch
 
     from offpol import provenance, run_directory
+    from offpol.guard import explained
     from offpol.run import Run
 
     settings: RunConfig = build(cfg["run"], "run")
@@ -75,6 +76,8 @@ def train(cfg: Mapping[str, Any], directory: Path, resumed: Mapping[str, object]
     try:
         with run:
             parts.topology.run(parts.actor, parts.agent, parts.replay, run)
+    except Exception as error:
+        raise explained(error, directory, run.agent_steps, run.saved_at) from error.__cause__
     finally:
         parts.actor.env.close()
     if run.interrupted:
@@ -85,9 +88,7 @@ def train(cfg: Mapping[str, Any], directory: Path, resumed: Mapping[str, object]
 
 def restore(run: Run, parts: Parts) -> None:
     """Put everything where the newest whole checkpoint found it, and say what was lost."""
-    from offpol.checkpoint import load_newest
-
-    found = load_newest(run.directory / "checkpoints")
+    found = run.checkpoints.load()
     for sentence in found.lost:
         print(f"offpol: {sentence}.", file=sys.stderr)
     for part, name in ((parts.agent, "agent"), (parts.actor, "actor"), (parts.replay, "replay"), (run, "run")):
@@ -151,10 +152,15 @@ def job(composed: DictConfig) -> float | None:
         if not sweep:
             sys.exit(MISTAKE)
         raise JobFailed(str(error)) from None
+    except RunError as error:
+        print(f"offpol: {error}", file=sys.stderr)
+        if not sweep:
+            sys.exit(FAILED)
+        raise JobFailed(str(error)) from None
     except Exception as error:
         traceback.print_exc()
         if not sweep:
-            sys.exit(1)
+            sys.exit(FAILED)
         raise JobFailed(f"{type(error).__name__}: {error}") from None
 
 
@@ -228,6 +234,9 @@ def main() -> None:
     except ConfigError as error:
         print(f"offpol: {error}", file=sys.stderr)
         sys.exit(MISTAKE)
+    except RunError as error:
+        print(f"offpol: {error}", file=sys.stderr)
+        sys.exit(FAILED)
     except KeyboardInterrupt:
         print("offpol: stopped at once; a run that has a checkpoint goes on by offpol resume=RUN_DIR", file=sys.stderr)
         sys.exit(STOPPED)

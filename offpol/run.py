@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from offpol import checkpoint
+from offpol.checkpoint import Checkpoints
+from offpol.guard import Guard
 from offpol.logger import MACHINE, Logger
 from offpol.progress import Progress
 from offpol.rate_limiter import RateLimiter
@@ -83,6 +84,9 @@ class Run:
         self.recent_returns: deque[float] = deque(maxlen=RECENT_EPISODES)
         self.recent_lengths: deque[int] = deque(maxlen=RECENT_EPISODES)
         self.gauges: dict[str, Callable[[], float]] = {}
+        self.guard = Guard()
+        self.checkpoints = Checkpoints(directory / "checkpoints", config.keep_checkpoints)
+        self.saved_at: int | None = None  # agent steps at the newest checkpoint
         self.topology_state: StateDict = {}  # what the topology itself had to save, where the run was resumed
         self.signal: int | None = None  # the one that asked the run to end
         self.interrupted = False
@@ -159,13 +163,16 @@ class Run:
     # --------------------------------------------------------------------------------------- details
 
     def save(self, save: Callable[[], StateDict]) -> None:
-        """Write a checkpoint and draw the learning curve."""
+        """Write a checkpoint and draw the learning curve; raise NotFinite for a state that is not worth it."""
+        self.guard.check()
         state = {**save(), "run": self.state_dict()}
         about = {"agent_steps": self.agent_steps, "updates": self.updates}
-        checkpoint.save(self.directory / "checkpoints", state, about, self.config.keep_checkpoints)
+        self.checkpoints.save(state, about)
+        self.saved_at = self.agent_steps
         learning_curve(self.directory, self.title)
 
     def _log(self) -> None:
+        self.guard.check()
         row: dict[str, float] = {
             "updates": self.updates,
             "frames": self.agent_steps * self.frames_per_agent_step,
@@ -234,7 +241,7 @@ class Run:
         self.recent_lengths.extend(state["recent_lengths"])
         for name, numbers in state["pending"].items():
             self._pending[name] = list(numbers.unbind())
-        self._seen = self._logged = self.agent_steps
+        self._seen = self._logged = self.saved_at = self.agent_steps
         self._logged_updates = self.updates
         self.logger.load_state_dict(state["logger"], self.agent_steps)
         load_global_state(state["random"])

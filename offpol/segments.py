@@ -14,7 +14,8 @@ Segment = dict[str, Tensor]
 def rows_since(ring: Ring, counts: Tensor | None = None) -> Segment:
     """Copy the rows that were added since the streams had `counts` [S] rows and are still there.
 
-    `start` and `stop` [S] tell which row numbers of each stream are in it: give `stop` as `counts` next time. The
+    `start` and `stop` [S] tell which row numbers of each stream are in it: give `stop` as `counts` next time;
+    `oldest` [S] is the oldest row of each stream that the ring still holds, in this segment or an earlier one. The
     fields [K, ...] hold the streams one after the other; `valid_before` [S] is `valid` of row start - 1, as a
     `cut` may have changed it since that row was saved.
     """
@@ -22,7 +23,8 @@ def rows_since(ring: Ring, counts: Tensor | None = None) -> Segment:
     slots = ring.slots(start, ring.counts)
     before = ring.slots(start - 1, start)
     segment = {name: np.take(field, slots, axis=0) for name, field in ring.fields.items()}
-    segment |= {"start": start, "stop": ring.counts.copy(), "valid_before": ring.fields["valid"][before]}
+    segment |= {"start": start, "stop": ring.counts.copy(), "oldest": ring.oldest}
+    segment["valid_before"] = ring.fields["valid"][before]
     return {name: torch.from_numpy(field) for name, field in segment.items()} | {"stack": torch.tensor(ring.spec.stack)}
 
 

@@ -212,7 +212,13 @@ class Replay(Protocol):
     def __len__(self) -> int:
         """Count the windows that can be drawn."""
 
-    def state_dict(self) -> StateDict: ...
+    def state_dict(self, since: Tensor | None = None) -> StateDict:
+        """Everything needed to go on; `rows`, where there is such a key, is a list of segments.
+
+        A segment is a dict of tensors with `stop` [S], how many rows each stream has had, and `oldest` [S], the
+        number of the oldest row that is still there. Given the newest saved `stop` as `since`, rows before are left
+        out; `load_state_dict` then gets the saved segments and the new one, in order.
+        """
 
     def load_state_dict(self, state: StateDict) -> None: ...
 

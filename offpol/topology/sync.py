@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from offpol.actor import Actor
 from offpol.agent import Agent
+from offpol.learning import learn
 from offpol.run import Run
 from offpol.types import Replay, StateDict
 
@@ -20,7 +21,8 @@ class Sync:
         """Act and learn until `run` says it is done."""
 
         def save() -> StateDict:
-            return {"actor": actor.state_dict(), "agent": agent.state_dict(), "replay": replay.state_dict()}
+            rows = replay.state_dict(since=run.checkpoints.since)
+            return {"actor": actor.state_dict(), "agent": agent.state_dict(), "replay": rows}
 
         while not run.done:
             with run.timed("act"):
@@ -30,12 +32,5 @@ class Sync:
             with run.timed("add"):
                 replay.add(rows)
             run.count(rows, episodes)
-            for _ in range(run.updates_due(agent.updates)):
-                with run.timed("sample"):
-                    batch = replay.sample(agent.batch_size)
-                with run.timed("update"):
-                    update = agent.update(batch, measure=agent.updates % self.measure_every_updates == 0)
-                with run.timed("prioritize"):
-                    replay.update_priorities(batch.index, batch.generation, update.priority)
-                run.log_update(update.metrics)
+            learn(agent, replay, run, self.measure_every_updates)
             run.after_step(save)

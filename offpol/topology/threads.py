@@ -18,6 +18,8 @@ import torch
 
 from offpol.actor import Actor, Episode, Values
 from offpol.agent import Agent
+from offpol.errors import RunError
+from offpol.learning import learn
 from offpol.run import Run
 from offpol.types import Replay, Rows, StateDict
 
@@ -66,7 +68,7 @@ class Threads:
         def save() -> StateDict:
             return {
                 "topology": thread.settle(), "actor": actor.state_dict(), "agent": agent.state_dict(),
-                "replay": replay.state_dict(),
+                "replay": replay.state_dict(since=run.checkpoints.since),
             }  # fmt: skip
 
         thread.start()
@@ -76,21 +78,11 @@ class Threads:
                     step = thread.next_step()
                 replay.add(step.rows)
                 run.count(step.rows, step.episodes)
-                self._learn(agent, replay, run)
+                learn(agent, replay, run, self.measure_every_updates)
                 run.after_step(save)
                 thread.publish()
         finally:
             thread.stop()
-
-    def _learn(self, agent: Agent, replay: Replay, run: Run) -> None:
-        for _ in range(run.updates_due(agent.updates)):
-            with run.timed("sample"):
-                batch = replay.sample(agent.batch_size)
-            with run.timed("update"):
-                update = agent.update(batch, measure=agent.updates % self.measure_every_updates == 0)
-            with run.timed("prioritize"):
-                replay.update_priorities(batch.index, batch.generation, update.priority)
-            run.log_update(update.metrics)
 
 
 class _ActorThread:
@@ -143,6 +135,8 @@ class _ActorThread:
                 f"The learner waited {self.deadline_s:g} s for rows: the actor thread hangs in '{self.doing}' at agent "
                 f"step {self.agent_steps}. Raise topology.deadline_s if a step may take that long."
             ) from None
+        if isinstance(step, RunError):
+            raise step  # says all there is to say
         if isinstance(step, BaseException):
             raise RuntimeError(f"The actor thread died in '{self.doing}' at agent step {self.agent_steps}.") from step
         return step

@@ -52,6 +52,7 @@ def test_a_lag_repeats_and_resumes_bit_for_bit(offpol, monkeypatch, lag) -> None
 def test_rows_were_acted_by_the_policy_of_exactly_that_many_rounds_ago(offpol, lag) -> None:
     """With one update a round, a row of round k > lag carries the version of round k - lag."""
     job = (*THREADS, f"topology.max_policy_lag={lag}", "run.num_envs=4", "run.replay_ratio=0.25")
+    job += ("run.checkpoint_every_agent_steps=1000",)  # one segment
     assert offpol(*job, "hydra.run.dir=run").code == 0
     state = checkpoint.load_newest(Path("run/checkpoints")).state
     rows = state["replay"]["rows"][0]

@@ -1,0 +1,106 @@
+"""What stops a run that went wrong before it spoils a checkpoint, and says how to go on."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from offpol.errors import RunError
+from offpol.types import Batch, EnvStep, StateDict
+
+if TYPE_CHECKING:
+    from offpol.agent import Agent
+
+EVIDENCE = "offending_batch.pt"
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class NotFinite(RunError):
+    """NaN or infinity turned up; `evidence` is what it turned up in, fit for torch.save."""
+
+    def __init__(self, what: str, evidence: StateDict) -> None:
+        super().__init__(what)
+        self.evidence = evidence
+
+
+class Guard:
+    """Notices updates and parameters that are not finite.
+
+    On the CPU each update is checked at once. On other devices that would wait for the device, so there `check`
+    finds it, and the evidence is the latest batch instead of the guilty one.
+    """
+
+    def __init__(self) -> None:
+        self._parameters: Sequence[Tensor] = ()
+        self._batch: Batch | None = None
+        self._finite: Tensor | None = None
+        self._updates = 0
+
+    def watch(self, agent: Agent, batch: Batch, finite: Tensor) -> None:
+        """Take note of an update on a batch; `finite` (0-dim bool) is the agent's word on it. Raises NotFinite."""
+        self._parameters, self._batch, self._updates = agent.parameters, batch, agent.updates
+        if finite.device.type != "cpu":
+            self._finite = finite if self._finite is None else self._finite & finite
+        elif not finite:
+            raise self._found(f"The loss, its gradient or the priorities of update {self._updates} are not finite")
+
+    def check(self) -> None:
+        """Raise NotFinite where an update since the last check, or a parameter as it is now, is not finite."""
+        if self._finite is not None and not self._finite:
+            raise self._found(f"The loss of an update up to number {self._updates} is not finite")
+        self._finite = None
+        if not all(parameter.detach().isfinite().all() for parameter in self._parameters):
+            raise self._found(f"A parameter is not finite after update {self._updates}")
+
+    def _found(self, what: str) -> NotFinite:
+        assert self._batch is not None, "nothing is found before the first update"
+        batch = {name: values.cpu() for name, values in self._batch.to_dict().items()}
+        return NotFinite(what, {"updates": self._updates, "batch": batch})
+
+
+def require_finite(name: str, outcome: EnvStep, action: np.ndarray, obs_before: np.ndarray) -> None:
+    """Raise NotFinite, naming the env, for rewards or observations that no agent can learn from."""
+    for what, values in (("observation", outcome.obs), ("reward", outcome.reward)):
+        if values.dtype.kind != "f":
+            continue
+        finite = np.isfinite(values)
+        if not finite.all():
+            stream = int(np.argwhere(~finite)[0, 0])
+            arrays = {**outcome._asdict(), "action": action, "obs_before": obs_before}
+            evidence = {key: torch.from_numpy(np.array(array)) for key, array in arrays.items()}
+            raise NotFinite(f"{name} delivered a {what} that is not finite, in env {stream}", {"env_step": evidence})
+
+
+def explained(error: Exception, directory: Path, agent_steps: int, saved_at: int | None) -> Exception:
+    """Turn what ended a run into one sentence where that is possible; save the evidence there is.
+
+    Args:
+        error: what was raised.
+        directory: of the run.
+        agent_steps: where it happened.
+        saved_at: agent steps at the newest checkpoint; None where there is none.
+    """
+    way_out = (
+        f"the checkpoint at {saved_at:,} agent steps is whole: offpol resume={directory}"
+        if saved_at is not None
+        else "there is no checkpoint yet, so the run has to start again"
+    )
+    if isinstance(error, NotFinite):
+        torch.save({"what": str(error), "agent_steps": agent_steps, **error.evidence}, directory / EVIDENCE)
+        return RunError(
+            f"{error}, at agent step {agent_steps:,}. What it was found in is saved as {directory / EVIDENCE}; once "
+            f"the cause is mended, {way_out}"
+        )
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return RunError(
+            f"{error.filename or directory} cannot be written at agent step {agent_steps:,}: {error.strerror}. Make "
+            f"room; {way_out}"
+        )
+    error.add_note(f"The run ended at agent step {agent_steps:,}; {way_out}")
+    return error
