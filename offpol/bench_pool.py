@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 Task = TypeVar("Task")
 LOG_TAIL_BYTES = 8192
+COMMAND = (sys.executable, "-m", "offpol.bench_child")
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Pool(Generic[Task]):
         environment = {"OMP_NUM_THREADS": "1", **os.environ}
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "offpol.bench_child", *arguments],
+                [*COMMAND, *arguments],
                 stdin=subprocess.PIPE,  # closes with this process, which ends the child
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -51,8 +51,8 @@ def total_text(tasks: Sequence[Task], paces: Paces, jobs: int) -> str:
     todo = [task for task in tasks if task.state != "finished"]
     steps = sum(task.budget - task.agent_steps for task in todo)
     head = (
-        f"{len(tasks)} run{'s' * (len(tasks) != 1)}: {count['finished']} finished, {count['resume']} to go on, {count['start']} to start; "
-        f"{steps:,} agent steps to go, {jobs} at a time"
+        f"{len(tasks)} run{'s' * (len(tasks) != 1)}: {count['finished']} finished, {count['resume']} to go on, "
+        f"{count['start']} to start; {steps:,} agent steps to go, {jobs} at a time"
     )
     if not todo:
         return head + "."

@@ -1,0 +1,243 @@
+"""offpol-bench from end to end: with a stand-in for the runs, and once with real ones."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from command import TINY, Outcome, call
+
+from offpol import bench, bench_pool
+from offpol.bench_plan import tasks
+from offpol.run_results import find_runs
+from offpol.suite import expand, load_suite
+
+WORDS = ("suite=s6", "env.game=Pong,Krull", "trace=retrace,n_step", "seed=0,1", "out=runs")
+STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in.py")))
+
+
+@pytest.fixture
+def offpol_bench(tmp_path: Path, monkeypatch, capfd) -> Callable[..., Outcome]:
+    """The command, in a folder of its own, with the stand-in for its runs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(bench_pool, "COMMAND", STAND_IN)
+    monkeypatch.setattr(bench, "POLL_S", 0.01)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield lambda *arguments: call(bench.main, arguments, monkeypatch, capfd)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def write_deeds(deeds: dict[str, str], words: tuple[str, ...] = WORDS) -> None:
+    """Decide what each run does, by the end of its folder; the others just finish."""
+    grid = [word for word in words if not word.startswith(("suite=", "out=", "jobs="))]
+    plan = {}
+    for task in tasks(expand(load_suite("s6"), grid), find_runs([Path("runs")]), Path("runs")):
+        deed = [deed for end, deed in deeds.items() if end in f"{task.job.label} {task.job.game} {task.job.seed}"]
+        plan[str(task.directory)] = {"cfg": task.job.cfg, "deed": deed[0] if deed else "finish"}
+    Path("plan.json").write_text(json.dumps(plan))
+
+
+def ran() -> list[str]:
+    lines = Path("ran.txt").read_text().splitlines() if Path("ran.txt").exists() else []
+    Path("ran.txt").unlink(missing_ok=True)
+    return lines
+
+
+def test_a_grid_runs_once_and_failures_stop_nothing(offpol_bench: Callable[..., Outcome]) -> None:
+    write_deeds({"retrace Pong 1": "fail", "n_step Krull 0": "die"})
+    outcome = offpol_bench(*WORDS, "jobs=2")
+    assert outcome.code == 1
+    assert len(ran()) == 8
+    assert outcome.out.count("finished: ") == 6
+    assert "2 failed:" in outcome.out
+    assert "trace=retrace Pong seed 1: ValueError: the reason" in outcome.out
+    assert "trace=n_step Krull seed 0: ended by SIGKILL (out of memory?)" in outcome.out
+    assert "offpol-report runs --out runs/report" in outcome.out
+
+    write_deeds({})
+    again = offpol_bench(*WORDS, "jobs=2")
+    assert again.code == 0, again.out
+    assert len(ran()) == 2
+    assert "8 runs: 6 finished, 0 to go on, 2 to start" in again.out
+    assert offpol_bench(*WORDS).code == 0
+    assert not ran()
+    more = (*WORDS[:3], "seed=0,1,2", "out=runs")
+    write_deeds({}, more)
+    assert offpol_bench(*more).code == 0
+    assert len(ran()) == 4
+
+
+def test_no_more_at_a_time_than_asked_for(offpol_bench: Callable[..., Outcome], monkeypatch) -> None:
+    counts = []
+    start = bench_pool.Pool.start
+
+    def counted(self, *arguments) -> None:
+        start(self, *arguments)
+        counts.append(len(self.children))
+
+    monkeypatch.setattr(bench_pool.Pool, "start", counted)
+    write_deeds({})
+    assert offpol_bench(*WORDS, "jobs=3").code == 0
+    assert max(counts) == 3
+    assert len(counts) == 8
+
+
+def test_a_dry_run_runs_nothing(offpol_bench: Callable[..., Outcome], tmp_path: Path) -> None:
+    outcome = offpol_bench(*WORDS, "--dry-run")
+    assert outcome.code == 0
+    assert "trace=n_step  Krull: seed 0 start, seed 1 start  (?)" in outcome.out
+    assert "nothing is known of how long it takes" in outcome.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_saves_the_runs_and_the_same_command_goes_on(offpol_bench: Callable[..., Outcome]) -> None:
+    words = (*WORDS[:2], "seed=0", "out=runs", "jobs=1")
+    write_deeds({"Pong": "wait"}, words)
+
+    def interrupt() -> None:
+        while not Path("waiting").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    outcome = offpol_bench(*words)
+    thread.join()
+    assert outcome.code == 130
+    assert "Asking the runs to save themselves" in outcome.out
+    assert "The same command again goes on" in outcome.out
+    assert "failed" not in outcome.out.replace("0 failed", "")
+    assert [line.split()[:2] for line in ran()] == [["start", "Pong"]]
+    write_deeds({"Pong": "wait"}, words)
+    again = offpol_bench(*words)
+    assert again.code == 0
+    assert [line.split()[:2] for line in ran()] == [["resume", "Pong"], ["start", "Krull"]]
+    assert "2 runs: 0 finished, 1 to go on, 1 to start" in again.out
+
+
+def test_two_benches_do_not_share_a_folder(offpol_bench: Callable[..., Outcome]) -> None:
+    Path("runs").mkdir()
+    with open("runs/.lock", "w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        outcome = offpol_bench(*WORDS)
+    assert outcome.code == 2
+    assert "Another offpol-bench works in runs" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [(("suite=s7",), "There is no suite 's7'"), (("suite=s6", "jobs=0"), "jobs is 0, but must be"),
+     (("suite=s6", "trace=retrac"), "did you mean 'retrace'?"), (("suite=s6", "out=/proc/x"), "cannot be written")],
+    ids=lambda value: str(value)[:20],
+)  # fmt: skip
+def test_mistakes(offpol_bench: Callable[..., Outcome], tmp_path: Path, words: tuple[str, ...], sentence: str) -> None:
+    outcome = offpol_bench(*words)
+    assert outcome.code == 2
+    assert outcome.err.startswith("offpol-bench: ")
+    assert sentence in outcome.err
+    assert not list(tmp_path.iterdir())
+
+
+ORPHAN = """
+import os, sys, threading, time
+from offpol import bench_child
+bench_child.GRACE_S = 0.5
+threading.Thread(target=bench_child.end_with_parent, daemon=True).start()
+if sys.argv[1] == "deaf":
+    import signal
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+open(sys.argv[2], "w").write(str(os.getpid()))
+time.sleep(60)
+"""
+PARENT = """
+import sys, time
+from pathlib import Path
+from offpol import bench_pool
+bench_pool.COMMAND = (sys.executable, "child.py")
+pool = bench_pool.Pool()
+for kind in ("willing", "deaf"):
+    pool.start(kind, [kind, kind + ".pid"], Path(kind + ".log"))
+time.sleep(60)
+"""
+
+
+def alive(number: int) -> bool:
+    try:
+        return Path(f"/proc/{number}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20) -> bool:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not condition():
+        time.sleep(0.05)
+    return condition()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at /proc")
+def test_a_killed_bench_leaves_no_orphans(tmp_path: Path) -> None:
+    (tmp_path / "child.py").write_text(ORPHAN)
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], cwd=tmp_path)
+    files = [tmp_path / f"{kind}.pid" for kind in ("willing", "deaf")]
+    assert wait_for(lambda: all(file.exists() and file.read_text() for file in files))
+    children = [int(file.read_text()) for file in files]
+    assert all(map(alive, children))
+    parent.kill()
+    parent.wait()
+    assert wait_for(lambda: not any(map(alive, children)))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_real_runs_killed_and_resumed_end_as_if_never_interrupted(tmp_path: Path) -> None:
+    words = [*TINY, "run.agent_steps=4000", "run.checkpoint_every_agent_steps=500", "seed=0,1", "jobs=1"]
+    command = [sys.executable, "-m", "offpol.bench", *words]
+    whole = subprocess.run([*command, "out=whole"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert whole.returncode == 0, whole.stdout + whole.stderr
+    first = subprocess.Popen([*command, "out=cut"], cwd=tmp_path, stdout=subprocess.DEVNULL)
+    assert wait_for(lambda: bool(list((tmp_path / "cut").rglob("checkpoints/000001/manifest.json"))), 120)
+    first.kill()
+    first.wait()
+    assert wait_for(lambda: Path("/proc").exists() and not running_in(tmp_path), 60)
+    again = subprocess.run([*command, "out=cut"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "1 to go on, 1 to start" in again.stdout
+    ours, theirs = (
+        {run.seed: (run.directory / "episodes.csv").read_bytes() for run in find_runs([tmp_path / name])}
+        for name in ("cut", "whole")
+    )
+    assert ours == theirs
+    assert set(ours) == {0, 1}
+
+
+def running_in(folder: Path) -> list[str]:
+    """List the processes whose working folder this is."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").resolve() == folder:
+                found.append(process.name)
+        except OSError:  # gone, or not ours
+            continue
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_runs_go_through_hydras_launchers(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="of the extra sweep")
+    words = [*TINY, "seed=0,1", "out=runs", "hydra/launcher=joblib", "hydra.launcher.n_jobs=1"]
+    command = [sys.executable, "-m", "offpol.bench", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("finished: default Chain-8") == 2
+    assert sum(run.finished for run in find_runs([tmp_path / "runs"])) == 2

@@ -1,0 +1,110 @@
+"""What a bench finds finished, goes on with and starts; how long it says that it will take."""
+
+import json
+from pathlib import Path
+
+import pytest
+from fake_runs import write_run
+
+from offpol.bench_plan import Paces, makespan, tasks, write_plan
+from offpol.bench_view import duration, plan_text, total_text
+from offpol.command_line import parse_assignments
+from offpol.run_results import find_runs
+from offpol.suite import Job, expand, load_suite
+
+
+@pytest.fixture(scope="module")
+def jobs() -> list[Job]:
+    return expand(load_suite("s6"), ["env.game=Pong,Krull", "seed=0,1,2", "trace=retrace,n_step"])
+
+
+def pick(jobs: list[Job], label: str, game: str, seed: int) -> Job:
+    (job,) = [job for job in jobs if (job.label, job.game, job.seed) == (f"trace={label}", game, seed)]
+    return job
+
+
+def planned(jobs: list[Job], out: Path) -> dict[tuple[str, str, int], tuple[str, int, str]]:
+    return {
+        (job.label.partition("=")[2], job.game, job.seed): (task.state, task.agent_steps, task.directory.name)
+        for job, task in zip(jobs, tasks(jobs, find_runs([out]), out), strict=True)
+    }
+
+
+def test_runs_are_known_by_what_they_are_wherever_they_lie(jobs: list[Job], tmp_path: Path) -> None:
+    write_run(tmp_path / "any" / "place", pick(jobs, "retrace", "Pong", 0), 3.0)
+    write_run(tmp_path / "other", pick(jobs, "retrace", "Pong", 1), 3.0, reached=0.4)
+    states = planned(jobs, tmp_path)
+    assert states["retrace", "Pong", 0] == ("finished", 100_000, "place")
+    assert states["retrace", "Pong", 1] == ("resume", 40_000, "other")
+    rest = {key: value for key, value in states.items() if key[:2] != ("retrace", "Pong")}
+    assert {value[0] for value in rest.values()} == {"start"}
+    folders = {task.directory for task in tasks(jobs, [], tmp_path)}
+    assert len(folders) == len(jobs)
+
+
+def test_what_began_without_a_checkpoint_starts_again_beside_it(jobs: list[Job], tmp_path: Path) -> None:
+    job = pick(jobs, "n_step", "Krull", 2)
+    (first,) = tasks([job], [], tmp_path)
+    write_run(first.directory, job, None, reached=0.0)
+    (again,) = tasks([job], find_runs([tmp_path]), tmp_path)
+    assert (again.state, again.agent_steps) == ("start", 0)
+    assert again.directory.name == "seed2-again1"
+    write_run(again.directory, job, 5.0)
+    assert tasks([job], find_runs([tmp_path]), tmp_path)[0].state == "finished"
+
+
+def test_trained_but_not_evaluated_is_not_finished(jobs: list[Job], tmp_path: Path) -> None:
+    job = pick(jobs, "retrace", "Pong", 0)
+    run = write_run(tmp_path / "run", job, 1.0)
+    (run / "evaluation.json").unlink()
+    assert planned([job], tmp_path)["retrace", "Pong", 0] == ("resume", 100_000, "run")
+    early = {"agent_steps": 50_000, "epsilon": 0.0, "mean": 99.0, "episodes": 5}
+    (run / "evaluation.json").write_text(json.dumps(early))  # of a run that was since made longer
+    assert planned([job], tmp_path)["retrace", "Pong", 0][0] == "resume"
+
+
+def test_a_run_is_called_with_its_folder_whatever_its_name(jobs: list[Job]) -> None:
+    place = Path("runs/a b,c=[d]/it's")
+    (task,) = tasks(jobs[:1], [], place)
+    given = task.arguments("my_conf")
+    assert given[:2] == ["--config-dir", "my_conf"]
+    assert list(task.job.overrides) == given[2:-1]
+    assert parse_assignments(given[-1:]) == {"hydra.run.dir": str(task.directory)}
+
+
+def test_a_plan_remembers_what_was_asked_for(jobs: list[Job], tmp_path: Path) -> None:
+    write_plan(tmp_path, "s6", jobs[:1])
+    write_plan(tmp_path, "s6", jobs)
+    plan = json.loads((tmp_path / "bench.json").read_text())
+    assert {agent["label"] for agent in plan["agents"].values()} == {"trace=retrace", "trace=n_step"}
+    assert all(agent["games"] == ["Pong", "Krull"] for agent in plan["agents"].values())
+    assert all(agent["seeds"] == [0, 1, 2] for agent in plan["agents"].values())
+
+
+def test_time_is_told_by_runs_like_these(jobs: list[Job], tmp_path: Path) -> None:
+    todo = tasks(jobs, [], tmp_path)
+    assert "nothing is known of how long" in total_text(todo, Paces(), 2)
+    write_run(tmp_path / "a", pick(jobs, "retrace", "Pong", 0), 3.0, speed=100.0)
+    write_run(tmp_path / "b", pick(jobs, "retrace", "Krull", 0), 3.0, speed=50.0)
+    paces = Paces(find_runs([tmp_path]))
+    seconds = {
+        (game, label): paces.seconds(tasks([pick(jobs, label, game, 1)], [], tmp_path)[0])
+        for game in ("Pong", "Krull") for label in ("retrace", "n_step")
+    }  # fmt: skip
+    assert seconds["Pong", "retrace"] == pytest.approx(1000, abs=1)  # by the other seed in the same game
+    assert seconds["Krull", "retrace"] == pytest.approx(2000, abs=1)
+    assert seconds["Pong", "n_step"] is None  # another trace was never timed
+    (short,) = expand(load_suite("s6"), ["trace=retrace", "env.game=Boxing", "seed=0", "run.agent_steps=7500"])
+    assert paces.seconds(tasks([short], [], tmp_path)[0]) == pytest.approx(100, abs=1)  # by the mean of both games
+    text = plan_text(tasks(jobs, find_runs([tmp_path]), tmp_path), paces, 2)
+    assert "trace=retrace  Pong: seed 0 finished, seed 1 start, seed 2 start  (33 min)" in text
+    assert "trace=n_step  Krull: seed 0 start, seed 1 start, seed 2 start  (?)" in text
+    assert "12 runs: 2 finished, 0 to go on, 10 to start; 1,000,000 agent steps to go, 2 at a time: about" in text
+    assert "taking 6 unmeasured runs for average ones" in text
+
+
+def test_the_last_to_end_decides() -> None:
+    assert makespan([3, 3, 3], 2) == 6
+    assert makespan([1, 1, 5], 2) == 6
+    assert makespan([], 3) == 0
+    assert [duration(s) for s in (None, 5, 600, 7200, 400_000)] == ["?", "5 s", "10 min", "2.0 h", "4.6 days"]

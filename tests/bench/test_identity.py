@@ -1,0 +1,68 @@
+"""Which runs are the same experiment, and which the same agent."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from offpol.assembly import build_env
+from offpol.identity import INCIDENTAL, agent_identity, flatten, game_of, pace_identity, run_identity
+from offpol.suite import NO_SUITE, expand
+
+
+@pytest.fixture(scope="module")
+def cfg() -> dict[str, Any]:
+    return dict(expand(NO_SUITE, ["env.game=Pong"])[0].cfg)
+
+
+def changed(cfg: dict[str, Any], key: str, value: object) -> dict[str, Any]:
+    out = copy.deepcopy(cfg)
+    node = out
+    *path, last = key.split(".")
+    for name in path:
+        node = node[name]
+    assert node[last] != value
+    node[last] = value
+    return out
+
+
+@pytest.mark.parametrize("key", ["seed", "run.device", "run.log_every_agent_steps", "env.num_threads"])
+def test_seed_machine_and_cadence_do_not_matter(cfg: dict[str, Any], key: str) -> None:
+    assert run_identity(changed(cfg, key, 7)) == run_identity(cfg)
+
+
+@pytest.mark.parametrize(
+    ("key", "run", "agent", "pace"),
+    [
+        ("env.game", True, False, False),
+        ("run.agent_steps", True, True, False),
+        ("agent.gamma", True, True, True),
+        ("env.protocol.sticky_probability", True, True, True),
+    ],
+)
+def test_what_matters_to_which_identity(cfg: dict[str, Any], key: str, run: bool, agent: bool, pace: bool) -> None:
+    other = changed(cfg, key, "Boxing" if key == "env.game" else 0.125)
+    differs = [identity(other) != identity(cfg) for identity in (run_identity, agent_identity, pace_identity)]
+    assert differs == [run, agent, pace]
+
+
+def test_an_int_is_the_float_that_yaml_may_make_of_it(cfg: dict[str, Any]) -> None:
+    assert run_identity(changed(cfg, "agent.gamma", 1)) == run_identity(changed(cfg, "agent.gamma", 1.0))
+
+
+def test_what_is_ignored_exists(cfg: dict[str, Any]) -> None:
+    known = {key for key, _ in flatten(cfg)} | {"env.render"}  # of gymnasium's envs
+    assert known >= INCIDENTAL
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [["env.game=ms_pacman"], ["env=minatar", "env.game=asterix"], ["env=chain", "env.length=5"],
+     ["env=gymnasium", "env.id=CartPole-v1"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_games_are_named_as_the_env_names_itself(overrides: list[str]) -> None:
+    (job,) = expand(NO_SUITE, [*overrides, "network=mlp"])
+    env = build_env(job.cfg, 1, "env")
+    env.close()
+    assert game_of(job.cfg) == env.spec.name

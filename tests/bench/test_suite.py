@@ -1,0 +1,114 @@
+"""Suites and grids: what a command line means, run by run."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from offpol.config import conf_dir
+from offpol.errors import ConfigError
+from offpol.suite import NO_SUITE, Suite, expand, load_suite
+
+SUITES = sorted(path.stem for path in (conf_dir() / "suite").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_every_suite_composes_and_checks(name: str) -> None:
+    suite = load_suite(name)
+    jobs = expand(suite, [f"seed={suite.seeds[0]}"])
+    assert len(jobs) == len(suite.games) == len({job.game for job in jobs})
+    assert len({job.agent for job in jobs}) == 1
+    budgets = {job.cfg["run"]["agent_steps"] for job in jobs}
+    assert budgets == {int(o.partition("=")[2]) for o in suite.overrides if o.startswith("run.agent_steps=")}
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_a_suite_file_says_what_it_is(name: str) -> None:
+    text = (conf_dir() / "suite" / f"{name}.yaml").read_text()
+    assert text.startswith("# ")
+    assert set(yaml.safe_load(text)) == {"games", "seeds", "overrides", "where_present"}
+
+
+def test_the_published_sets_of_games() -> None:
+    suites = {name: set(load_suite(name).games) for name in ("s6", "s8", "atari100k", "atari57")}
+    assert {name: len(games) for name, games in suites.items()} == {"s6": 6, "s8": 8, "atari100k": 26, "atari57": 57}
+    assert suites["s6"] | suites["s8"] <= suites["atari100k"] <= suites["atari57"]
+
+
+def test_a_grid_is_ordered_by_seed_then_game_then_agent() -> None:
+    jobs = expand(load_suite("s6"), ["trace=retrace,n_step", "env.game=Pong,ms_pacman", "seed=4,0"])
+    assert [(job.seed, job.game, job.label) for job in jobs] == [
+        (seed, game, label)
+        for seed in (4, 0) for game in ("Pong", "MsPacman") for label in ("trace=retrace", "trace=n_step")
+    ]  # fmt: skip
+    assert len({job.identity for job in jobs}) == 4
+    assert len({job.agent for job in jobs}) == 2
+    last = jobs[-1]
+    assert last.cfg["env"]["game"] == "ms_pacman"
+    assert last.cfg["trace"]["_target_"].endswith("n_step.NStep")
+    assert {"seed=0", "env.game=ms_pacman", "trace=n_step", "run.agent_steps=100000"} <= set(last.overrides)
+
+
+def test_the_command_line_wins_over_the_suite() -> None:
+    (job,) = expand(load_suite("s6"), ["run.agent_steps=77", "env/preset=sticky", "seed=0", "env.game=Pong"])
+    assert job.cfg["run"]["agent_steps"] == 77
+    assert job.cfg["env"]["protocol"]["name"] == "sticky"
+    given = [text for text in job.overrides if text.startswith(("run.agent_steps", "env/preset"))]
+    assert sorted(given) == ["env/preset=sticky", "run.agent_steps=77"]
+
+
+def test_values_for_agents_that_have_such_a_key() -> None:
+    with_support, without = (
+        expand(load_suite("minatar"), [f"critic={critic}", "seed=0", "env.game=breakout"])[0]
+        for critic in ("hl_gauss", "scalar")
+    )
+    assert with_support.cfg["critic"]["v_max"] == 20.0
+    assert "v_max" not in without.cfg["critic"]
+    given = expand(load_suite("minatar"), ["critic.v_max=5.0", "seed=0", "env.game=breakout"])[0]
+    assert given.cfg["critic"]["v_max"] == 5.0
+
+
+def test_without_a_suite_an_experiment_plays_its_own_env() -> None:
+    jobs = expand(NO_SUITE, ["experiment=cartpole", "seed=range(0,3)"])
+    assert [(job.label, job.game, job.seed) for job in jobs] == [("cartpole", "CartPole-v1", seed) for seed in range(3)]
+    assert not any("env.game" in override for override in jobs[0].overrides)
+
+
+def test_labels_say_what_varies() -> None:
+    def labels(*arguments: str) -> list[str]:
+        return [job.label for job in expand(NO_SUITE, [*arguments, "seed=0"])]
+
+    assert labels() == ["default"]
+    assert labels("experiment=default,cartpole") == ["default", "cartpole"]
+    assert labels("experiment=cartpole", "trace=retrace,n_step") == ["trace=retrace", "trace=n_step"]
+
+
+MISTAKES = {
+    ("trase=retrace",): "did you mean 'trace'?",
+    ("trace=retrace,retrac",): "did you mean 'retrace'?",
+    ("env.game=Pnog",): "did you mean 'Pong'?",
+    ("seed=one",): "seed is one, but must be a whole number",
+    ("experiment=glob(*)",): "list the values",
+    ("agent.gamma=interval(0,1)",): "list the values",
+    ("agent.gamma=abc",): "agent.gamma is 'abc'",
+    ("oops",): "Cannot read 'oops'",
+}
+
+
+@pytest.mark.parametrize("arguments", MISTAKES, ids=" ".join)
+def test_mistakes_are_told_before_anything_runs(arguments: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        expand(load_suite("smoke"), arguments)
+    assert MISTAKES[arguments] in str(caught.value)
+
+
+def test_an_unknown_suite_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"no suite 'atari100': did you mean 'atari100k'\?"):
+        load_suite("atari100")
+
+
+def test_parts_from_outside_are_found(tmp_path: Path) -> None:
+    (tmp_path / "trace").mkdir()
+    (tmp_path / "trace" / "mine.yaml").write_text("_target_: offpol.trace.retrace.Retrace\nlambda_: 0.5\n")
+    (job,) = expand(Suite("x", ("Pong",), (0,)), ["trace=mine"], str(tmp_path))
+    assert job.cfg["trace"]["lambda_"] == 0.5
