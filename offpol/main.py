@@ -226,6 +226,9 @@ def _check_folder(folder: Path, sweep: bool) -> None:
 def main() -> None:
     """The `offpol` command: exit code 0, 1 (a failure, with a traceback), 2 (a mistake, in a sentence), 130."""
     arguments = sys.argv[1:]
+    # Read by torch's OpenMP when it is first imported: a worker thread that waits spins about 50 us before it sleeps.
+    # By default it spins for ever, and two runs beside each other then take turns at doing nothing.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
         if any(argument.startswith("resume=") for argument in arguments):
             resume(arguments)
