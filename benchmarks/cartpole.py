@@ -57,7 +57,8 @@ def main() -> None:
             results[name].append(result)
             print(f"seed {seed} {name}: {result['score']:.1f} in {result['cpu_s']:.1f} cpu s", flush=True)
     (arguments.out / "result.json").write_text(json.dumps(results, indent=2))
-    print("\n| agent | mean greedy return of 20 games, by seed | cpu seconds, by seed | mean cpu seconds |\n|---|---|---|---|")
+    print("\n| agent | mean greedy return of 20 games, by seed | cpu seconds, by seed | mean cpu seconds |")
+    print("|---|---|---|---|")
     for name, runs in results.items():
         scores = ", ".join(f"{run['score']:.1f}" for run in runs)
         seconds = ", ".join(f"{run['cpu_s']:.0f}" for run in runs)

@@ -1,0 +1,88 @@
+"""Identical DQN work on Atari Pong, contender by contender: agent steps per second while learning.
+
+    pip install -c constraints.txt -e ".[bench]"
+    python benchmarks/end_to_end.py --rounds 3
+
+The work: Nature CNN, batch 32, one-step targets, one update per 4 agent steps from agent step 1,000 on, 8 envs, replay
+of 100,000, epsilon .05, Adam, target copied every 1,000 updates, 2 torch threads, no evaluation. Contenders take turns
+in rounds, so that a noisy machine disturbs all alike; the table shows medians, ranges and ratios of the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+
+SB3 = Path(__file__).parent / "peers" / "sb3_dqn_atari.py"
+OFFPOL = [
+    "env.game=Pong", "network=nature", "policy=greedy", "trace=one_step", "critic=scalar", "replay=uniform",
+    "agent.window=1", "agent.train_positions=1", "agent.target.rate=1.0", "agent.target.period_updates=1000",
+    "agent.optimizer.learning_rate=1e-4", "behavior.epsilon={start:0.05,end:0.05,over_agent_steps:1}",
+    "network.heads.policy_hidden=0", "run.replay_ratio=0.25", "run.learning_starts_agent_steps=1000",
+    "run.num_envs=8", "run.log_every_agent_steps=500", "run.checkpoint_every_agent_steps=1000000",
+    "run.eval_episodes=0",
+]  # fmt: skip
+
+
+def offpol(agent_steps: int, threads: int, extra: list[str]) -> dict:
+    """Run the command and read its own log, from the first row that is all learning."""
+    with tempfile.TemporaryDirectory() as folder:
+        directory = Path(folder) / "run"
+        command = [sys.executable, "-m", "offpol.main", *OFFPOL, *extra, f"run.agent_steps={agent_steps}",
+                   f"run.torch_threads={threads}", f"hydra.run.dir={directory}"]  # fmt: skip
+        subprocess.run(command, check=True, capture_output=True)
+        rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if row["agent_steps"] > 1600]
+    seconds = rows[-1]["machine/wall_s"] - rows[0]["machine/wall_s"]
+    return {
+        "agent_steps_per_s": (rows[-1]["agent_steps"] - rows[0]["agent_steps"]) / seconds,
+        "updates": rows[-1]["updates"], "peak_memory_mb": rows[-1]["machine/peak_memory_mb"],
+        "shares": {name.removeprefix("machine/share_"): rows[-1][name] for name in rows[-1] if "share_" in name},
+    }  # fmt: skip
+
+
+def peer(script: Path, agent_steps: int, threads: int) -> dict:
+    command = [sys.executable, "-W", "ignore", str(script), "--agent-steps", str(agent_steps)]
+    command += ["--threads", str(threads)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--agent-steps", type=int, default=6000)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="also write everything measured to this JSON file")
+    arguments = parser.parse_args()
+    os.environ["GOMP_SPINCOUNT"] = os.environ.get("GOMP_SPINCOUNT", "200000")  # alike for all contenders
+    steps, threads = arguments.agent_steps, arguments.threads
+    contenders = {
+        "offpol, sync": lambda: offpol(steps, threads, []),
+        "offpol, threads": lambda: offpol(steps, threads, ["topology=threads"]),
+        "stable-baselines3": lambda: peer(SB3, steps, threads),
+    }
+    measured: dict[str, list[dict]] = {name: [] for name in contenders}
+    for number in range(arguments.rounds):
+        for name, contender in contenders.items():
+            measured[name].append(contender())
+            print(f"round {number + 1} {name}: {measured[name][-1]['agent_steps_per_s']:.1f}/s", flush=True)
+    if arguments.out:
+        arguments.out.write_text(json.dumps(measured, indent=2))
+    base = [run["agent_steps_per_s"] for run in measured["stable-baselines3"]]
+    print("\n| contender | agent steps/s: median (range) | ratio to stable-baselines3, round by round | peak MB |")
+    print("|---|---|---|---|")
+    for name, runs in measured.items():
+        speeds = [run["agent_steps_per_s"] for run in runs]
+        ratio = median(mine / theirs for mine, theirs in zip(speeds, base, strict=True))
+        peak = max(run["peak_memory_mb"] for run in runs)
+        print(f"| {name} | {median(speeds):.0f} ({min(speeds):.0f}-{max(speeds):.0f}) | {ratio:.2f} | {peak:.0f} |")
+
+
+if __name__ == "__main__":
+    main()
