@@ -101,7 +101,7 @@ class Bench:
         """Run everything through Hydra's launcher; return the exit code."""
         from offpol.bench_launcher import Runs, launch
 
-        arguments = tuple(tuple(task.arguments(self.request.config_dir)) for task in self.waiting)
+        arguments = tuple(tuple(task.arguments(config_dir=self.request.config_dir)) for task in self.waiting)
         runs = Runs(arguments, tuple(str(task.log) for task in self.waiting))
         codes = launch(runs, self.request.launcher, self.request.out)
         for task, code in zip(self.waiting, codes, strict=True):
@@ -144,9 +144,16 @@ class Bench:
             self.pool.kill()
 
     def _start(self, task: Task) -> None:
-        self.pool.start(task, task.arguments(self.request.config_dir), task.log)
+        arguments = task.arguments(*self._threads(), config_dir=self.request.config_dir)
+        self.pool.start(task, arguments, task.log)
         if not self.view.is_terminal:
             self.view.say(f"{'goes on' if task.state == 'resume' else 'starts'}: {task.name}  ({task.directory})")
+
+    def _threads(self) -> list[str]:
+        """Give runs beside each other one thread each, unless told otherwise: more would take turns, or spin."""
+        key = "run.torch_threads"
+        told = any(text.startswith(f"{key}=") for text in self.request.overrides)
+        return [] if told or self.request.jobs == 1 else [f"{key}=1"]
 
     def _end(self, task: Task, code: int, log: Path) -> None:
         if (task.directory / "info.json").is_file():

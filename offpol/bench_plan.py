@@ -40,13 +40,16 @@ class Task:
         """Where its output goes; the run's own folder must be new when it starts."""
         return self.directory.with_name(self.directory.name + ".log")
 
-    def arguments(self, config_dir: str | None = None) -> list[str]:
-        """Return what `offpol` is called with; `config_dir` is a folder of further yaml."""
+    def arguments(self, *more: str, config_dir: str | None = None) -> list[str]:
+        """Return what `offpol` is called with; `more` are overrides of how it runs, not of what it learns.
+
+        `config_dir` is a folder of further yaml.
+        """
         place = "'" + str(self.directory).replace("\\", "\\\\").replace("'", "\\'") + "'"
         if self.state == "resume":
-            return [f"resume={place}"]
-        more = ["--config-dir", config_dir] if config_dir else []
-        return [*more, *self.job.overrides, f"hydra.run.dir={place}"]
+            return [*more, f"resume={place}"]
+        flags = ["--config-dir", config_dir] if config_dir else []
+        return [*flags, *self.job.overrides, *more, f"hydra.run.dir={place}"]
 
 
 def tasks(jobs: Iterable[Job], found: Iterable[RunResult], out: Path) -> list[Task]:

@@ -66,9 +66,9 @@ def test_trained_but_not_evaluated_is_not_finished(jobs: list[Job], tmp_path: Pa
 def test_a_run_is_called_with_its_folder_whatever_its_name(jobs: list[Job]) -> None:
     place = Path("runs/a b,c=[d]/it's")
     (task,) = tasks(jobs[:1], [], place)
-    given = task.arguments("my_conf")
+    given = task.arguments("run.torch_threads=1", config_dir="my_conf")
     assert given[:2] == ["--config-dir", "my_conf"]
-    assert list(task.job.overrides) == given[2:-1]
+    assert [*task.job.overrides, "run.torch_threads=1"] == given[2:-1]
     assert parse_assignments(given[-1:]) == {"hydra.run.dir": str(task.directory)}
 
 

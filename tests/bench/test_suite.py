@@ -26,7 +26,7 @@ def test_every_suite_composes_and_checks(name: str) -> None:
 def test_a_suite_file_says_what_it_is(name: str) -> None:
     text = (conf_dir() / "suite" / f"{name}.yaml").read_text()
     assert text.startswith("# ")
-    assert set(yaml.safe_load(text)) == {"games", "seeds", "overrides", "where_present"}
+    assert set(yaml.safe_load(text)) == {"games", "seeds", "overrides"}
 
 
 def test_the_published_sets_of_games() -> None:
@@ -55,17 +55,6 @@ def test_the_command_line_wins_over_the_suite() -> None:
     assert job.cfg["env"]["protocol"]["name"] == "sticky"
     given = [text for text in job.overrides if text.startswith(("run.agent_steps", "env/preset"))]
     assert sorted(given) == ["env/preset=sticky", "run.agent_steps=77"]
-
-
-def test_values_for_agents_that_have_such_a_key() -> None:
-    with_support, without = (
-        expand(load_suite("minatar"), [f"critic={critic}", "seed=0", "env.game=breakout"])[0]
-        for critic in ("hl_gauss", "scalar")
-    )
-    assert with_support.cfg["critic"]["v_max"] == 20.0
-    assert "v_max" not in without.cfg["critic"]
-    given = expand(load_suite("minatar"), ["critic.v_max=5.0", "seed=0", "env.game=breakout"])[0]
-    assert given.cfg["critic"]["v_max"] == 5.0
 
 
 def test_without_a_suite_an_experiment_plays_its_own_env() -> None:

@@ -1,0 +1,224 @@
+"""offpol-report from end to end on runs whose scores are known."""
+
+import csv
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from command import Outcome, call
+from fake_runs import write_run
+
+from offpol import report
+from offpol.bench_plan import write_plan
+from offpol.reference_scores import human_random, table_hash
+from offpol.suite import expand, load_suite
+
+SCORES = {  # human-normalised, of two seeds
+    ("trace=retrace", "Krull"): (1.0, 2.0), ("trace=retrace", "Boxing"): (0.5, 0.7),
+    ("trace=n_step", "Krull"): (0.8, 0.9), ("trace=n_step", "Boxing"): (0.1, None),
+    ("trace=one_step", "Krull"): (0.4, 0.5), ("trace=one_step", "Boxing"): (None, None),
+}  # fmt: skip
+
+
+class Written(NamedTuple):
+    out: Path
+    said: str
+    text: str
+    page: str
+
+
+def write_runs(folder: Path) -> None:
+    grid = ["env.game=Krull,Boxing", "seed=0,1", "trace=retrace,n_step,one_step"]
+    jobs = expand(load_suite("s6"), grid)
+    write_plan(folder, "s6", jobs)
+    for job in jobs:
+        normal = SCORES[job.label, job.game][job.seed]
+        if normal is None and job.label == "trace=one_step":
+            continue
+        low, high = human_random()[job.game]
+        score = None if normal is None else low + (high - low) * normal
+        reached = 0.5 if normal is None else 1.0
+        write_run(folder / job.label / job.game / str(job.seed), job, score, start=low, reached=reached)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Written:
+    folder = tmp_path_factory.mktemp("report")
+    write_runs(folder / "runs")
+    for job in expand(load_suite("minatar"), ["env.game=breakout,asterix", "seed=0"]):
+        write_run(folder / "mini" / job.game, job, 8.0)
+    words = [str(folder / "runs"), str(folder / "mini")]
+    said = report.report(words, folder / "out", "A <title>", [], True)
+    out = folder / "out"
+    return Written(out, said, (out / "report.md").read_text(), (out / "index.html").read_text())
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_aggregates_are_those_of_the_scores(written: Written) -> None:
+    found = {(row["agent"], row["measure"]): row for row in rows(written.out / "aggregates.csv")}
+    iqm = found["trace=retrace", "IQM"]
+    assert float(iqm["value"]) == pytest.approx((0.7 + 1.0) / 2)
+    assert float(iqm["low_95"]) < float(iqm["value"]) < float(iqm["high_95"])
+    assert float(found["trace=n_step", "mean"]["value"]) == pytest.approx((0.85 + 0.1) / 2)
+    beats = found["trace=n_step", "P(better than trace=retrace)"]
+    assert float(beats["value"]) == 0.0
+    assert float(found["SPR", "IQM"]["value"]) > 1
+    assert ("trace=one_step", "IQM") not in found
+    assert "**trace=retrace** 0.85 [" in written.text
+    assert "trace=retrace 0.85 [" in written.said
+
+
+def test_what_is_missing_is_shown(written: Written) -> None:
+    assert "**trace=n_step** lacks Boxing (seed 1)." in written.text
+    assert "**trace=one_step** lacks Boxing (seeds 0, 1)." in written.text
+    assert re.search(r"\| \*\*trace=one_step\*\* \| — \| — \| — \| — \| 2 \| 1 of 2 \|", written.text)
+    assert re.search(r"\| \*\*trace=n_step\*\* .* \| 1 to 2 \| 2 of 2 \|", written.text)
+    unfinished = [row for row in rows(written.out / "runs.csv") if row["finished"] == "False"]
+    assert [(row["agent"], row["game"], row["seed"], row["score"]) for row in unfinished] == [
+        ("trace=n_step", "Boxing", "1", "")
+    ]
+
+
+def test_published_agents_stand_beside_only_where_protocols_match(written: Written) -> None:
+    for name in ("SPR †", "BBF RR2", "DER †"):
+        assert f"| {name} |" in written.text
+    assert "| DreamerV3 |" not in written.text
+    for text in (written.text, written.said):
+        assert "DreamerV3 is not shown beside these runs: published are training returns" in text
+        assert "BBF RR2 sticky 100k is not shown beside these runs: sticky actions: 0.25, here 0." in text
+    assert re.search(r"\| DER † \| 0\.\d\d \* \|", written.text)  # of game means: marked
+
+
+def test_facts_of_the_protocol_are_kept_with_every_score(written: Written) -> None:
+    row = rows(written.out / "runs.csv")[0]
+    for fact, value in {
+        "name": "atari100k", "sticky_probability": "0.0", "noop_max": "30", "life_loss": "terminates",
+        "full_action_space": "False", "reward_clipping": "True", "max_frames_per_episode": "108000",
+        "evaluation_epsilon": "0.001", "evaluated_policy": "final", "budget_agent_steps": "100000",
+        "budget_frames": "400000", "evaluation_episodes": "100",
+    }.items():  # fmt: skip
+        assert row[fact] == value, fact
+    assert {row["human_random_sha256"] for row in rows(written.out / "aggregates.csv")} >= {table_hash()}
+
+
+def test_games_without_a_human_reference_are_reported_raw(written: Written) -> None:
+    _, _, mini = written.text.partition("## MinAtar, 500,000 agent steps")
+    assert mini
+    assert "raw scores." in mini
+    assert "IQM" not in mini.partition("## ")[0].replace("IQM over runs", "")
+    assert re.search(r"\| MinAtar-breakout \| 8\.0 \(1\)", mini)
+    assert not [row for row in rows(written.out / "aggregates.csv") if row["comparison"].startswith("MinAtar")]
+
+
+class Links(HTMLParser):
+    """Collects what a page would load, its headings, and whether its tags close."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.open: list[str] = []
+        self.svgs = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.svgs += tag == "svg"
+        self.loads += [v for k, v in attrs if v and k in ("src", "href", "xlink:href") and not v.startswith("#")]
+        if tag not in ("meta", "br", "img", "link"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.loads += [v for k, v in attrs if v and k in ("src", "href", "xlink:href") and not v.startswith("#")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_one_whole_file(written: Written) -> None:
+    page = Links()
+    page.feed(written.page)
+    assert not page.loads
+    assert not page.open
+    assert page.svgs == len(list((written.out / "figures").glob("*.svg"))) >= 6
+    assert "A &lt;title&gt;" in written.page
+    for stem in ("1-aggregates", "1-profiles", "1-improvement", "1-curves", "1-games", "2-games"):
+        assert (written.out / "figures" / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
+        assert f"figures/{stem}.png" in written.text
+
+
+def test_the_curves_file_has_every_run(written: Written) -> None:
+    found = rows(written.out / "curves.csv")
+    assert {(row["agent"], row["game"], row["seed"]) for row in found} >= {
+        ("trace=retrace", "Krull", "1"), ("trace=n_step", "Boxing", "1")
+    }  # fmt: skip
+    assert max(int(row["agent_steps"]) for row in found if row["agent"] == "trace=n_step" and row["game"] == "Boxing"
+               and row["seed"] == "1") == 50_000  # fmt: skip
+    assert all(int(row["frames"]) == 4 * int(row["agent_steps"]) for row in found if row["game"] == "Krull")
+
+
+@pytest.fixture
+def offpol_report(tmp_path: Path, monkeypatch, capfd) -> Callable[..., Outcome]:
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: call(report.main, arguments, monkeypatch, capfd)
+
+
+def test_games_can_be_chosen_and_mistakes_are_told(offpol_report: Callable[..., Outcome], tmp_path: Path) -> None:
+    write_runs(tmp_path / "runs")
+    outcome = offpol_report("runs", "--out", "out", "--games", "Krull", "--no-published")
+    assert outcome.code == 0, outcome.err
+    assert "trace=one_step 0.45 [" in outcome.out
+    assert "SPR" not in (tmp_path / "out" / "report.md").read_text()
+    for arguments, sentence in (
+        (["runs", "--out", "x", "--games", "Krul"], "No run plays Krul: did you mean 'Krull'?"),
+        (["nothing", "--out", "x"], "nothing holds no run"),
+        (["runs", "--out", "/proc/x"], "cannot be written"),
+    ):
+        refused = offpol_report(*arguments)
+        assert refused.code == 2
+        assert sentence in refused.err
+    assert not (tmp_path / "x").exists()
+
+
+def test_runs_of_other_protocols_and_budgets_never_share_a_table(tmp_path: Path) -> None:
+    for number, more in enumerate([(), ("env/preset=sticky",), ("run.agent_steps=50000",)]):
+        (job,) = expand(load_suite("s6"), ["env.game=Krull", "seed=0", *more])
+        write_run(tmp_path / str(number), job, 2000.0)
+    said = report.report([str(tmp_path)], tmp_path / "out", "t", [], True)
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == [
+        "Atari, preset atari100k, 100,000 agent steps", "Atari, preset atari100k, 50,000 agent steps",
+        "Atari, preset sticky, 100,000 agent steps",
+    ]  # fmt: skip
+    sticky = text.partition("preset sticky")[2]
+    assert "| SPR" not in sticky
+    assert "SPR is not shown beside these runs: sticky actions: 0, here 0.25" in sticky
+    assert "SPR is not shown beside these runs" in said
+
+
+def test_dopamines_training_returns_get_a_table_of_their_own(tmp_path: Path) -> None:
+    (job,) = expand(load_suite("atari57"), ["env.game=Krull", "seed=0", "run.agent_steps=1000000"])
+    low, high = human_random()["Krull"]
+    write_run(tmp_path / "run", job, 3000.0, start=low)
+    report.report([str(tmp_path)], tmp_path / "out", "t", [], True)
+    text = (tmp_path / "out" / "report.md").read_text()
+    final, _, training = text.partition("## Atari, preset sticky, 1,000,000 agent steps: while training")
+    assert "| Dopamine Rainbow |" in training.replace(" † ", " ")
+    assert "| Dopamine Rainbow" not in final
+    value = float(re.search(r"\| \*\*default\*\* \| (-?[\d.]+)", training)[1])
+    assert 0.8 * (3000 - low) / (high - low) < value < (3000 - low) / (high - low)
+
+
+def test_names_that_join_different_configs_are_warned_of(tmp_path: Path) -> None:
+    jobs = expand(load_suite("s6"), ["env.game=Krull", "seed=0", "trace=retrace,n_step"])
+    for job in jobs:
+        write_run(tmp_path / job.label, job, 2000.0)
+    said = report.report([f"mine={tmp_path}"], tmp_path / "out", "t", [], False)
+    assert "mine joins 2 different configs" in said
+    scores = [float(row["score"]) for row in rows(tmp_path / "out" / "runs.csv")]
+    assert np.allclose(scores, 2000.0)
