@@ -1,6 +1,6 @@
 """What replay costs: processor microseconds of one thread, and bytes per transition.
 
-    python benchmarks/replay.py [--capacity 100000] [--game pong]
+    python benchmarks/replay.py [--capacity 100000] [--game pong] [--storage memmap]
 
 Real frames of a game played at random (8 envs, 84x84, stack of 4), a ring written all through, priorities that
 differ. Operations are interleaved, and the median of several rounds is shown, so that a busy machine disturbs all
@@ -10,6 +10,7 @@ sample cannot cost less than by much. Where numba is missing (extra `fast`), onl
 
 import argparse
 import resource
+import tempfile
 import time
 from collections.abc import Callable
 from types import ModuleType
@@ -48,12 +49,12 @@ def play(game: str, steps: int) -> list[Rows]:
     return rows
 
 
-def build(kind: type, capacity: int, window: int, module: ModuleType) -> Uniform | Prioritized:
+def build(kind: type, capacity: int, window: int, module: ModuleType, storage: str) -> Uniform | Prioritized:
     """Build a replay that runs on the kernels of a module."""
     spec = EnvSpec("bench", ENVS, 6, (84, 84), torch.uint8, stack=4)
-    arguments: dict = {}
+    arguments: dict = {"storage": storage, "directory": tempfile.gettempdir() if storage == "memmap" else None}
     if kind is Prioritized:
-        arguments = {"alpha": 0.5, "beta": BETA, "epsilon": 1e-6, "new_priority": "max", "uniform_mix": 0.0,
+        arguments |= {"alpha": 0.5, "beta": BETA, "epsilon": 1e-6, "new_priority": "max", "uniform_mix": 0.0,
                      "draws": "stratified", "normaliser": "batch"}  # fmt: skip
     replay = kind(capacity, **arguments, spec=spec, window=window, seed=0)
     replay.ring.kernels = module
@@ -129,6 +130,7 @@ def main() -> None:
     parser.add_argument("--capacity", type=int, default=100_000)
     parser.add_argument("--game", default="pong")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--storage", choices=["memory", "memmap"], default="memory")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows = play(arguments.game, 1000)
@@ -139,7 +141,7 @@ def main() -> None:
         for window in (1, 3, 5):
             for name, module in modules.items():
                 before = resident()
-                replay = build(kind, arguments.capacity, window, module)
+                replay = build(kind, arguments.capacity, window, module, arguments.storage)
                 fill(replay, rows)
                 grown = (resident() - before) / replay.capacity_rows
                 result = measure(replay, rows, arguments.rounds)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offpol.config import build, check, coerce
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 SECTIONS = {
     "env": ("num_envs", "seed"),
     "behavior": (),
-    "replay": ("spec", "window", "seed"),
+    "replay": ("spec", "window", "seed", "run_directory"),
     "network": ("spec", "initial_logits", "num_critics"),
     "critic": (),
     "policy": (),
@@ -92,8 +93,11 @@ def build_agent(cfg: Mapping[str, Any], spec: EnvSpec) -> Agent:
     return build(cfg["agent"], "agent", network=network, critic=critic, policy=policy, trace=trace, device=device)
 
 
-def build_parts(cfg: Mapping[str, Any]) -> Parts:
-    """Build everything, from one root seed; what takes long to import comes last, so that mistakes are told soon."""
+def build_parts(cfg: Mapping[str, Any], directory: Path) -> Parts:
+    """Build what a run in `directory` is made of, from one root seed.
+
+    What takes long to import comes last, so that mistakes are told soon.
+    """
     from offpol.actor import Actor
     from offpol.layers import is_noisy
     from offpol.seeding import seed_for, seed_globals
@@ -109,7 +113,9 @@ def build_parts(cfg: Mapping[str, Any]) -> Parts:
             "noisy layers need topology=sync or topology.max_policy_lag=0."
         )
     seed = seed_for(cfg["seed"], "replay")
-    replay = build(cfg["replay"], "replay", spec=env.spec, window=cfg["agent"]["window"], seed=seed)
+    replay = build(
+        cfg["replay"], "replay", spec=env.spec, window=cfg["agent"]["window"], seed=seed, run_directory=str(directory)
+    )
     check_together(cfg, replay.capacity_rows)
     actor = Actor(env, behavior, agent.values, seed=seed_for(cfg["seed"], "actor"))
     return Parts(actor, agent, replay, topology)

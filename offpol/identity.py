@@ -13,7 +13,7 @@ from offpol.atari_protocol import rom_name, title
 INCIDENTAL = frozenset({
     "seed", "env.num_threads", "env.anchor_agent_steps", "env.render", "topology.measure_every_updates",
     "run.log_every_agent_steps", "run.checkpoint_every_agent_steps", "run.keep_checkpoints", "run.eval_num_envs",
-    "run.torch_threads", "run.device",
+    "run.torch_threads", "run.device", "replay.storage", "replay.directory",
 })  # fmt: skip
 GAME = frozenset({"env.game", "env.id"})
 BUDGET = frozenset({"run.agent_steps", "run.eval_episodes", "run.eval_epsilon"})

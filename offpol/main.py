@@ -34,7 +34,7 @@ RESUMABLE = {
         "agent_steps", "log_every_agent_steps", "checkpoint_every_agent_steps", "keep_checkpoints", "eval_episodes",
         "eval_num_envs", "eval_epsilon", "eval_over", "torch_threads",
     )
-}  # fmt: skip
+} | {"replay.storage", "replay.directory"}  # fmt: skip
 STOPPED, MISTAKE, FAILED = 130, 2, 1  # exit codes
 
 SWEPT: set[str] = set()  # the keys that a sweep varies: they name its folders
@@ -62,7 +62,7 @@ def train(cfg: Mapping[str, Any], directory: Path, resumed: Mapping[str, object]
 
     settings: RunConfig = build(cfg["run"], "run")
     torch.set_num_threads(settings.torch_threads)
-    parts = build_parts(cfg)
+    parts = build_parts(cfg, directory)
     spec = parts.actor.env.spec
     if resumed is None:
         run_directory.create(directory, command_line.relaunchable(cfg), provenance.describe(cfg["seed"]))

@@ -9,6 +9,7 @@ import torch
 
 from offpol.kernels import KERNELS
 from offpol.kernels_numpy import Bools, Ints
+from offpol.storage import Allocate
 from offpol.types import EnvSpec, Rows
 
 # What a row stores beside its frame, in one half of a cache line: drawn rows lie anywhere in memory, and each
@@ -37,12 +38,15 @@ class Ring:
         spec: shape and dtype of a frame, the stack and the number of streams.
         window: n, the transitions in a window.
         kernels: `offpol.kernels_numba` or `offpol.kernels_numpy`.
+        allocate: makes the array of frames, all zeros; see `offpol.storage`.
 
     Raises:
         ValueError: where a stream's share of the capacity could not hold one window.
     """
 
-    def __init__(self, capacity: int, *, spec: EnvSpec, window: int, kernels: ModuleType = KERNELS) -> None:
+    def __init__(
+        self, capacity: int, *, spec: EnvSpec, window: int, kernels: ModuleType = KERNELS, allocate: Allocate = np.zeros
+    ) -> None:
         streams, needed = spec.num_envs, window + spec.stack
         if window < 1:
             raise ValueError(f"window={window} must be at least 1 transition.")
@@ -57,7 +61,7 @@ class Ring:
         self.counts = np.zeros(streams, np.int64)  # rows ever added, by stream
         self.num_drawable = 0
         # numpy's zeros take memory only as rows are written.
-        self.frames = np.zeros((self.size, *spec.frame_shape), torch.empty(0, dtype=spec.dtype).numpy().dtype)
+        self.frames = allocate((self.size, *spec.frame_shape), torch.empty(0, dtype=spec.dtype).numpy().dtype)
         self.records = np.zeros(self.size, RECORD)
         self.fields = {"obs": self.frames, **{name: self.records[name] for name in RECORD.names or ()}}
         self._state = (self.counts, self.fields["valid"], self.fields["history"], self.rows_per_stream, window)

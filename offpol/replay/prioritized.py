@@ -12,6 +12,7 @@ from offpol.kernels_numpy import Floats, Ints
 from offpol.ring import Ring
 from offpol.schedule import Schedule
 from offpol.segments import load_rows, rows_since
+from offpol.storage import allocator
 from offpol.sum_tree import SumTree
 from offpol.types import Batch, EnvSpec, Rows, StateDict
 from offpol.windows import gather
@@ -34,9 +35,12 @@ class Prioritized:
         uniform_mix: share of the draws that is uniform instead.
         draws: stratified takes one draw from each of B equal parts of the sum; iid draws independently.
         normaliser: weights are divided by the largest of the batch, or of all windows in the buffer.
+        storage: memory, or memmap: the frames lie in a file, and memory holds of them what there is room for.
+        directory: of that file; None for the run's.
         spec: what the envs deliver; `spec.num_envs` counts the streams of all actors.
         window: n, the transitions in a window.
         seed: of the draws.
+        run_directory: the run's folder.
 
     Attributes:
         dropped_priorities: how many priorities came too late, by now.
@@ -44,13 +48,15 @@ class Prioritized:
 
     def __init__(
         self, capacity: int, alpha: float, beta: Schedule, epsilon: float, new_priority: Literal["max"],
-        uniform_mix: float, draws: Literal["stratified", "iid"], normaliser: Literal["batch", "buffer"], *,
-        spec: EnvSpec, window: int, seed: int,
+        uniform_mix: float, draws: Literal["stratified", "iid"], normaliser: Literal["batch", "buffer"],
+        storage: Literal["memory", "memmap"], directory: str | None, *, spec: EnvSpec, window: int, seed: int,
+        run_directory: str | None = None,
     ) -> None:  # fmt: skip
         _check(alpha, beta, epsilon, new_priority, uniform_mix, draws, normaliser)
         self.alpha, self.beta, self.epsilon = alpha, beta, epsilon
         self.uniform_mix, self.draws, self.normaliser = uniform_mix, draws, normaliser
-        self.ring = Ring(capacity, spec=spec, window=window)
+        allocate = allocator(storage, directory, run_directory)
+        self.ring = Ring(capacity, spec=spec, window=window, allocate=allocate)
         self.tree = SumTree(self.ring.size, smallest=normaliser == "buffer")
         self.capacity_rows = self.ring.size
         self.dropped_priorities = 0

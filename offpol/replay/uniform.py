@@ -1,12 +1,14 @@
 """Uniform replay: every stored window equally often."""
 
 import threading
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
 from offpol.ring import Ring
 from offpol.segments import load_rows, rows_since
+from offpol.storage import allocator
 from offpol.types import Batch, EnvSpec, Rows, StateDict
 from offpol.windows import gather
 
@@ -18,13 +20,20 @@ class Uniform:
 
     Args:
         capacity: rows kept, of all streams together; each stream keeps its newest capacity // num_envs.
+        storage: memory, or memmap: the frames lie in a file, and memory holds of them what there is room for.
+        directory: of that file; None for the run's.
         spec: what the envs deliver; `spec.num_envs` counts the streams of all actors.
         window: n, the transitions in a window.
         seed: of the draws.
+        run_directory: the run's folder.
     """
 
-    def __init__(self, capacity: int, *, spec: EnvSpec, window: int, seed: int) -> None:
-        self.ring = Ring(capacity, spec=spec, window=window)
+    def __init__(
+        self, capacity: int, storage: Literal["memory", "memmap"], directory: str | None, *, spec: EnvSpec, window: int,
+        seed: int, run_directory: str | None = None,
+    ) -> None:  # fmt: skip
+        allocate = allocator(storage, directory, run_directory)
+        self.ring = Ring(capacity, spec=spec, window=window, allocate=allocate)
         self.capacity_rows = self.ring.size
         self._rng = np.random.default_rng(np.random.SeedSequence(seed))
         self._lock = threading.Lock()

@@ -17,7 +17,8 @@ from offpol.sum_tree import ACCELERATED, SumTree
 from offpol.types import Batch, Rows
 
 PLAIN = {"capacity": 40, "alpha": 0.6, "beta": Schedule(0.4, 1.0, 100), "epsilon": 0.01, "new_priority": "max",
-         "uniform_mix": 0.0, "draws": "stratified", "normaliser": "batch"}  # fmt: skip
+         "uniform_mix": 0.0, "draws": "stratified", "normaliser": "batch", "storage": "memory",
+         "directory": None}  # fmt: skip
 
 
 def build(streams: int = 2, stack: int = 2, window: int = 2, seed: int = 0, **changes: Any) -> Prioritized:
@@ -269,7 +270,7 @@ def run(replay: Prioritized | Uniform, rounds: int, seed: int) -> list[Batch]:
 
 def make(kind: str, seed: int = 0) -> Prioritized | Uniform:
     if kind == "uniform":
-        return Uniform(40, spec=spec_of(2, 2), window=2, seed=seed)
+        return Uniform(40, "memory", None, spec=spec_of(2, 2), window=2, seed=seed)
     return build(normaliser=kind, uniform_mix=0.2, seed=seed)
 
 

@@ -28,7 +28,7 @@ class Machine(RuleBasedStateMachine):
         self.arguments = {
             "capacity": streams * self.rows_per_stream, "alpha": 1.0, "beta": Schedule(0.5, 0.5, 1), "epsilon": 0.125,
             "new_priority": "max", "uniform_mix": mix, "draws": "stratified", "normaliser": "buffer", "spec": self.spec,
-            "window": window, "seed": seed,
+            "window": window, "seed": seed, "storage": "memory", "directory": None,
         }  # fmt: skip
         self.replay = Prioritized(**self.arguments)
         self.naive = NaiveReplay(self.spec, window, self.rows_per_stream)

@@ -1,0 +1,233 @@
+"""A run that goes wrong ends with one sentence, the evidence and a checkpoint that is whole."""
+
+import errno
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from command import TINY, Outcome, call
+from test_resume import JOB, assert_same_run
+
+from offpol import checkpoint, checkpoint_files, main
+from offpol.agent import Agent
+from offpol.env.chain import Chain
+from offpol.guard import Guard, NotFinite
+
+TOPOLOGIES = pytest.mark.parametrize("topology", ["sync", "threads"])
+
+
+@pytest.fixture
+def offpol(tmp_path, monkeypatch, capfd) -> Callable[..., Outcome]:
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: call(main.main, arguments, monkeypatch, capfd)
+
+
+def spoil(owner: type, name: str, at_call: int, change: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pass what a method returns in one of its calls through `change`."""
+    method, calls = getattr(owner, name), []
+
+    def spoiled(self, *args, **kwargs):
+        calls.append(1)
+        result = method(self, *args, **kwargs)
+        return change(self, result) if len(calls) == at_call else result
+
+    monkeypatch.setattr(owner, name, spoiled)
+
+
+def one_sentence(outcome: Outcome) -> str:
+    assert outcome.code == 1
+    assert "Traceback" not in outcome.err
+    (line,) = [line for line in outcome.err.splitlines() if line.startswith("offpol: ")]
+    return line
+
+
+def bad_loss(agent: Agent, targets: tuple) -> tuple:
+    inputs, traced, learned = targets
+    return inputs, traced, learned * torch.nan
+
+
+@TOPOLOGIES
+def test_a_loss_that_is_not_finite_stops_the_run(offpol, monkeypatch, tmp_path, topology: str) -> None:
+    job = (*JOB, f"topology={topology}")
+    assert offpol(*job, "hydra.run.dir=whole").code == 0
+    with monkeypatch.context() as patched:
+        spoil(Agent, "_targets", 50, bad_loss, patched)
+        sentence = one_sentence(offpol(*job, "hydra.run.dir=run"))
+    assert "of update 50 are not finite, at agent step 26" in sentence
+    assert "the checkpoint at 20" in sentence
+    evidence = torch.load("run/offending_batch.pt", weights_only=True)
+    assert evidence["updates"] == 50
+    assert evidence["batch"]["obs"].shape[:2] == (4, 6)
+    state = checkpoint.load_newest(Path("run/checkpoints")).state
+    assert all(values.isfinite().all() for values in state["agent"]["network"].values())
+    assert offpol("resume=run").code == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_parameter_that_is_not_finite_is_found_before_anything_is_saved(offpol, monkeypatch) -> None:
+    def break_it(agent, update):
+        agent.parameters[0].data.view(-1)[0] = torch.nan
+        return update
+
+    spoil(Agent, "update", 85, break_it, monkeypatch)  # the last
+    sentence = one_sentence(offpol(*JOB, "hydra.run.dir=run"))
+    assert "A parameter is not finite after update 85" in sentence
+    assert "batch" in torch.load("run/offending_batch.pt", weights_only=True)
+    assert checkpoint.load_newest(Path("run/checkpoints")).about["agent_steps"] < 300
+
+
+@TOPOLOGIES
+@pytest.mark.parametrize(("field", "name"), [("obs", "observation"), ("reward", "reward")])
+def test_an_env_that_delivers_nan_is_named(offpol, monkeypatch, topology: str, field: str, name: str) -> None:
+    def change(env, step):
+        values = getattr(step, field).copy()
+        values[2] = np.nan
+        return step._replace(**{field: values})
+
+    spoil(Chain, "step", 20, change, monkeypatch)
+    sentence = one_sentence(offpol(*JOB, f"topology={topology}", "hydra.run.dir=run"))
+    assert f"Chain-8 delivered a {name} that is not finite, in env 2, at agent step " in sentence
+    assert "there is no checkpoint yet" in sentence
+    evidence = torch.load("run/offending_batch.pt", weights_only=True)["env_step"]
+    assert evidence[field][2].isnan().all()
+    assert evidence["obs_before"].isfinite().all()
+
+
+def test_a_dead_env_names_itself(offpol, monkeypatch) -> None:
+    def die(env, step):
+        raise OSError("the emulator broke")
+
+    spoil(Chain, "step", 60, die, monkeypatch)
+    outcome = offpol(*JOB, "hydra.run.dir=run")
+    assert outcome.code == 1
+    assert "Traceback" in outcome.err
+    assert "OSError: the emulator broke\nChain-8 raised this at agent step 2" in outcome.err
+    assert "the checkpoint at 20" in outcome.err
+    assert "is whole: offpol resume=run" in outcome.err
+
+
+@TOPOLOGIES
+def test_a_full_disk_ends_the_run_in_one_sentence_and_costs_nothing(offpol, monkeypatch, tmp_path, topology) -> None:
+    job = (*JOB, f"topology={topology}", "run.checkpoint_every_agent_steps=100")
+    assert offpol(*job, "hydra.run.dir=whole").code == 0
+    with monkeypatch.context() as patched:
+        calls, fsync = [], os.fsync
+
+        def full(descriptor: int) -> None:
+            calls.append(1)
+            if len(calls) > 25:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            fsync(descriptor)
+
+        patched.setattr(checkpoint_files.os, "fsync", full)
+        sentence = one_sentence(offpol(*job, "hydra.run.dir=run"))
+    assert "No space left on device. Make room; the checkpoint at 20" in sentence
+    assert sentence.endswith("is whole: offpol resume=run")
+    assert not list(Path("run").rglob("*.partial"))
+    assert offpol("resume=run").code == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_other_devices_are_asked_only_now_and_then() -> None:
+    guard, asked = Guard(), []
+
+    class Flag:
+        """Stands in for a tensor on another device; whoever reads it waits."""
+
+        device = torch.device("cuda")
+
+        def __init__(self, value: bool) -> None:
+            self.value = value
+
+        def __and__(self, other: "Flag") -> "Flag":
+            return Flag(self.value and other.value)
+
+        def __bool__(self) -> bool:
+            asked.append(1)
+            return self.value
+
+    class Some:
+        parameters, updates = (torch.ones(2),), 7
+
+        @staticmethod
+        def to_dict() -> dict:
+            return {"obs": torch.zeros(1)}
+
+    for value in (True, False, True):
+        guard.watch(Some, Some, Flag(value))  # type: ignore[arg-type]
+    assert not asked
+    with pytest.raises(NotFinite, match="up to number 7"):
+        guard.check()
+
+
+KILLER = """
+import os, random, signal, sys, time
+from offpol.main import main
+from offpol import learning, run, logger  # what a run needs, imported once
+seed, kills, arguments = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+random.seed(seed)
+def writing():
+    return any(n.endswith(".partial") for f in ("run/checkpoints", "run/checkpoints/segments") for n in os.listdir(f))
+for kill in range(kills):
+    child = os.fork()
+    if child == 0:
+        sys.argv = ["offpol", *(arguments if not os.path.exists("run/config.yaml") else ["resume=run"])]
+        os.dup2(os.open(f"log{kill}", os.O_WRONLY | os.O_CREAT), 2)
+        main()
+        os._exit(0)
+    began = time.monotonic()
+    while kill == 0 and not os.path.exists("run/checkpoints/000002"):
+        time.sleep(0.01)
+        assert time.monotonic() < began + 60
+    time.sleep(random.uniform(0.0, 2.5))
+    if kill % 2:  # kill in the middle of writing a checkpoint
+        deadline = time.monotonic() + 5
+        while not writing() and time.monotonic() < deadline:
+            pass
+    inside = writing()
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status), open(f"log{kill}").read()
+    print("inside" if inside else "outside")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("topology", ["sync", "threads"])
+def test_killed_fifty_times_it_is_the_run_that_nothing_happened_to(offpol, tmp_path, topology: str) -> None:
+    job = (*JOB, f"topology={topology}", "run.checkpoint_every_agent_steps=40", "run.eval_episodes=0")
+    command = [sys.executable, "-c", KILLER, "0", "50" if topology == "sync" else "15", *job, "run.agent_steps=1000000",
+               "hydra.run.dir=run"]  # fmt: skip
+    killed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert killed.returncode == 0, killed.stderr
+    assert killed.stdout.splitlines().count("inside") >= 3  # of writing a checkpoint
+    reached = checkpoint.load_newest(Path("run/checkpoints")).about["agent_steps"]
+    assert reached > 400
+    end = reached + random.Random(0).randrange(100, 300)
+    assert offpol("resume=run", f"run.agent_steps={end}").code == 0
+    assert offpol(*job, f"run.agent_steps={end}", "hydra.run.dir=whole").code == 0
+    for folder in ("run", "whole"):
+        Path(folder, "evaluation.json").write_text("none was asked for")
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_memory_is_flat_over_200_000_steps(tmp_path) -> None:
+    """The process's peak of resident memory, as every row of metrics tells it, in a process of its own."""
+    command = [sys.executable, "-m", "offpol.main", *TINY, "run.agent_steps=200000", "run.num_envs=16",
+               "run.eval_episodes=0", "run.log_every_agent_steps=5000", "run.checkpoint_every_agent_steps=10000", "run.replay_ratio=0.05",
+               "hydra.run.dir=run"]  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    peak = {row["agent_steps"] // 5000: row["machine/peak_memory_mb"] for row in rows}
+    assert peak[40] - peak[10] < 12, peak
