@@ -68,6 +68,11 @@ class Comparison:
         reference = human_random()[game]
         return (scores - reference.random) / (reference.human - reference.random)
 
+    def asked_seeds(self, agent: str) -> list[int]:
+        """Return the seeds that a bench was asked for; without a bench, every seed that anyone here has."""
+        asked = {seed for one in self.runs if one.agent == agent for seed in one.asked.get("seeds", ())}
+        return sorted(asked) or self.seeds
+
     def of(self, agent: str, game: str) -> list[RunResult]:
         """Return an agent's runs of a game, by seed."""
         found = [labelled.run for labelled in self.runs if labelled.agent == agent and labelled.run.game == game]

@@ -22,18 +22,20 @@ CONSTANT = "best constant action"
 DASHES = ((0, (5, 2)), (0, (2, 1)), (0, (6, 1, 1, 1)))
 
 
-def curves_figure(comparison: Comparison, finals: Mapping[str, float]) -> Figure:
+def curves_figure(comparison: Comparison, finals: Mapping[str, float]) -> Figure | None:
     """Draw training scores over agent steps, frames, wall-clock and updates: IQM over runs and games, with bands.
 
     `finals` are lines at the published agents' final value. With one game that has no human reference, the raw
-    mean over its runs.
+    mean over its runs. None where no agent has a curve in every game.
     """
+    drawn = {name: _aggregate_curve(comparison, name) for name in colors(comparison)}
+    drawn = {name: curve for name, curve in drawn.items() if not np.isnan(curve[0]).all()}
+    if not drawn:
+        return None
     figure = Figure(figsize=(11, 6.4), layout="constrained")
     panels = figure.subplots(2, 2, sharey=True).ravel()
-    for name, color in colors(comparison).items():
-        value, low, high = _aggregate_curve(comparison, name)
-        if np.isnan(value).all():  # a game is missing altogether
-            continue
+    for name, (value, low, high) in drawn.items():
+        color = colors(comparison)[name]
         for axes, kind in zip(panels, AXES, strict=True):
             x = _mean([_axis(run, kind) for game in comparison.games for run in comparison.of(name, game)])
             axes.plot(x, value, color=color, label=name, lw=2)

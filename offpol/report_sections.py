@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 from offpol.aggregates import AGGREGATES, Estimate, estimates, probability_of_improvement
 from offpol.comparison import Comparison, Entrant
@@ -73,11 +74,13 @@ class Section:
         c = self.comparison
         scored = [f"**{name}** {_interval(found['IQM'])}" for name, found in self._ours().items()]
         what = STATISTICS[c.statistic]
-        size = f"{len(c.games)} game{'s' * (len(c.games) > 1)}, seeds {', '.join(map(str, c.seeds))}; {what}"
+        size = f"{_count(len(c.games), 'game')}, {_seeds(c.seeds)}; {what}"
         if scored:
             return f"IQM of human-normalised scores: {'; '.join(scored)} (95% interval). {size}."
-        reason = "an agent without a score in every game gets no aggregate" if c.normalised else "raw scores"
-        return f"{size}; {reason}."
+        if c.normalised:
+            return f"{size}; no agent has a score in every game, so there is no aggregate."
+        means = [f"**{e.name}** {_score(e, c.games[0])}" for e in c.agents] if len(c.games) == 1 else []
+        return "; ".join([*means, f"{size}; raw scores"]) + "."
 
     def _ours(self) -> dict[str, dict[str, Estimate]]:
         return {e.name: self.estimates[e.name] for e in self.comparison.agents if e.name in self.estimates}
@@ -89,9 +92,9 @@ class Section:
             lacking = []
             for game in c.games:
                 done = {run.seed for run in c.of(entrant.name, game) if run.score(c.statistic) is not None}
-                seeds = [seed for seed in c.seeds if seed not in done]
+                seeds = [seed for seed in c.asked_seeds(entrant.name) if seed not in done]
                 if seeds:
-                    lacking.append(f"{game} (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))})")
+                    lacking.append(f"{game} ({_seeds(seeds)})")
             if lacking:
                 told.append(f"**{entrant.name}** lacks {'; '.join(lacking)}.")
         return told
@@ -141,7 +144,8 @@ class Section:
         told: list[Block] = []
         if (c.normalised or len(c.games) == 1) and any(run.run.reached for run in c.runs):
             finals = {e.name: self.estimates[e.name]["IQM"].value for e in self.neighbours()}
-            told.append(Figure(self.stem + "curves", curves_figure(c, finals), CURVES))
+            drawn = curves_figure(c, finals)
+            told += [Figure(self.stem + "curves", drawn, CURVES)] if drawn else []
         told.append(Figure(self.stem + "games", games_figure(c, self.neighbours()), GAMES))
         if not c.normalised and len(c.games) > 1:
             told.append(Figure(self.stem + "games-time", games_figure(c, [], "minutes"), "The same over wall-clock."))
@@ -149,7 +153,7 @@ class Section:
 
     def _runs(self) -> Table:
         rows = [_run_row(labelled.agent, labelled.run) for labelled in self.comparison.runs]
-        return Table(RUN_HEADER, sorted(rows), RUNS, fold=f"The {len(rows)} runs, one by one")
+        return Table(RUN_HEADER, sorted(rows), RUNS, fold=f"{_count(len(rows), 'run')}, one by one")
 
     def _protocol(self) -> list[Block]:
         c = self.comparison
@@ -176,13 +180,21 @@ PROFILE = "Performance profiles: the share of runs that score above tau, with 95
 IMPROVEMENT = "Averaged over games, ties counting half, with 95% stratified bootstrap intervals; raw scores suffice."
 CURVES = (
     "Training returns (with exploration, raw full games) over four measures of cost: means over games that ended in "
-    "the last tenth of the budget, bands are 95% bootstrap intervals. Dashed: final scores of published agents."
+    "a window of a tenth of the budget, bands are 95% bootstrap intervals. Dashed: final scores of published agents."
 )
 GAMES = (
     "Each game: every seed thin, their mean thick, the final evaluation of each seed as a dot; lines: published agents "
     "nearest to ours, the best constant action, human and random play where they lie within reach."
 )
 RUNS = "Scores are of the final policy, never the best on the way; unfinished runs are listed without one."
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'s' * (number != 1)}"
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' * (len(seeds) != 1)} {', '.join(map(str, seeds))}"
 
 
 def _interval(estimate: Estimate) -> str:

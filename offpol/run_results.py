@@ -119,15 +119,21 @@ class RunResult:
 
     @cached_property
     def curve(self) -> tuple[np.ndarray, np.ndarray]:
-        """Agent steps [P], and the mean return of games that ended in a window before each; NaN without any."""
+        """Agent steps [P], and the mean return of the games that ended in a window before each.
+
+        Where none did, the value before stands; NaN before the first game and beyond what was reached.
+        """
         ended, returns = self.episodes.T
         points = np.linspace(0, self.budget, CURVE_POINTS + 1)[1:]
         sums = np.concatenate([[0.0], np.cumsum(returns)])
         last = np.searchsorted(ended, points, side="right")
         first = np.searchsorted(ended, points - CURVE_WINDOW * self.budget, side="right")
-        count = last - first
         mean = np.full(len(points), np.nan)
-        np.divide(sums[last] - sums[first], count, out=mean, where=count > 0)
+        for i, count in enumerate(last - first):
+            if count:
+                mean[i] = (sums[last[i]] - sums[first[i]]) / count
+            elif i:
+                mean[i] = mean[i - 1]
         mean[points > self.reached] = np.nan
         return points, mean
 

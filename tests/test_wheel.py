@@ -28,6 +28,8 @@ def test_a_wheel_built_and_installed_elsewhere_runs(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("offpol-*.whl")
     with zipfile.ZipFile(wheel) as content:
         packed = {name for name in content.namelist() if name.startswith("offpol/conf/")}
+        data = {name for name in content.namelist() if name.startswith("offpol/data/")}
+    assert data == {f"offpol/data/{path.name}" for path in (ROOT / "offpol" / "data").iterdir()}
     assert packed == {f"offpol/conf/{path.relative_to(conf_dir())}" for path in conf_dir().rglob("*.yaml")}
     subprocess.run([*pip, "install", "-q", "--no-deps", "--target", tmp_path / "site", wheel], check=True)
     (tmp_path / "elsewhere").mkdir()

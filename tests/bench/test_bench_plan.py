@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from fake_runs import write_run
 
+from offpol import bench_view
 from offpol.bench_plan import Paces, makespan, tasks, write_plan
 from offpol.bench_view import duration, plan_text, total_text
 from offpol.command_line import parse_assignments
@@ -108,3 +109,21 @@ def test_the_last_to_end_decides() -> None:
     assert makespan([1, 1, 5], 2) == 6
     assert makespan([], 3) == 0
     assert [duration(s) for s in (None, 5, 600, 7200, 400_000)] == ["?", "5 s", "10 min", "2.0 h", "4.6 days"]
+
+
+def test_the_table_is_redrawn_in_place_on_a_terminal(jobs: list[Job], tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(bench_view, "REDRAW_EVERY_S", 0.0)
+    job = pick(jobs, "retrace", "Pong", 0)
+    write_run(tmp_path / "run", job, None, reached=0.5, speed=100.0)
+    (task,) = tasks([job], find_runs([tmp_path]), tmp_path)
+    view = bench_view.View("s6", 3)
+    view.is_terminal = True
+    for _ in range(2):
+        view.show([task], tasks([pick(jobs, "n_step", "Pong", 0)], [], tmp_path), 1, 0, Paces(), 1)
+    view.say("a line that stays")
+    first, second, stays = capsys.readouterr().out.split("\x1b[2F\x1b[J")
+    assert first == second
+    head, row = first.splitlines()
+    assert head.startswith("s6: 1 of 3 finished, 1 running, 1 waiting, 0 failed; 0 s so far, about 17 min to go")
+    assert " ".join(row.split()) == "trace=retrace Pong seed 0 50% 100 steps/s return 0.0 8 min left"
+    assert stays == "a line that stays\n"
