@@ -22,7 +22,7 @@ def allocator(storage: str, directory: str | None, run_directory: str | None) ->
         raise ValueError(f"storage={storage} must be memory or memmap.")
     if storage == "memory":
         if directory is not None:
-            raise ValueError(f"directory={directory} is for the file of storage=memmap: set that, or directory to null.")
+            raise ValueError(f"directory={directory} is for storage=memmap: set that, or directory to null.")
         return np.zeros
     folder = directory or run_directory
     if folder is None:

@@ -186,7 +186,7 @@ for kill in range(kills):
     while kill == 0 and not os.path.exists("run/checkpoints/000002"):
         time.sleep(0.01)
         assert time.monotonic() < began + 60
-    time.sleep(random.uniform(0.0, 2.5))
+    time.sleep(random.uniform(0.5, 3.5))
     if kill % 2:  # kill in the middle of writing a checkpoint
         deadline = time.monotonic() + 5
         while not writing() and time.monotonic() < deadline:
@@ -210,7 +210,7 @@ def test_killed_fifty_times_it_is_the_run_that_nothing_happened_to(offpol, tmp_p
     assert killed.returncode == 0, killed.stderr
     assert killed.stdout.splitlines().count("inside") >= 3  # of writing a checkpoint
     reached = checkpoint.load_newest(Path("run/checkpoints")).about["agent_steps"]
-    assert reached > 400
+    assert reached > 300
     end = reached + random.Random(0).randrange(100, 300)
     assert offpol("resume=run", f"run.agent_steps={end}").code == 0
     assert offpol(*job, f"run.agent_steps={end}", "hydra.run.dir=whole").code == 0
@@ -223,9 +223,11 @@ def test_killed_fifty_times_it_is_the_run_that_nothing_happened_to(offpol, tmp_p
 @pytest.mark.timeout(900)
 def test_memory_is_flat_over_200_000_steps(tmp_path) -> None:
     """The process's peak of resident memory, as every row of metrics tells it, in a process of its own."""
-    command = [sys.executable, "-m", "offpol.main", *TINY, "run.agent_steps=200000", "run.num_envs=16",
-               "run.eval_episodes=0", "run.log_every_agent_steps=5000", "run.checkpoint_every_agent_steps=10000", "run.replay_ratio=0.05",
-               "hydra.run.dir=run"]  # fmt: skip
+    command = [
+        sys.executable, "-m", "offpol.main", *TINY, "run.agent_steps=200000", "run.num_envs=16", "run.eval_episodes=0",
+        "run.learning_starts_agent_steps=200", "run.log_every_agent_steps=5000", "run.replay_ratio=0.05",
+        "run.checkpoint_every_agent_steps=10000", "hydra.run.dir=run",
+    ]  # fmt: skip
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]

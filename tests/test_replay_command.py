@@ -1,0 +1,107 @@
+"""offpol-replay tells what is there, and carries it elsewhere without loss."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from command import Outcome, call
+from test_resume import JOB, assert_same_run, interrupt_at, rows_of, same
+
+from offpol import checkpoint, main, replay_command, replay_pictures
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """A whole run, and one that was interrupted."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("whole", "halted"):
+            patched.setattr("sys.argv", ["offpol", *JOB, f"hydra.run.dir={folder / name}"])
+            if name == "halted":
+                interrupt_at(333, patched)
+                with pytest.raises(SystemExit):
+                    main.main()
+            else:
+                main.main()
+    return folder
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capfd, runs) -> Callable[..., Outcome]:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(runs, tmp_path, dirs_exist_ok=True)
+    return lambda *arguments: call(replay_command.main, arguments, monkeypatch, capfd)
+
+
+def test_it_tells_what_is_there(command, tmp_path) -> None:
+    shown = command("halted")
+    assert shown.code == 0, shown.err
+    state = checkpoint.load_newest(Path("halted/checkpoints")).state
+    rows = rows_of(state["replay"]["rows"])
+    valid = sum(bool(row["valid"]) for row in rows.values())
+    assert f"{len(rows):,} in 4 streams, {valid:,} of them transitions" in shown.out
+    ends = sum(bool(row["terminated"] | row["truncated"]) for row in rows.values())
+    assert f"{ends:,} ends" in shown.out
+    drawable = int((state["replay"]["draws"]["masses"] > 0).sum())
+    assert f"{drawable:,} of 5 transitions can be drawn" in shown.out
+    ages = [state["run"]["updates"] - int(row["policy_version"]) for row in rows.values() if row["valid"]]
+    assert f"age of valid rows, updates (median {np.median(ages):.4g})" in shown.out
+    for name in ("replay.png", "replay_windows.png"):
+        assert Path("halted", name).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("logarithmic", [True, False])
+@pytest.mark.parametrize("values", [[0.0], [3.0, 3.0], [0.0, 1e-9, 5.0], [1.0, 2.0, 1e6]])
+def test_every_value_is_in_a_bin(values: list[float], logarithmic: bool) -> None:
+    edges = replay_pictures.edges(np.array(values), 10, logarithmic)
+    assert np.histogram(values, edges)[0].sum() == len(values)
+
+
+def test_export_and_import_lose_nothing(command, tmp_path, monkeypatch, capfd) -> None:
+    before = checkpoint.load_newest(Path("halted/checkpoints"))
+    assert command("halted", "--export", "rows.npz").code == 0
+    with np.load("rows.npz") as file:
+        assert file["obs"].dtype == np.float32
+        assert file["action"].shape == file["reward"].shape == file["obs"].shape[:1]
+    taken = command("halted", "--import", "rows.npz")
+    assert taken.code == 0, taken.err
+    after = checkpoint.load_newest(Path("halted/checkpoints"))
+    assert int(after.path.name) == int(before.path.name) + 1
+    for state in (before.state, after.state):
+        state["replay"]["rows"] = rows_of(state["replay"]["rows"])
+    assert same(before.state, after.state)
+    assert call(main.main, ("resume=halted",), monkeypatch, capfd).code == 0
+    assert_same_run(Path("whole"), Path("halted"))
+
+
+def test_what_does_not_fit_is_refused(command, tmp_path) -> None:
+    command("halted", "--export", "rows.npz")
+    with np.load("rows.npz") as file:
+        arrays = dict(file)
+    np.savez("other.npz", **{**arrays, "obs": arrays["obs"][:, :4], "stack": np.array(2)})
+    np.savez("part.npz", obs=arrays["obs"])
+    Path("text.npz").write_text("no archive")
+    before = sorted(Path("halted/checkpoints").iterdir())
+    for arguments, sentence in (
+        (("halted", "--import", "other.npz"), r"does not fit the run: frames"),
+        (("halted", "--import", "part.npz"), "is no exported replay"),
+        (("halted", "--import", "text.npz"), "is no exported replay"),
+        (("halted", "--import", "gone.npz"), "is no exported replay"),
+        (("halted", "--export", "rows.txt"), "must end in .npz"),
+        (("halted", "--windows", "0"), "--windows must be"),
+        (("nowhere",), "is no run"),
+    ):
+        outcome = command(*arguments)
+        assert outcome.code == 2
+        assert sentence in outcome.err
+        assert len(outcome.err.splitlines()) == 1
+    assert sorted(Path("halted/checkpoints").iterdir()) == before
+
+
+@pytest.mark.parametrize("shape", [(5,), (8, 8), (3, 8, 8), (6, 8, 8)])
+def test_any_frame_makes_a_picture(shape: tuple[int, ...]) -> None:
+    image = replay_pictures._image(torch.ones(shape, dtype=torch.uint8).numpy())
+    assert image.ndim == 2 or image.shape == (8, 8, 3)
