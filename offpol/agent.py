@@ -82,18 +82,8 @@ class Agent:
             raise ValueError(f"train_positions must be between 1 and the window ({window}), got {train_positions}")
         if not 0 <= gamma <= 1:
             raise ValueError(f"gamma must be between 0 and 1, got {gamma}")
+        _check_parts(network, critic, policy, trace)
         self.mixture = getattr(trace, "mixture", None)
-        for part in (trace, policy):
-            if is_noisy(network) and getattr(part, "needs_mu", False):
-                raise ValueError(
-                    f"{type(part).__name__} compares pi with the logged probability, which noisy layers do not have (an "
-                    "action's is an average over their noise): set network.heads.noisy=0, or use another trace or policy"
-                )
-        if critic.distributional and self.mixture is None:
-            raise ValueError(
-                f"the critic {type(critic).__name__} learns distributions, but the trace {type(trace).__name__} is no "
-                "mixture of bootstraps: use a scalar-target critic (hl_gauss, two_hot, scalar) or another trace"
-            )
         self.network = network.to(device, memory_format=torch.channels_last)
         self.target_network = copy.deepcopy(self.network).requires_grad_(False)
         self.critic, self.policy, self.trace = critic.to(device), policy.to(device), trace
@@ -236,3 +226,29 @@ class Agent:
 def _rows(values: Tensor, rows: int) -> Tensor:
     """Flatten [B, n, ...] time-major and keep the first `rows`: the trained positions of every window."""
     return values.transpose(0, 1).flatten(0, 1)[:rows]
+
+
+def _check_parts(network: Network, critic: Critic, policy: Policy, trace: Trace) -> None:
+    """Raise ValueError for parts that mean nothing together, with the reason."""
+    names = {part: type(part).__name__ for part in (critic, policy, trace)}
+    for part in (trace, policy):
+        if is_noisy(network) and getattr(part, "needs_mu", False):
+            raise ValueError(
+                f"{names[part]} compares pi with the logged probability, which noisy layers do not have (an action's is "
+                "an average over their noise): set network.heads.noisy=0, or use another trace or policy"
+            )
+    if critic.distributional and getattr(trace, "mixture", None) is None:
+        raise ValueError(
+            f"the critic {names[critic]} learns distributions, but the trace {names[trace]} is no mixture of "
+            "bootstraps: use a scalar-target critic (hl_gauss, two_hot, scalar) or another trace"
+        )
+    if not getattr(trace, "off_policy", True):
+        raise ValueError(
+            f"{names[trace]} corrects nothing, but replayed data is off-policy: use trace=vtrace or puffer, or accept "
+            "the bias with trace.off_policy=true (replay=recent keeps it small)"
+        )
+    if getattr(trace, "weighted_advantage", False) and policy.weighs_advantage:
+        raise ValueError(
+            f"{names[trace]}'s advantage is multiplied by pi/mu already, and {names[policy]} would do it again: "
+            "use policy.correction=none (policy_gradient), policy.gradient=0 (cmpo), or trace=vtrace"
+        )

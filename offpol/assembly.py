@@ -107,7 +107,7 @@ def build_parts(cfg: Mapping[str, Any], directory: Path) -> Parts:
     behavior = build(cfg["behavior"], "behavior")
     agent = build_agent(cfg, env.spec)
     topology = build(cfg["topology"], "topology")
-    if is_noisy(agent.network) and getattr(topology, "max_policy_lag", 0):
+    if is_noisy(agent.network) and getattr(topology, "max_policy_lag", False):
         raise ConfigError(
             "topology.max_policy_lag lets acting and learning draw noise at once, in an order that nothing fixes: "
             "noisy layers need topology=sync or topology.max_policy_lag=0."

@@ -13,6 +13,7 @@ class PolicyBase(nn.Module):
 
     double = False  # type: ignore[assignment]  # hides nn.Module.double: convert by .to(torch.float64)
     needs_mu = False
+    weighs_advantage = False
 
     def regularise(self, inputs: TraceInputs) -> TraceInputs:
         """Return what the trace sees: the inputs as they are."""

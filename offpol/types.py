@@ -228,20 +228,20 @@ class Module(Protocol):
 
     def to(self, *args: Any, **kwargs: Any) -> Self: ...
 
+    def train(self, mode: bool = True) -> Self: ...
+
     def requires_grad_(self, requires_grad: bool = True) -> Self: ...
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
 
-    def state_dict(self) -> StateDict: ...
+    def modules(self) -> Iterator[nn.Module]: ...
 
-    def train(self, mode: bool = True) -> Self: ...
+    def state_dict(self) -> StateDict: ...
 
     def load_state_dict(self, state_dict: StateDict) -> Any: ...
 
 
 class Network(Module, Protocol):
-    def modules(self) -> Iterator[nn.Module]: ...
-
     """An nn.Module. Built with the keywords `spec`, `initial_logits` [K] and `num_critics` (H)."""
 
     def __call__(self, obs: Tensor) -> NetworkOutput:
@@ -281,13 +281,14 @@ class Policy(Module, Protocol):
     """An nn.Module: the policy that is evaluated, and how it learns."""
 
     double: bool  # the target policy is the online network's (double Q-learning), not the target network's
+    needs_mu: bool  # its loss compares pi with the logged probability
+    weighs_advantage: bool  # its loss multiplies the trace's advantage by pi/mu
 
     def probs(self, q: Tensor, policy_logits: Tensor) -> Tensor:
         """Return pi(.|s) from Q(s, .) and the network's policy logits, all [..., A]."""
 
     def regularise(self, inputs: TraceInputs) -> TraceInputs:
         """Return what the trace is to see: rewards and values with the policy's own bonus, or unchanged."""
-    needs_mu: bool  # its loss compares pi with the logged probability
 
     def loss(self, inputs: PolicyInputs) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss per row [M] and numbers to log (0-dim tensors)."""
@@ -299,7 +300,7 @@ class Trace(Protocol):
     An operator that is linear in the values it bootstraps from may say so by an attribute `mixture`; a critic that
     learns distributions then applies it to them (offpol.mixture). "taken": where the trace goes on, c_t Q(s_t, a_t)
     is taken off the bootstrap E_pi Q(s_t, .); "expected": c_t E_pi Q(s_t, .) is. One that reads `log_mu` says so by
-    `needs_mu = True`.
+    `needs_mu = True`, one whose advantage is multiplied by pi/mu already by `weighted_advantage = True`.
     """
 
     def __call__(self, inputs: TraceInputs) -> TraceTargets: ...

@@ -20,6 +20,8 @@ from offpol.signatures import is_record, parameters, stand_in
 SEAMS = ("behavior", "critic", "env", "network", "policy", "replay", "topology", "trace")
 OPTIONS = sorted(path for seam in SEAMS for path in (conf_dir() / seam).glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
+TASKS = sorted(path.stem for path in (conf_dir() / "task").glob("*.yaml"))
+AGENTS = [name for name in EXPERIMENTS if name not in TASKS]
 every_option = pytest.mark.parametrize("path", OPTIONS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 
 
@@ -46,7 +48,7 @@ def test_every_seam_is_a_folder_twice_and_a_protocol() -> None:
         assert (package / seam).is_dir(), seam
         assert getattr(getattr(offpol.types, seam.title()), "_is_protocol", False), seam
     assert set(SEAMS) == {name for name in SECTIONS if name not in ("agent", "run")}
-    known = {*SEAMS, "experiment", "suite", "hydra"}
+    known = {*SEAMS, "experiment", "task", "suite", "hydra"}
     assert {path.name for path in conf_dir().iterdir() if path.is_dir()} <= known
 
 
@@ -110,6 +112,30 @@ def test_every_experiment_composes_and_checks(experiment: str) -> None:
     check_config(composed(f"experiment={experiment}"))
 
 
+@pytest.mark.parametrize("experiment", AGENTS)
+def test_a_task_is_put_on_top_of_any_agent(experiment: str) -> None:
+    cfg, alone = composed(f"experiment={experiment}", "task=minatar"), composed("task=minatar")
+    check_config(cfg)
+    for section in ("env", "network"):
+        assert cfg[section]["_target_"] == alone[section]["_target_"]
+    if "v_min" in cfg["critic"]:
+        assert (cfg["critic"]["v_min"], cfg["critic"]["v_max"]) == (-2.0, 20.0)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_composes_and_checks(task: str) -> None:
+    check_config(composed(f"task={task}"))
+
+
+def test_the_default_is_retrace_hl_gauss_spelled_out() -> None:
+    assert composed("experiment=retrace_hl_gauss") == composed()
+
+
+def test_experiments_of_small_envs_are_their_tasks() -> None:
+    for name in ("cartpole", "minatar"):
+        assert composed(f"experiment={name}") == composed(f"task={name}")
+
+
 @every_option
 def test_every_option_checks_within_the_whole(path: Path) -> None:
     check_config(composed(f"{path.parent.name}={path.stem}"))
@@ -124,4 +150,4 @@ def test_every_value_has_a_comment(path: Path) -> None:
 def test_the_config_is_plain_yaml_with_the_experiment_on_top() -> None:
     defaults = yaml.safe_load((conf_dir() / "config.yaml").read_text())["defaults"]
     assert not [entry for entry in defaults if isinstance(entry, dict) and any("optional" in key for key in entry)]
-    assert defaults.index("_self_") < defaults.index({"experiment": "default"})
+    assert defaults.index("_self_") < defaults.index({"experiment": "default"}) < defaults.index({"task": "atari"})

@@ -7,12 +7,17 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from test_agent import HEADS, SPEC, make_batch
+from test_agent import make_agent as plain_agent
 from torch import nn
 
 from offpol.agent import Agent, OptimizerConfig, TargetConfig
 from offpol.config import build, conf_dir
 from offpol.layers import HeadsConfig
 from offpol.network.mlp import MLP
+from offpol.policy.cmpo import CMPO
+from offpol.policy.policy_gradient import PolicyGradient
+from offpol.trace.gae import GAE
+from offpol.trace.puffer import Puffer
 
 PARTS = [file for seam in ("trace", "critic", "policy") for file in sorted((conf_dir() / seam).glob("*.yaml"))]
 
@@ -21,7 +26,10 @@ def make_agent(heads: HeadsConfig = HEADS, **changes: str) -> Agent:
     """An agent with the default parts, but for those named by seam."""
     torch.manual_seed(0)
     names = {"trace": "retrace", "critic": "hl_gauss", "policy": "advantage_weighted"} | changes
-    parts = {seam: build(OmegaConf.load(conf_dir() / seam / f"{name}.yaml")) for seam, name in names.items()}
+    nodes = {seam: OmegaConf.load(conf_dir() / seam / f"{name}.yaml") for seam, name in names.items()}
+    if "off_policy" in nodes["trace"]:
+        nodes["trace"].off_policy = True
+    parts = {seam: build(node) for seam, node in nodes.items()}
     critic = parts["critic"]
     network = MLP((16,), False, heads, spec=SPEC, initial_logits=critic.initial_logits, num_critics=critic.num_critics)
     return Agent(
@@ -88,3 +96,18 @@ def test_what_does_not_say_that_it_needs_the_logged_probability_never_looks_at_i
         agent.update(batch)
         learned.append(nn.utils.parameters_to_vector(agent.parameters))
     assert torch.equal(*learned) == (file.stem not in NEEDS_MU[file.parent.name])
+
+
+@pytest.mark.parametrize(("changes", "sentence"), [
+    ({"trace": GAE(0.9, False)}, "GAE corrects nothing, but replayed data is off-policy"),
+    ({"trace": Puffer(0.9, 1.0, 1.0), "policy": PolicyGradient("vtrace", 1.0, 0.0)}, "already, and PolicyGradient"),
+    ({"trace": Puffer(0.9, 1.0, 1.0), "policy": CMPO(1.0, 1.0, 1.0, 0.9)}, "pi/mu already, and CMPO"),
+])  # fmt: skip
+def test_combinations_that_mean_nothing_are_refused(changes, sentence) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        plain_agent(**changes)
+
+
+def test_puffer_goes_with_a_policy_that_leaves_its_advantage_alone() -> None:
+    plain_agent(Puffer(0.9, 1.0, 1.0), PolicyGradient("none", 1.0, 0.0))
+    plain_agent(Puffer(0.9, 1.0, 1.0), CMPO(1.0, 0.0, 1.0, 0.9))

@@ -26,7 +26,7 @@ class CMPO(PolicyBase):
         if not 0 <= scale_decay < 1:
             raise ValueError(f"scale_decay must lie in [0, 1), but is {scale_decay}: 0.99 is usual.")
         self.clip, self.gradient, self.rho_clip = clip, gradient, rho_clip
-        self.needs_mu = gradient > 0
+        self.needs_mu = self.weighs_advantage = gradient > 0
         self.scale = RunningScale(scale_decay)
 
     def probs(self, q: Tensor, policy_logits: Tensor) -> Tensor:

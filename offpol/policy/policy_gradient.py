@@ -15,20 +15,20 @@ class PolicyGradient(PolicyBase):
     With rho = pi(a)/mu(a) of the online policy, G the trace's return, A its advantage, Q and V of the target network:
 
     vtrace: min(clip, rho) A grad log pi(a) (Espeholt et al. 2018).
+    none: A grad log pi(a), for advantages that carry their ratio already (`puffer`) or data that pi itself gathered.
     acer: [min(clip, rho) (G - V) + max(0, rho - clip) (Q(a) - V)] grad log pi(a) (Wang et al. 2017). The second
         term, the correction of the first's truncation, is a sum over all actions in the paper; only mu of the
         logged action is stored, so its logged term stands for it: the same mean over mu, free of G's noise.
     beta_loo: beta (G - Q(a)) grad pi(a) + sum_a' Q(a') grad pi(a'), beta = min(clip, 1/mu(a)) (Gruslys et al. 2018).
     """
 
-    needs_mu = True
-
-    def __init__(self, correction: Literal["vtrace", "acer", "beta_loo"], clip: float, entropy: float) -> None:
+    def __init__(self, correction: Literal["vtrace", "none", "acer", "beta_loo"], clip: float, entropy: float) -> None:
         super().__init__()
         if not clip > 0:
             raise ValueError(f"clip must be positive, but is {clip}: 1 is usual, 10 for acer.")
         if not entropy >= 0:
             raise ValueError(f"entropy must not be negative, but is {entropy}: 0 leaves the bonus out.")
+        self.needs_mu, self.weighs_advantage = correction != "none", correction == "vtrace"
         self.correction, self.clip, self.entropy = correction, clip, entropy
 
     def probs(self, q: Tensor, policy_logits: Tensor) -> Tensor:
@@ -48,6 +48,9 @@ class PolicyGradient(PolicyBase):
         if self.correction == "vtrace":
             weight = rho.clamp(max=self.clip)
             objective = weight * inputs.advantage * log_taken
+        elif self.correction == "none":
+            weight = torch.ones_like(rho)
+            objective = inputs.advantage * log_taken
         elif self.correction == "acer":
             weight = rho.clamp(max=self.clip)
             objective = (weight * (surprise + gap) + (rho - weight) * gap) * log_taken

@@ -12,11 +12,13 @@ from offpol.types import TraceInputs, TraceTargets
 class GAE:
     """A_t = delta_t + d_t lambda k_t A_{t+1}, delta_t = r_t + d_t v_{t+1} - v_t (Schulman et al. 2016, eq. 16).
 
-    No correction for the behavior: for data that pi itself, or nearly so, has gathered. returns = v + A, the
-    lambda-return (as `peng`).
+    No correction for the behavior: for data that pi itself, or nearly so, has gathered. Replayed data is not, and an
+    agent refuses this trace unless `off_policy` says that the bias is accepted. returns = v + A, the lambda-return (as
+    `peng`).
     """
 
     lambda_: float
+    off_policy: bool
 
     def __post_init__(self) -> None:
         check_unit("lambda_", self.lambda_)

@@ -17,6 +17,7 @@ class Puffer:
     """
 
     needs_mu: ClassVar[bool] = True
+    weighted_advantage: ClassVar[bool] = True
     lambda_: float
     rho_clip: float
     c_clip: float

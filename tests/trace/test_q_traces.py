@@ -1,6 +1,7 @@
 """Operators on action values against the papers' sums, and against each other."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -183,7 +184,9 @@ def test_peng_averages_n_step_returns() -> None:
     torch.testing.assert_close(Peng(0.0)(inputs).returns, OneStep()(inputs).returns, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("operator", [Retrace, QLambda, TreeBackup, ImportanceSampling, Peng, GAE, RBIS])
+@pytest.mark.parametrize("operator", [
+    Retrace, QLambda, TreeBackup, ImportanceSampling, Peng, partial(GAE, off_policy=True), RBIS,
+])  # fmt: skip
 @pytest.mark.parametrize("lambda_", [-0.1, 1.1, math.nan])
 def test_lambda_outside_the_unit_interval_is_refused(operator: type, lambda_: float) -> None:
     with pytest.raises(ValueError, match="lambda_ must lie in"):

@@ -85,7 +85,7 @@ def test_the_average_is_the_matrix_operator(trace: Trace, coefficient: Callable,
     assert length == pytest.approx(mean, abs=1e-9)
 
 
-@pytest.mark.parametrize("trace", [Peng(0.6), NStep(), GAE(0.6)], ids=lambda x: type(x).__name__)
+@pytest.mark.parametrize("trace", [Peng(0.6), NStep(), GAE(0.6, True)], ids=lambda x: type(x).__name__)
 def test_uncorrected_returns_average_to_their_matrix(trace: Trace) -> None:
     lambda_ = getattr(trace, "lambda_", 1.0)
     mdp, pi, mu, windows = problem(0)

@@ -65,7 +65,7 @@ def test_vtrace_and_puffer_equal_the_papers_sum(seed: int, rho_clip: float, c_cl
 def test_ratios_of_one_make_puffer_gae() -> None:
     inputs = random_inputs(1)
     on_policy = changed(inputs, log_mu=inputs.log_pi)
-    want = GAE(0.8)(inputs).advantage
+    want = GAE(0.8, True)(inputs).advantage
     torch.testing.assert_close(Puffer(0.8, 1.0, 1.0)(on_policy).advantage, want, rtol=0, atol=1e-9)
 
 
@@ -73,7 +73,7 @@ def test_gae_is_the_discounted_sum_of_td_errors() -> None:
     inputs = random_inputs(2)
     on_policy = changed(inputs, log_mu=inputs.log_pi)
     vs = torch.tensor(vs_oracle(on_policy, 0.8, 1.0, 1.0), dtype=torch.float64)[:, :-1]
-    targets = GAE(0.8)(inputs)
+    targets = GAE(0.8, True)(inputs)
     torch.testing.assert_close(targets.returns, vs, rtol=0, atol=1e-9)
     torch.testing.assert_close(targets.advantage, vs - inputs.v[:, :-1], rtol=0, atol=1e-9)
     torch.testing.assert_close(targets.returns, Peng(0.8)(inputs).returns, rtol=0, atol=1e-9)

@@ -1,0 +1,50 @@
+"""Rows that were gathered before: a finished run's replay, or a Minari dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from offpol.segments import Segment
+from offpol.types import EnvSpec
+
+MINARI = "minari:"
+
+
+def load_offline(source: str, spec: EnvSpec) -> list[Segment]:
+    """Return the stored rows of `source` as segments, oldest first, fit for `offpol.segments.load_rows`.
+
+    Args:
+        source: the folder of a run (its newest checkpoint is taken), or "minari:" and a dataset's id.
+        spec: of the env that they are going to be mixed with.
+
+    Raises ValueError where there is nothing to load, or where it is of another env.
+    """
+    if source.startswith(MINARI):
+        from offpol.minari import import_dataset
+
+        segments = [import_dataset(source.removeprefix(MINARI), stack=spec.stack)]
+    else:
+        from offpol.checkpoint import load_newest
+
+        replay = load_newest(Path(source) / "checkpoints", only=["replay"]).state["replay"]
+        segments = replay["rows"]
+    saved = (segments[0]["obs"].dtype, tuple(segments[0]["obs"].shape[1:]))
+    if saved != (spec.dtype, spec.frame_shape):
+        raise ValueError(
+            f"offline={source} holds frames of (dtype, shape) {saved}, but {spec.name} gives "
+            f"{(spec.dtype, spec.frame_shape)}: use data of the same env."
+        )
+    highest = max(int(segment["action"].max()) for segment in segments)
+    if highest >= spec.num_actions:
+        raise ValueError(
+            f"offline={source} has an action {highest}, but {spec.name} has actions 0 to {spec.num_actions - 1}: use "
+            "data of the same env."
+        )
+    return segments
+
+
+def rows_per_stream(segments: list[Segment]) -> int:
+    """Return how many rows a ring must keep of each stream to hold all segments."""
+    return int(torch.stack([segment["stop"] - segments[0]["start"] for segment in segments]).max())

@@ -1,0 +1,57 @@
+"""A sliding window over the newest rows, for learners that must stay near on-policy."""
+
+from typing import Literal
+
+import numpy as np
+
+from offpol.kernels_numpy import Ints
+from offpol.replay.uniform import Uniform
+from offpol.types import Batch, EnvSpec
+from offpol.windows import gather
+
+
+class Recent(Uniform):
+    """Draw uniformly among the windows that lie wholly in the newest `newest_rows` rows of each stream.
+
+    Older rows stay stored, up to `capacity`, for whoever learns offline from the finished run. With as many
+    rows as a rollout has, and an update ratio to match, it stands for learning without replay (PQN, Gallici et al.
+    2025).
+
+    Args:
+        capacity: rows kept, of all streams together; each stream keeps its newest capacity // num_envs.
+        newest_rows: rows of each stream that are drawn from.
+        storage, directory, spec, window, seed, run_directory: as of `Uniform`.
+
+    Raises ValueError where the newest rows could hold no window.
+    """
+
+    def __init__(
+        self, capacity: int, newest_rows: int, storage: Literal["memory", "memmap"], directory: str | None, *,
+        spec: EnvSpec, window: int, seed: int, run_directory: str | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            capacity, storage, directory, spec=spec, window=window, seed=seed, run_directory=run_directory
+        )
+        if newest_rows < window + 2:  # one row more than a window: the first may be a bootstrap row
+            raise ValueError(
+                f"newest_rows={newest_rows} cannot always hold a window of {window} transitions: set it to "
+                f"{window + 2} or more."
+            )
+        self.newest_rows = newest_rows
+        self.capacity_rows = spec.num_envs * min(newest_rows, self.ring.rows_per_stream)
+
+    def sample(self, batch_size: int) -> Batch:
+        """Draw windows [B] with replacement; RuntimeError where none is drawable. See `gather` for the layout."""
+        with self._lock:
+            self.ring.require_drawable()
+            slots = self._drawable()
+            starts = slots[self._rng.integers(len(slots), size=batch_size)]
+            return gather(self.ring, starts, np.full(batch_size, 1 / len(slots)), np.ones(batch_size))
+
+    def __len__(self) -> int:
+        return len(self._drawable())
+
+    def _drawable(self) -> Ints:
+        start = np.maximum(self.ring.oldest, self.ring.counts - self.newest_rows)
+        slots = self.ring.slots(start, self.ring.counts)
+        return slots[self.ring.drawable(slots)]

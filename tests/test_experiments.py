@@ -1,0 +1,74 @@
+"""Every agent of conf/experiment runs, found by globbing; and learns, where there is time (-m slow)."""
+
+import functools
+from pathlib import Path
+
+import pytest
+import torch
+from test_conf import AGENTS, composed
+
+from offpol.assembly import build_parts, check_config
+from offpol.main import train
+
+TINY = (
+    "task=chain", "network.widths=[8]", "network.heads.hidden=8", "network.heads.policy_hidden=8", "agent.batch_size=4",
+    "agent.window=4", "run.num_envs=2", "run.learning_starts_agent_steps=40", "run.replay_ratio=0.25",
+    "run.agent_steps=80", "run.eval_episodes=0", "topology.measure_every_updates=2", "run.torch_threads=1",
+)  # fmt: skip
+ONLINE = ("replay.offline_share.start=0", "replay.offline_share.end=0")  # until there is data
+
+
+@functools.cache
+def of(experiment: str, task: str = "chain") -> dict:
+    return composed(f"experiment={experiment}", f"task={task}")
+
+
+def overrides(experiment: str) -> list[str]:
+    cfg = of(experiment)
+    positions = min(4, cfg["agent"]["train_positions"])
+    some = [f"agent.train_positions={positions}", *(ONLINE if "offline_share" in cfg["replay"] else ())]
+    return some + (["critic.num_bins=11"] if "num_bins" in cfg["critic"] else [])
+
+
+@pytest.mark.parametrize("experiment", AGENTS)
+def test_every_agent_runs(experiment: str, tmp_path: Path) -> None:
+    """Ten updates on the chain, without the run's folder and files: those are `test_run`'s and `test_main`'s."""
+    cfg = composed(f"experiment={experiment}", *TINY, *overrides(experiment))
+    check_config(cfg)
+    parts = build_parts(cfg, tmp_path)
+    agent = parts.agent
+    before = torch.nn.utils.parameters_to_vector(agent.network.parameters()).detach().clone()
+    for step in range(20):
+        rows, _ = parts.actor.step(parts.actor.act(2 * step, agent.updates))
+        parts.replay.add(rows)
+    for _ in range(10):
+        batch = parts.replay.sample(cfg["agent"]["batch_size"])
+        update = agent.update(batch, measure=True)
+        parts.replay.update_priorities(batch.index, batch.generation, update.priority)
+        assert all(number.isfinite() for number in update.metrics.values())
+    assert update.priority.isfinite().all()
+    assert not torch.equal(before, torch.nn.utils.parameters_to_vector(agent.network.parameters()))
+    parts.actor.env.close()
+
+
+@pytest.mark.parametrize("experiment", ["rlpd", "bc"])
+def test_agents_of_offline_data_say_that_they_need_it(experiment: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"replay: offline is null, .*name the folder of a finished run or minari:ID"):
+        build_parts(of(experiment), tmp_path)
+
+
+def data(tmp_path: Path) -> str:
+    """Let the default agent solve CartPole, and return where its replay is."""
+    train(of("default", "cartpole"), tmp_path / "data")
+    return str(tmp_path / "data")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("experiment", AGENTS)
+def test_every_agent_learns_cartpole(experiment: str, tmp_path: Path) -> None:
+    """Chance gives about 22; imitating the replay of a whole run must beat that, the others do far better."""
+    cfg = composed(f"experiment={experiment}", "task=cartpole")
+    if "offline" in cfg["replay"]:
+        cfg["replay"]["offline"] = data(tmp_path)
+    assert train(cfg, tmp_path / "run") > (60 if experiment == "bc" else 100)
