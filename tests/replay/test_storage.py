@@ -55,7 +55,7 @@ def test_a_disk_without_room_is_one_sentence(tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "directory", "match"),
-    [("disk", None, "storage=disk must be"), ("memory", "x", "is for storage=memmap"), ("memmap", None, "set directory")],
+    [("disk", None, "storage=disk must be"), ("memory", "x", "is for storage=memmap"), ("memmap", None, "directory")],
 )
 def test_what_does_not_go_together_is_refused(kind: str, directory: str | None, match: str) -> None:
     with pytest.raises(ValueError, match=match):
