@@ -234,8 +234,8 @@ def _check_parts(network: Network, critic: Critic, policy: Policy, trace: Trace)
     for part in (trace, policy):
         if is_noisy(network) and getattr(part, "needs_mu", False):
             raise ValueError(
-                f"{names[part]} compares pi with the logged probability, which noisy layers do not have (an action's is "
-                "an average over their noise): set network.heads.noisy=0, or use another trace or policy"
+                f"{names[part]} compares pi with the logged probability, which noisy layers do not have (an action's "
+                "is an average over their noise): set network.heads.noisy=0, or use another trace or policy"
             )
     if critic.distributional and getattr(trace, "mixture", None) is None:
         raise ValueError(
