@@ -1,0 +1,169 @@
+"""Runs as Minari datasets and back, without loss; Minari is optional (`pip install "offpol[offline]"`).
+
+A dataset's episode is a stretch of one stream up to a row with `valid` False, whose observation is its last. What
+Minari has no field for, the logged probability and the policy's version, lies in `infos`. Observations are single
+frames: a stack is put together again from them. Lost are only the older frames of a stack whose episode began before
+the oldest row, and the windows that would need a stream's newest row: its transition has no next observation yet.
+
+    offpol-minari export RUN_DIR ID
+    offpol-minari import ID
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from offpol.errors import ConfigError
+
+LOGGED = ("behavior_log_prob", "policy_version")
+Fields = dict[str, np.ndarray]
+
+
+def export_dataset(run_directory: Path, dataset_id: str) -> int:
+    """Write the replay of a run's newest checkpoint as a new dataset; return the number of transitions.
+
+    Raises ConfigError without a checkpoint or without Minari, ValueError for an id that is taken or malformed.
+    """
+    import gymnasium
+
+    from offpol.checkpoint import load_newest
+
+    minari = _minari()
+    replay = load_newest(run_directory / "checkpoints", only=["replay"]).state["replay"]
+    episodes = [episode for stream in _streams(replay["rows"]) for episode in _episodes(stream)]
+    if not episodes:
+        raise ConfigError(f"{run_directory} has no two rows of one stream in its replay: nothing to export.")
+    frame = episodes[0]["obs"]
+    low, high = (0, 255) if frame.dtype == np.uint8 else (-np.inf, np.inf)
+    highest = max(int(episode["action"].max()) for episode in episodes)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".* None", category=UserWarning)  # no author, permalink, ...
+        minari.create_dataset_from_buffers(
+            dataset_id, [_buffer(minari, episode) for episode in episodes],
+            observation_space=gymnasium.spaces.Box(low, high, frame.shape[1:], frame.dtype.type),
+            action_space=gymnasium.spaces.Discrete(highest + 1), algorithm_name="offpol",
+            description=f"replay of {run_directory.resolve().name}; frames as single images, rewards as the learner's",
+            jpeg_encoding=False,  # the default would change the pixels
+        )  # fmt: skip
+    return sum(len(episode["action"]) - 1 for episode in episodes)
+
+
+def import_dataset(dataset_id: str, stack: int) -> dict[str, torch.Tensor]:
+    """Return a local dataset as one stream of rows, in the form of `offpol.segments.rows_since`.
+
+    `stack` is the env's: frames are stacked within episodes. Without logged probabilities a uniform policy over the
+    actions is taken for the behavior, which corrections then trust.
+
+    Raises ConfigError where there is no such dataset, or its spaces are not an array and a Discrete.
+    """
+    minari = _minari()
+    try:
+        dataset = minari.load_dataset(dataset_id)
+    except FileNotFoundError as error:
+        known = ", ".join(sorted(minari.list_local_datasets())) or "none"
+        raise ConfigError(f"There is no local Minari dataset '{dataset_id}'; there are: {known}.") from error
+    if not hasattr(dataset.action_space, "n") or not dataset.observation_space.shape:
+        raise ConfigError(f"Minari dataset '{dataset_id}' needs array observations and a Discrete action space.")
+    parts = [_rows(episode, int(dataset.action_space.n), stack) for episode in dataset.iterate_episodes()]
+    fields = {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in parts[0]}
+    number = torch.tensor([len(fields["action"])])
+    return fields | {
+        "start": torch.zeros(1, dtype=torch.int64), "stop": number, "oldest": torch.zeros(1, dtype=torch.int64),
+        "valid_before": torch.zeros(1, dtype=torch.bool), "stack": torch.tensor(stack),
+    }  # fmt: skip
+
+
+def _minari() -> ModuleType:
+    try:
+        import minari
+    except ImportError as error:
+        raise ConfigError('Minari datasets need an extra package: pip install "offpol[offline]".') from error
+    return minari
+
+
+def _streams(segments: list[dict[str, torch.Tensor]]) -> Iterator[Fields]:
+    """Put the segments of each stream together, oldest row first."""
+    apart = ("start", "stop", "oldest", "valid_before", "stack")
+    for stream in range(len(segments[0]["start"])):
+        parts: list[Fields] = []
+        for segment in segments:
+            length = (segment["stop"] - segment["start"]).tolist()
+            first = sum(length[:stream])
+            chosen = slice(first, first + length[stream])
+            fields = {name: values[chosen].numpy() for name, values in segment.items() if name not in apart}
+            fields["valid"] = fields["valid"].copy()
+            if parts and length[stream]:
+                parts[-1]["valid"][-1] = bool(segment["valid_before"][stream])  # a cut may have come after it was saved
+            if length[stream]:
+                parts.append(fields)
+        if parts:
+            yield {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _episodes(stream: Fields) -> Iterator[Fields]:
+    """Cut a stream behind each row with `valid` False; what is shorter than one transition is no episode."""
+    ends = np.flatnonzero(~stream["valid"]) + 1
+    for first, stop in zip([0, *ends], [*ends, len(stream["valid"])], strict=True):
+        if stop - first > 1:
+            yield {name: values[first:stop] for name, values in stream.items()}
+
+
+def _buffer(minari: ModuleType, episode: Fields) -> Any:
+    """Return an episode of T + 1 rows as T transitions; the last row gives only its observation."""
+    steps = {name: values[:-1] for name, values in episode.items()}
+    infos = {name: episode[name] for name in LOGGED}
+    return minari.data_collector.EpisodeBuffer(
+        observations=episode["obs"], actions=steps["action"], rewards=steps["reward"].tolist(),
+        terminations=steps["terminated"].tolist(), truncations=steps["truncated"].tolist(), infos=infos,
+    )  # fmt: skip
+
+
+def _rows(episode: Any, num_actions: int, stack: int) -> Fields:
+    """Return an episode of T transitions as T + 1 rows, the last one with `valid` False."""
+    number = len(episode.rewards)
+
+    def padded(values: Any, dtype: Any) -> np.ndarray:
+        return np.append(np.asarray(values)[:number].astype(dtype), np.zeros(1, dtype))
+
+    infos = episode.infos or {}
+    log_prob = infos.get("behavior_log_prob", np.full(number, -np.log(num_actions)))
+    return {
+        "obs": np.asarray(episode.observations), "action": padded(episode.actions, np.int64),
+        "reward": padded(episode.rewards, np.float32), "terminated": padded(episode.terminations, np.bool_),
+        "truncated": padded(episode.truncations, np.bool_), "valid": padded(np.ones(number), np.bool_),
+        "behavior_log_prob": padded(log_prob, np.float32),
+        "policy_version": padded(infos.get("policy_version", np.zeros(number)), np.int64),
+        "history": np.minimum(np.arange(number + 1), stack - 1).astype(np.uint8),
+    }  # fmt: skip
+
+
+def main() -> None:
+    """The `offpol-minari` command."""
+    parser = argparse.ArgumentParser(prog="offpol-minari", description="A run's replay as a Minari dataset, and back.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    export = commands.add_parser("export", help="write the replay of a run's newest checkpoint as a dataset")
+    export.add_argument("run_dir", type=Path, help="the folder of a run")
+    export.add_argument("id", help="of the new dataset, as in breakout/offpol-v0")
+    check = commands.add_parser("import", help="load a dataset as replay.offline=minari:ID will, and say what is in it")
+    check.add_argument("id", help="of a local dataset")
+    args = parser.parse_args()
+    try:
+        if args.command == "export":
+            print(f"{export_dataset(args.run_dir, args.id):,} transitions written as {args.id}.")
+        else:
+            rows = import_dataset(args.id, stack=1)
+            episodes, shape = int((~rows["valid"]).sum()), tuple(rows["obs"].shape[1:])
+            print(f"{args.id}: {int(rows['valid'].sum()):,} transitions in {episodes:,} episodes, frames {shape}.")
+            print(f"Learn from it: offpol experiment=rlpd replay.offline=minari:{args.id} (with its env)")
+    except (ConfigError, ValueError) as error:
+        print(f"offpol-minari: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,157 @@
+"""Offline beside online at an exact ratio; a sliding window; runs as Minari datasets and back."""
+
+import numpy as np
+import pytest
+import torch
+from naive_replay import NaiveEnv, as_rows, spec_of
+
+from offpol import checkpoint
+from offpol.offline import load_offline
+from offpol.replay.mixed import Mixed
+from offpol.replay.prioritized import Prioritized
+from offpol.replay.recent import Recent
+from offpol.replay.uniform import Uniform
+from offpol.schedule import Schedule
+
+SPEC, WINDOW = spec_of(3, 2), 2
+
+
+def play(replay, rounds: int, seed: int = 0) -> None:
+    rng = np.random.default_rng(seed)
+    envs = [NaiveEnv(SPEC, [1, 7, 30], rng) for _ in range(3)]
+    for _ in range(rounds):
+        replay.add(as_rows([env.step() for env in envs]))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run's folder with a checkpoint of a replay of 40 rows in each of 3 streams."""
+    folder, replay = tmp_path_factory.mktemp("run"), Uniform(120, "memory", None, spec=SPEC, window=WINDOW, seed=0)
+    play(replay, 50, seed=5)
+    keeper = checkpoint.Checkpoints(folder / "checkpoints", keep=2)
+    keeper.save({"replay": replay.state_dict()}, {"agent_steps": 150})
+    return folder, replay
+
+
+def mixed(run, start=0.5, end=0.5, over=0, alpha=0.6, **changes) -> Mixed:
+    share = Schedule(start, end, over)
+    settings = {"capacity": 90, "offline": str(run[0])} | changes
+    return Mixed(
+        **settings, offline_share=share, alpha=alpha, beta=0.4, epsilon=1e-6, storage="memory", directory=None,
+        spec=SPEC, window=WINDOW, seed=3,
+    )  # fmt: skip
+
+
+def test_every_slice_of_a_batch_is_half_offline(run) -> None:
+    replay = mixed(run)
+    play(replay, 30)
+    for _ in range(5):
+        batch = replay.sample(32)
+        old = batch.index >= replay.capacity_rows
+        assert batch.batch_size == torch.Size([32])
+        assert (old.view(4, 8).sum(1) == 4).all()
+        offline, ring = batch[old], run[1].ring
+        for name in ("action", "reward", "behavior_log_prob"):
+            first = ring.fields[name][(offline.index - replay.capacity_rows).numpy()]
+            np.testing.assert_array_equal(getattr(offline, name)[:, 0].numpy(), first)
+
+
+@pytest.mark.parametrize(("share", "size"), [(0.25, 32), (1.0, 8), (0.1, 4), (1 / 3, 10), (0.0, 5)])
+def test_the_share_is_exact_over_batches(run, share: float, size: int) -> None:
+    replay = mixed(run, share, share)
+    play(replay, 30)
+    drawn = [int((replay.sample(size).index >= replay.capacity_rows).sum()) for _ in range(60)]
+    assert sum(drawn) == pytest.approx(60 * size * share, abs=1)
+    assert max(drawn) - min(drawn) <= 1
+
+
+def test_the_share_follows_its_schedule(run) -> None:
+    replay = mixed(run, 1.0, 0.0, 120)
+    seen = []
+    for _ in range(10):
+        play(replay, 6)
+        seen.append(int((replay.sample(20).index >= replay.capacity_rows).sum()))
+    assert seen == sorted(seen, reverse=True)
+    assert seen[0] > 12
+    assert seen[-1] == 0
+
+
+def test_priorities_stay_in_their_source(run) -> None:
+    replay = mixed(run)
+    play(replay, 30)
+    before = replay.online.tree.masses.copy(), replay.offline.tree.masses.copy()
+    batch = replay.sample(8)
+    assert replay.update_priorities(batch.index, batch.generation, torch.arange(1, 9) * 10.0) == 0
+    for source, masses, first in ((replay.online, before[0], 0), (replay.offline, before[1], replay.capacity_rows)):
+        mine = (batch.index >= replay.capacity_rows) == (first > 0)
+        slots = (batch.index[mine] - first).numpy()
+        changed = np.flatnonzero(source.tree.masses != masses)
+        assert set(changed) == set(slots)
+    last = batch.index[-1] - (replay.capacity_rows if batch.index[-1] >= replay.capacity_rows else 0)
+    source = replay.offline if batch.index[-1] >= replay.capacity_rows else replay.online
+    assert source.tree.masses[last] == pytest.approx(80.0**0.6, rel=1e-5)
+
+
+def test_a_mixed_replay_goes_on_exactly(run) -> None:
+    whole, again = mixed(run, 0.3, 0.3), mixed(run, 0.3, 0.3)
+    play(whole, 30)
+    for _ in range(3):
+        batch = whole.sample(8)
+        whole.update_priorities(batch.index, batch.generation, torch.rand(8))
+    again.load_state_dict(whole.state_dict())
+    for _ in range(4):
+        ours, theirs = whole.sample(8), again.sample(8)
+        for name in ("index", "obs", "replay_weight", "probability"):
+            assert torch.equal(getattr(ours, name), getattr(theirs, name))
+
+
+@pytest.mark.parametrize(("changes", "sentence"), [
+    ({"offline": None}, "offline is null, so there is nothing to mix in"),
+    ({"start": 1.5}, "offline_share must stay between 0 and 1"),
+])  # fmt: skip
+def test_what_cannot_be_mixed_is_refused(run, changes, sentence) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        mixed(run, **changes)
+
+
+def test_data_of_another_env_is_refused(run) -> None:
+    with pytest.raises(ValueError, match="holds frames of"):
+        load_offline(str(run[0]), SPEC.__class__("other", 1, 4, (9,), torch.float32))
+
+
+def test_only_the_newest_rows_are_drawn() -> None:
+    replay = Recent(300, 10, "memory", None, spec=SPEC, window=WINDOW, seed=0)
+    play(replay, 60)
+    ring = replay.ring
+    row = [int(slot) for _ in range(20) for slot in replay.sample(32).index]
+    newest = {int(slot) for slot in ring.slots(ring.counts - 10, ring.counts) if ring.drawable(np.array([slot]))[0]}
+    assert set(row) == newest
+    assert len(replay) == len(newest)
+    assert replay.sample(4).probability[0] == pytest.approx(1 / len(newest))
+    with pytest.raises(ValueError, match="newest_rows=3 cannot always hold a window of 2"):
+        Recent(300, 3, "memory", None, spec=SPEC, window=WINDOW, seed=0)
+
+
+def test_a_run_comes_back_from_minari_as_it_was(run, tmp_path, monkeypatch) -> None:
+    pytest.importorskip("minari")
+    from offpol.minari import export_dataset, import_dataset
+
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    number = export_dataset(run[0], "naive/test-v0")
+    rows = import_dataset("naive/test-v0", stack=SPEC.stack)
+    ring = run[1].ring
+    slots = ring.slots(ring.oldest, ring.counts)
+    ends = np.cumsum(ring.counts - ring.oldest) - 1
+    kept = {name: field[slots].copy() for name, field in ring.fields.items()}
+    kept["valid"][ends] = False  # a stream's newest row has no next observation
+    alone = ~kept["valid"] & ~np.insert(kept["valid"][:-1], 0, False)  # ends of episodes with no row before them
+    valid = kept["valid"][~alone]
+    assert number == int(valid.sum()) == int(rows["valid"].sum())
+    np.testing.assert_array_equal(rows["obs"].numpy(), kept["obs"][~alone])
+    for name in ("action", "reward", "terminated", "truncated", "behavior_log_prob", "policy_version"):
+        np.testing.assert_array_equal(rows[name].numpy()[valid], kept[name][~alone][valid])
+    replay = mixed(run, offline="minari:naive/test-v0")
+    play(replay, 30)
+    assert isinstance(replay.offline, Prioritized)
+    batch = replay.sample(16)
+    assert (batch.index >= replay.capacity_rows).sum() == 8
