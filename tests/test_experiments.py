@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from command import call
 from test_conf import AGENTS, composed
 
 from offpol.assembly import build_parts, check_config
-from offpol.main import train
+from offpol.checkpoint import load_newest
+from offpol.main import main, train
 
 TINY = (
     "task=chain", "network.widths=[8]", "network.heads.hidden=8", "network.heads.policy_hidden=8", "agent.batch_size=4",
@@ -55,6 +57,26 @@ def test_every_agent_runs(experiment: str, tmp_path: Path) -> None:
 def test_agents_of_offline_data_say_that_they_need_it(experiment: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"replay: offline is null, .*name the folder of a finished run or minari:ID"):
         build_parts(of(experiment), tmp_path)
+
+
+@pytest.mark.parametrize("experiment", ["rainbow", "rlpd"])
+def test_noise_and_offline_data_go_on_exactly(
+    experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    """A run in two halves ends with the parameters of one in one piece; rlpd learns beside the first run's replay."""
+    size = (*TINY, *(text for text in overrides(experiment) if text not in ONLINE))
+    if experiment == "rlpd":
+        train(composed("experiment=dqn", *TINY, "agent.train_positions=1", "env.length=8"), tmp_path / "data")
+        size += (f"replay.offline={tmp_path / 'data'}",)
+    halves = tmp_path / "halves"
+    for folder, steps in ((tmp_path / "whole", 80), (halves, 60)):
+        job = (f"experiment={experiment}", *size, f"run.agent_steps={steps}", f"hydra.run.dir={folder}")
+        assert call(main, job, monkeypatch, capfd).code == 0
+    assert call(main, (f"resume={halves}", "run.agent_steps=80"), monkeypatch, capfd).code == 0
+    agents = [load_newest(path / "checkpoints", only=["agent"]).state["agent"] for path in (tmp_path / "whole", halves)]
+    assert agents[0]["updates"] == agents[1]["updates"] == 10
+    for name, values in agents[0]["network"].items():
+        assert torch.equal(values, agents[1]["network"][name]), name
 
 
 def data(tmp_path: Path) -> str:

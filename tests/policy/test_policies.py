@@ -151,7 +151,10 @@ def test_policy_gradients(clip: float) -> None:
         slopes[a] += min(clip, 1 / mu) * (g - q[a]) * pi[a]
         return slopes
 
-    for correction, oracle in [("vtrace", vtrace), ("acer", acer), ("beta_loo", beta_loo)]:
+    def none(pi, prior, q, v, a, mu, g, advantage):
+        return [advantage * (other == a) for other in range(ACTIONS)]
+
+    for correction, oracle in [("vtrace", vtrace), ("none", none), ("acer", acer), ("beta_loo", beta_loo)]:
         check_gradient(PolicyGradient(correction, clip, 0.0), inputs, oracle)
 
 
