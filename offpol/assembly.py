@@ -89,6 +89,11 @@ def build_agent(cfg: Mapping[str, Any], spec: EnvSpec) -> Agent:
     critic = build(cfg["critic"], "critic")
     network = build(cfg["network"], "network", spec=spec, initial_logits=critic.initial_logits, num_critics=critic.num_critics)
     policy, trace = build(cfg["policy"], "policy"), build(cfg["trace"], "trace")
+    if policy.learned and cfg["network"].get("heads", {}).get("policy_hidden") == 0:
+        raise ConfigError(
+            f"network.heads.policy_hidden is 0, so there is no policy to learn for {type(policy).__name__}: give it a "
+            "width, or take policy=greedy."
+        )
     device = _device(cfg["run"]["device"])
     return build(cfg["agent"], "agent", network=network, critic=critic, policy=policy, trace=trace, device=device)
 

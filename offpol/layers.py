@@ -106,7 +106,10 @@ def channel_norm(layer_norm: bool, channels: int) -> nn.Module:
 
 @dataclass(frozen=True)
 class HeadsConfig:
-    """How features become values and a policy. Raises ValueError for a negative `noisy`."""
+    """How features become values and a policy; `policy_hidden` 0 leaves the policy out (its logits are zeros).
+
+    Raises ValueError for a negative `noisy`.
+    """
 
     hidden: int
     policy_hidden: int
@@ -144,14 +147,16 @@ class Heads(nn.Module):
         self.q_norm = nn.LayerNorm(config.hidden) if config.layer_norm else nn.Identity()
         rows = num_actions + 1 if config.dueling else num_actions
         self.q_out = ensemble(num_critics, config.hidden, rows * num_bins)
-        self.policy_hidden = nn.Linear(num_features, config.policy_hidden)
-        self.policy_norm = nn.LayerNorm(config.policy_hidden) if config.layer_norm else nn.Identity()
-        self.policy_out = nn.Linear(config.policy_hidden, num_actions)
-        with torch.no_grad():  # values start where the critic wants them, and the policy starts nearly uniform
-            self.policy_out.weight.mul_(0.001)
-            self.policy_out.bias.zero_()
+        with torch.no_grad():  # values start where the critic wants them
             by_action = self.q_out.bias.view(num_critics, rows, num_bins)
             (by_action[:, :1] if config.dueling else by_action).add_(initial_logits)
+        if config.policy_hidden:
+            self.policy_hidden = nn.Linear(num_features, config.policy_hidden)
+            self.policy_norm = nn.LayerNorm(config.policy_hidden) if config.layer_norm else nn.Identity()
+            self.policy_out = nn.Linear(config.policy_hidden, num_actions)
+            with torch.no_grad():  # and the policy nearly uniform
+                self.policy_out.weight.mul_(0.001)
+                self.policy_out.bias.zero_()
 
     def forward(self, features: Tensor) -> NetworkOutput:
         hidden = self.q_hidden(features).unflatten(1, (self.num_critics, -1)).transpose(0, 1)
@@ -159,6 +164,8 @@ class Heads(nn.Module):
         if self.config.dueling:
             state, advantage = q_logits[..., :1, :], q_logits[..., 1:, :]
             q_logits = state + advantage - advantage.mean(2, keepdim=True)
+        if not self.config.policy_hidden:
+            return NetworkOutput(q_logits, features.new_zeros(len(features), self.num_actions))
         seen = features if self.config.policy_gradient_to_torso else features.detach()
         policy_logits = self.policy_out(F.relu(self.policy_norm(self.policy_hidden(seen))))
         return NetworkOutput(q_logits, policy_logits)

@@ -12,6 +12,7 @@ class PolicyBase(nn.Module):
     """A policy that evaluates what the target network prefers, learns nothing and leaves rewards as they are."""
 
     double = False  # type: ignore[assignment]  # hides nn.Module.double: convert by .to(torch.float64)
+    learned = False
     needs_mu = False
     weighs_advantage = False
 

@@ -281,6 +281,7 @@ class Policy(Module, Protocol):
     """An nn.Module: the policy that is evaluated, and how it learns."""
 
     double: bool  # the target policy is the online network's (double Q-learning), not the target network's
+    learned: bool  # it reads the network's policy logits and trains them
     needs_mu: bool  # its loss compares pi with the logged probability
     weighs_advantage: bool  # its loss multiplies the trace's advantage by pi/mu
 

@@ -25,6 +25,8 @@ class AdvantageWeighted(PolicyBase):
     averaged over about 1 / (1 - prior) refreshes; control "entropy" then sets T by the entropy that is wanted.
     """
 
+    learned = True
+
     def __init__(
         self,
         actions: Literal["all", "logged"],

@@ -10,6 +10,8 @@ from offpol.types import PolicyInputs
 class BehaviorCloning(PolicyBase):
     """loss = -log pi(a|s) of the logged action: pi becomes the replay's mixture of behaviors, its values Sarsa's."""
 
+    learned = True
+
     def probs(self, q: Tensor, policy_logits: Tensor) -> Tensor:
         """Return the softmax of the policy logits [..., A]."""
         return torch.softmax(policy_logits, -1)

@@ -16,6 +16,8 @@ class CMPO(PolicyBase):
     all actions. rho = min(rho_clip, pi/mu) of the online policy, detached; G - V is the trace's advantage.
     """
 
+    learned = True
+
     def __init__(self, clip: float, gradient: float, rho_clip: float, scale_decay: float) -> None:
         super().__init__()
         for name, number in (("clip", clip), ("rho_clip", rho_clip)):

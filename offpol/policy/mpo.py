@@ -19,6 +19,8 @@ class MPO(PolicyBase):
     +-1: the dual's own learning rate, whatever the networks' optimizer does.
     """
 
+    learned = True
+
     def __init__(
         self, epsilon: float, epsilon_policy: float, temperature: float, penalty: float, dual_rate: float
     ) -> None:

@@ -22,6 +22,8 @@ class PolicyGradient(PolicyBase):
     beta_loo: beta (G - Q(a)) grad pi(a) + sum_a' Q(a') grad pi(a'), beta = min(clip, 1/mu(a)) (Gruslys et al. 2018).
     """
 
+    learned = True
+
     def __init__(self, correction: Literal["vtrace", "none", "acer", "beta_loo"], clip: float, entropy: float) -> None:
         super().__init__()
         if not clip > 0:

@@ -1,5 +1,7 @@
 """Networks answer the right shapes, scale bytes exactly, and refuse what they cannot see."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -73,6 +75,12 @@ def test_initial_policy_is_nearly_uniform() -> None:
     for make, spec in CASES:
         pi = make(HEADS)(observations(spec, 8)).policy_logits.softmax(-1)
         assert (pi - 0.2).abs().max() < 0.02
+
+
+def test_the_policy_can_be_left_out() -> None:
+    network = MLP((12,), False, replace(HEADS, policy_hidden=0), spec=VECTOR, **RUNTIME)
+    assert not any("policy" in name for name, _ in network.named_parameters())
+    assert (network(observations(VECTOR, 4)).policy_logits == torch.zeros(4, 5)).all()
 
 
 def test_dueling_matches_its_formula() -> None:
