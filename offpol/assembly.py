@@ -87,7 +87,9 @@ def build_env(cfg: Mapping[str, Any], num_envs: int, stream: str) -> Env:
 def build_agent(cfg: Mapping[str, Any], spec: EnvSpec) -> Agent:
     """Build the networks and what learns them, for observations and actions of `spec`."""
     critic = build(cfg["critic"], "critic")
-    network = build(cfg["network"], "network", spec=spec, initial_logits=critic.initial_logits, num_critics=critic.num_critics)
+    network = build(
+        cfg["network"], "network", spec=spec, initial_logits=critic.initial_logits, num_critics=critic.num_critics
+    )
     policy, trace = build(cfg["policy"], "policy"), build(cfg["trace"], "trace")
     if policy.learned and cfg["network"].get("heads", {}).get("policy_hidden") == 0:
         raise ConfigError(
