@@ -175,6 +175,8 @@ seed, kills, arguments = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
 random.seed(seed)
 def writing():
     return any(n.endswith(".partial") for f in ("run/checkpoints", "run/checkpoints/segments") for n in os.listdir(f))
+def newest():
+    return max(n for n in os.listdir("run/checkpoints") if n.isdigit())
 for kill in range(kills):
     child = os.fork()
     if child == 0:
@@ -186,8 +188,14 @@ for kill in range(kills):
     while kill == 0 and not os.path.exists("run/checkpoints/000002"):
         time.sleep(0.01)
         assert time.monotonic() < began + 60
-    time.sleep(random.uniform(0.5, 3.5))
-    if kill % 2:  # kill in the middle of writing a checkpoint
+    if kill % 4:  # let it get on, then kill anywhere; else kill it at any moment of its start
+        already, deadline = newest(), time.monotonic() + 20
+        while newest() == already and time.monotonic() < deadline:
+            time.sleep(0.002)
+        time.sleep(random.uniform(0.0, 0.3))
+    else:
+        time.sleep(random.uniform(0.0, 3.0))
+    if kill % 4 == 1:  # in the middle of writing a checkpoint
         deadline = time.monotonic() + 5
         while not writing() and time.monotonic() < deadline:
             pass
