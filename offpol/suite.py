@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -30,14 +30,12 @@ class Suite:
         games: values of env.game; empty: whatever the agents' configs play.
         seeds: the root seed of each run of a game.
         overrides: given to every run, before those of the command line, which win.
-        where_present: values for the agents whose config has such a key.
     """
 
     name: str
     games: tuple[str, ...]
     seeds: tuple[int, ...]
     overrides: tuple[str, ...] = ()
-    where_present: Mapping[str, Any] = field(default_factory=dict)
 
 
 NO_SUITE = Suite("custom", (), (0,))
@@ -80,9 +78,7 @@ def load_suite(name: str) -> Suite:
         near = did_you_mean(name, known) or "."
         raise ConfigError(f"There is no suite '{name}'{near} There are: {', '.join(known)}.")
     content = yaml.safe_load(path.read_text())
-    return Suite(
-        name, tuple(content["games"]), tuple(content["seeds"]), tuple(content["overrides"]), content["where_present"]
-    )
+    return Suite(name, tuple(content["games"]), tuple(content["seeds"]), tuple(content["overrides"]))
 
 
 def expand(suite: Suite, arguments: Sequence[str], config_dir: str | None = None) -> list[Job]:
@@ -96,13 +92,14 @@ def expand(suite: Suite, arguments: Sequence[str], config_dir: str | None = None
     given = {override.get_key_element(): override for override in parsed}
     seeds = [_seed(text) for text in _values(given.pop(SEED))] if SEED in given else list(suite.seeds)
     games: list[str | None] = [*(_values(given.pop(GAME)) if GAME in given else suite.games)] or [None]
+    first = [] if games[0] is None else [f"{GAME}={games[0]}"]
     variants = [
-        (label, _compose(suite, overrides if games[0] is None else [*overrides, f"{GAME}={games[0]}"], config_dir))
+        (label, overrides, _compose([*overrides, *first], config_dir))
         for label, overrides in _variants(suite, list(given.values()))
     ]
     return [
         _job(label, overrides, cfg, game, seed)
-        for seed, game, (label, (overrides, cfg)) in itertools.product(seeds, games, variants)
+        for seed, game, (label, overrides, cfg) in itertools.product(seeds, games, variants)
     ]
 
 
@@ -134,35 +131,17 @@ def _seed(text: str) -> int:
     return int(text)
 
 
-def _compose(suite: Suite, overrides: list[str], config_dir: str | None) -> tuple[list[str], dict[str, Any]]:
-    """Return the overrides with the suite's conditional ones, and what they compose to."""
+def _compose(overrides: list[str], config_dir: str | None) -> dict[str, Any]:
+    """Return the resolved config that overrides make."""
     flags = ["--config-dir", config_dir] if config_dir else []
-    given = {text.partition("=")[0] for text in overrides}
-
-    def composed(texts: list[str]) -> dict[str, Any]:
-        (config,) = command_line.compositions(command_line.parse([*flags, *texts]))
-        return command_line.plain(config)
-
-    before = composed(overrides)
-    extra = [
-        f"{key}={value}" for key, value in suite.where_present.items() if key not in given and _has(before, key)
-    ]
-    overrides = [*extra, *overrides]
-    return overrides, composed(overrides) if extra else before
-
-
-def _has(cfg: Any, key: str) -> bool:
-    for name in key.split("."):
-        if not isinstance(cfg, Mapping) or name not in cfg:
-            return False
-        cfg = cfg[name]
-    return True
+    (config,) = command_line.compositions(command_line.parse([*flags, *overrides]))
+    return command_line.plain(config)
 
 
 def _job(label: str, overrides: list[str], cfg: dict[str, Any], game: str | None, seed: int) -> Job:
     cfg = copy.deepcopy(cfg)
     cfg["seed"] = seed
-    own = [text for text in overrides if not text.startswith(f"{GAME}=")] + [f"{SEED}={seed}"]
+    own = [*overrides, f"{SEED}={seed}"]
     if game is not None:
         cfg["env"]["game"] = game
         own.append(f"{GAME}={game}")

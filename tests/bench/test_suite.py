@@ -101,3 +101,14 @@ def test_parts_from_outside_are_found(tmp_path: Path) -> None:
     (tmp_path / "trace" / "mine.yaml").write_text("_target_: offpol.trace.retrace.Retrace\nlambda_: 0.5\n")
     (job,) = expand(Suite("x", ("Pong",), (0,)), ["trace=mine"], str(tmp_path))
     assert job.cfg["trace"]["lambda_"] == 0.5
+
+
+AGENTS = [path for path in sorted((conf_dir() / "experiment").glob("*.yaml")) if "/task@" not in path.read_text()]
+
+
+@pytest.mark.parametrize("agent", [path.stem for path in AGENTS])
+def test_every_agent_can_play_every_kind_of_suite(agent: str) -> None:
+    for suite in ("s6", "minatar"):
+        (job,) = expand(load_suite(suite), [f"experiment={agent}", "seed=0", f"env.game={load_suite(suite).games[0]}"])
+        assert job.label == agent
+        assert str(job.cfg["run"]["agent_steps"]) in " ".join(load_suite(suite).overrides)
