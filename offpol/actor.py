@@ -62,7 +62,7 @@ class Actor:
         return Decision(action, log_prob, policy_version)
 
     def step(self, decision: Decision) -> tuple[Rows, list[Episode]]:
-        """Take the decision; return one row per stream and the games that ended. Raises NotFinite, or as the env did."""
+        """Take the decision; return one row per stream and the games that ended. Raises NotFinite or as the env did."""
         try:
             outcome = self.env.step(decision.action)
         except Exception as error:
