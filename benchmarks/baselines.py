@@ -2,9 +2,10 @@
 
     python benchmarks/baselines.py                 # writes offpol/data/baselines.csv; goes on where it was stopped
 
-A normalised score means little where pressing one button reaches it. Each action is held for whole games, the best on
-average is played again in fresh games, and only those are reported, so that its score is not the luckiest of many.
-Full games, raw scores, under the protocols of the suites atari100k and minatar.
+A normalised score means little where pressing one button reaches it. Each action is held for a few games, which are
+left when nothing has been scored for a while; the best on average is played again in fresh, full games, and only
+those are reported, so that its score is not the luckiest of many. Raw scores, under the protocols of the suites
+atari100k and minatar.
 """
 
 from __future__ import annotations
@@ -23,22 +24,27 @@ from offpol.env.minatar import _load_game
 from offpol.reference_scores import BASELINES
 from offpol.suite import Job, expand, load_suite
 
-GAMES_PER_ACTION = {"atari100k": 5, "minatar": 100}  # to choose the best by
-GAMES = {"atari100k": 20, "minatar": 1000}  # to report
+GAMES_PER_ACTION = {"atari100k": 3, "minatar": 100}  # to choose the best by
+GAMES = {"atari100k": 10, "minatar": 1000}  # to report
+PATIENCE_AGENT_STEPS = 3_000  # without a reward, 200 s of play, while choosing: a held button changes nothing more
 HEADER = (
     "game", "protocol", "baseline", "action", "episodes", "mean", "std", "episodes_per_action_tried", "version",
 )  # fmt: skip
 
 
-def play(job: Job, games: int, stream: str, act: Callable[[int], np.ndarray]) -> np.ndarray:
-    """Play one game in each of `games` envs side by side; return the raw scores [games]."""
+def play(job: Job, games: int, stream: str, act: Callable[[int], np.ndarray], patience: float = np.inf) -> np.ndarray:
+    """Play one game in each of `games` envs side by side; return the raw scores [games].
+
+    A game is left when it has brought no reward for `patience` agent steps.
+    """
     env = build_env(job.cfg, games, f"baseline {stream}")
     env.reset()
-    scores, over = np.zeros(games), np.zeros(games, dtype=bool)
+    scores, over, quiet = np.zeros(games), np.zeros(games, dtype=bool), np.zeros(games)
     while not over.all():
         step = env.step(act(env.spec.num_actions))
         scores += np.where(over, 0.0, step.raw_reward)
-        over |= step.game_over
+        quiet = np.where(step.raw_reward != 0, 0, quiet + 1)
+        over |= step.game_over | (quiet >= patience)
     env.close()
     return scores
 
@@ -50,7 +56,10 @@ def measure(suite: str, job: Job) -> list[list[Any]]:
     scores = play(job, games, "random", lambda actions: rng.integers(actions, size=games))
     rows = [row(suite, job, "random", "", scores, "")]
     tries = GAMES_PER_ACTION[suite]
-    means = [play(job, tries, "choice", lambda _, a=action: np.full(tries, a)).mean() for action in range(len(names))]
+    means = []
+    for action in range(len(names)):
+        held = np.full(tries, action)
+        means.append(play(job, tries, "choice", lambda _, held=held: held, PATIENCE_AGENT_STEPS).mean())
     best = int(np.argmax(means))
     scores = play(job, games, "constant", lambda _: np.full(games, best))
     return [*rows, row(suite, job, "best constant action", names[best], scores, tries)]

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from offpol.published import STATISTICS, match, protocol_of, published
+from offpol.published import STATISTICS, changes, match, protocol_of, published
 from offpol.reference_scores import baselines, human_random
 from offpol.run_labels import Labelled, named
 from offpol.run_results import RunResult
@@ -115,6 +115,8 @@ def _comparison(members: list[Labelled], statistic: str, games: Sequence[str]) -
     seeds = {labelled.run.seed for labelled in members}.union(*(one.asked.get("seeds", ()) for one in members))
     name = members[0].run.cfg["env"]["_target_"].split(".")[-1]
     preset = f", preset {protocol['name']}" if "name" in protocol else ""
+    changed = changes(members[0].run)
+    preset += f" with {', '.join(changed)}" if changed else ""
     comparison = Comparison(
         title=f"{name}{preset}, {protocol['budget_agent_steps']:,} agent steps",
         statistic=statistic, protocol=protocol, games=list(games) or sorted(played), seeds=sorted(seeds), runs=members,
@@ -123,7 +125,8 @@ def _comparison(members: list[Labelled], statistic: str, games: Sequence[str]) -
     for agent in dict.fromkeys(labelled.agent for labelled in members):
         comparison.entrants.append(_agent(comparison, agent))
     _note_what_differs(comparison)
-    _add_baselines(comparison)
+    if statistic == "final_evaluation" and not changed:
+        _add_baselines(comparison)
     return comparison
 
 
@@ -154,8 +157,6 @@ def _note_what_differs(comparison: Comparison) -> None:
 
 def _add_baselines(comparison: Comparison) -> None:
     """Add the agents that do not learn, where they were measured under this protocol."""
-    if comparison.statistic != "final_evaluation":
-        return
     name = comparison.protocol.get("name", "minatar")
     for kind in ("random", "best constant action"):
         found = {row.game: row for row in baselines() if row.protocol == name and row.name == kind}

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import yaml
 
+from offpol.config import conf_dir
 from offpol.reference_scores import DATA, rows
 from offpol.run_results import RunResult
 
@@ -83,6 +85,17 @@ def protocol_of(run: RunResult) -> dict[str, Any]:
         "budget_agent_steps": run.budget,
         "budget_frames": run.budget * run.frames_per_agent_step,
     }
+
+
+def changes(run: RunResult) -> list[str]:
+    """List how a run's env differs from its preset, or from the env's own yaml where there are no presets."""
+    kind = run.cfg["env"]["_target_"].split(".")[-2]
+    protocol = run.cfg["env"].get("protocol") or run.cfg["env"]
+    name = f"preset/{protocol['name']}" if "name" in protocol else kind
+    path = conf_dir() / "env" / f"{name}.yaml"
+    usual = yaml.safe_load(path.read_text()) if path.is_file() else {}
+    own = {"_target_", "game", "id", "render"}
+    return [f"{key}={protocol[key]}" for key in usual if key not in own and protocol.get(key) != usual[key]]
 
 
 class Match(NamedTuple):

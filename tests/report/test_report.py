@@ -186,12 +186,14 @@ def test_games_can_be_chosen_and_mistakes_are_told(offpol_report: Callable[..., 
 
 
 def test_runs_of_other_protocols_and_budgets_never_share_a_table(tmp_path: Path) -> None:
-    for number, more in enumerate([(), ("env/preset=sticky",), ("run.agent_steps=50000",)]):
+    changed = "env.protocol.sticky_probability=0.1"
+    for number, more in enumerate([(), ("env/preset=sticky",), ("run.agent_steps=50000",), (changed,)]):
         (job,) = expand(load_suite("s6"), ["env.game=Krull", "seed=0", *more])
         write_run(tmp_path / str(number), job, 2000.0)
     said = report.report([str(tmp_path)], tmp_path / "out", "t", [], True)
     text = (tmp_path / "out" / "report.md").read_text()
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == [
+        "Atari, preset atari100k with sticky_probability=0.1, 100,000 agent steps",
         "Atari, preset atari100k, 100,000 agent steps", "Atari, preset atari100k, 50,000 agent steps",
         "Atari, preset sticky, 100,000 agent steps",
     ]  # fmt: skip
