@@ -13,7 +13,12 @@ PRESETS = sorted(path.stem for path in (conf_dir() / "env" / "preset").glob("*.y
 
 
 def make(name: str, *overrides: str, num_envs: int = 2, seed: int = 0) -> Any:
-    """Build conf/env/<name>.yaml; overrides as on the command line, e.g. env.game=Pong or env/preset=sticky."""
+    """Build conf/env/<name>.yaml; overrides as on the command line, e.g. env.game=Pong or env/preset=sticky.
+
+    Atari is Breakout by default, whatever the default job plays: random games of it are short.
+    """
+    if name == "atari" and not any(override.startswith("env.game=") for override in overrides):
+        overrides = ("env.game=Breakout", *overrides)
     return build(_compose(name, *overrides), num_envs=num_envs, seed=seed)
 
 
