@@ -76,7 +76,8 @@ class Section:
         what = STATISTICS[c.statistic]
         size = f"{_count(len(c.games), 'game')}, {_seeds(c.seeds)}; {what}"
         if scored:
-            return f"IQM of human-normalised scores: {'; '.join(scored)} (95% interval). {size}."
+            bracket = "95% intervals" if any("[" in text for text in scored) else "one run a game, so no intervals"
+            return f"IQM of human-normalised scores: {'; '.join(scored)} ({bracket}). {size}."
         if c.normalised:
             return f"{size}; no agent has a score in every game, so there is no aggregate."
         means = [f"**{e.name}** {_score(e, c.games[0])}" for e in c.agents] if len(c.games) == 1 else []
