@@ -121,10 +121,10 @@ class Agent:
         """
         batch = batch.to(self.device) if self.device.type != "cpu" else batch
         obs = self._floats(batch.obs.transpose(0, 1).flatten(0, 1))  # [(n+1) B, *obs_shape]
-        inputs, targets, learned = self._targets(batch, obs)
-
         rows = self.train_positions * len(batch)  # M trained rows
         output = self.network(obs[:rows])
+        inputs, targets, learned = self._targets(batch, obs, output)
+
         action = _rows(batch.action, rows)
         taken = output.q_logits[:, torch.arange(rows, device=obs.device), action]  # [H, M, K]
         returns, valid = _rows(targets.returns, rows), _rows(batch.valid, rows)
@@ -164,16 +164,18 @@ class Agent:
         return self._buffer.copy_(obs)
 
     @torch.no_grad()
-    def _targets(self, batch: Batch, obs: Tensor) -> tuple[TraceInputs, TraceTargets, Tensor]:
-        """Evaluate the target network on every observation of the window and trace the returns.
+    def _targets(self, batch: Batch, obs: Tensor, trained: NetworkOutput) -> tuple[TraceInputs, TraceTargets, Tensor]:
+        """Evaluate the target network on the window's observations and trace the returns.
 
-        The third is what the critic makes of them, [B, n, ...].
+        `trained` is the online network's output for the first rows of `obs`. No return depends on the values of the
+        row it starts from: where the policy does not read them either, those of the window's first row are `trained`'s,
+        and the target network is spared a row. The third answer is what the critic makes of the returns, [B, n, ...].
         """
         shape = (self.window + 1, len(batch), -1)
-        output = self.target_network(obs)
+        output = self._complete(trained, self.target_network, obs, 0 if self.policy.reads_own_row else len(batch))
         q_values = self.critic.join(self.critic.value(output.q_logits))
         if self.policy.double:
-            online = self.network(obs)
+            online = self._complete(trained, self.network, obs, len(trained.policy_logits))
             pi = self.policy.probs(self._q_values(online), online.policy_logits)
         else:
             pi = self.policy.probs(q_values, output.policy_logits)
@@ -186,6 +188,16 @@ class Agent:
         traced = self.trace(inputs)
         logits = output.q_logits.unflatten(1, shape[:2]).transpose(1, 2)
         return inputs, traced, self.critic.targets(inputs, traced, logits, self.mixture)
+
+    def _complete(self, known: NetworkOutput, network: Network, obs: Tensor, rows: int) -> NetworkOutput:
+        """Return a network's output for all of `obs`, where its first `rows` are to be those of `known`."""
+        if rows == 0:
+            return network(obs)
+        rest = network(obs[rows:])
+        return NetworkOutput(
+            q_logits=torch.cat([known.q_logits[:, :rows], rest.q_logits], 1),
+            policy_logits=torch.cat([known.policy_logits[:rows], rest.policy_logits]),
+        )
 
     def _q_values(self, output: NetworkOutput) -> Tensor:
         """Decode and join the critics: [H, M, A, K] -> [M, A]."""

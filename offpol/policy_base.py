@@ -15,6 +15,7 @@ class PolicyBase(nn.Module):
     learned = False
     needs_mu = False
     weighs_advantage = False
+    reads_own_row = True
 
     def regularise(self, inputs: TraceInputs) -> TraceInputs:
         """Return what the trace sees: the inputs as they are."""

@@ -284,6 +284,7 @@ class Policy(Module, Protocol):
     learned: bool  # it reads the network's policy logits and trains them
     needs_mu: bool  # its loss compares pi with the logged probability
     weighs_advantage: bool  # its loss multiplies the trace's advantage by pi/mu
+    reads_own_row: bool  # it reads the target network's output for a trained row, not only for the rows after it
 
     def probs(self, q: Tensor, policy_logits: Tensor) -> Tensor:
         """Return pi(.|s) from Q(s, .) and the network's policy logits, all [..., A]."""

@@ -97,13 +97,33 @@ def test_double_q_selects_by_the_online_network() -> None:
         for parameter in agent.network.parameters():
             parameter.copy_(torch.randn_like(parameter))
     batch = make_batch(window=1)
-    _, targets, _ = agent._targets(batch, batch.obs.transpose(0, 1).flatten(0, 1))
+    obs = batch.obs.transpose(0, 1).flatten(0, 1)
+    _, targets, _ = agent._targets(batch, obs, agent.network(obs[: len(batch)]))
     online = agent.network(batch.obs[:, 1]).q_logits[0, :, :, 0]
     target = agent.target_network(batch.obs[:, 1]).q_logits[0, :, :, 0]
     chosen = target.gather(-1, online.argmax(-1, keepdim=True)).squeeze(-1)
     expected = batch.reward[:, 0] + 0.9 * ~batch.terminated[:, 0] * chosen
     torch.testing.assert_close(targets.returns[:, 0], expected)
     assert not torch.equal(online.argmax(-1), target.argmax(-1))
+
+
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize("train_positions", [1, 3])
+def test_sparing_the_target_network_the_first_row_changes_no_return(double: bool, train_positions: int) -> None:
+    """The online network's values stand for a row that the policy does not read and that no return depends on."""
+    agent, batch = make_agent(policy=Greedy(double), train_positions=train_positions), make_batch()
+    agent.update(make_batch(seed=2))
+    with torch.no_grad():  # both networks far from each other
+        for parameter in agent.network.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    obs = batch.obs.transpose(0, 1).flatten(0, 1)
+    trained = agent.network(obs[: train_positions * len(batch)])
+    assert not agent.policy.reads_own_row
+    spared_inputs, spared, _ = agent._targets(batch, obs, trained)
+    agent.policy.reads_own_row = True
+    inputs, targets, _ = agent._targets(batch, obs, trained)
+    assert not torch.allclose(spared_inputs.q[:, 0], inputs.q[:, 0])
+    torch.testing.assert_close(spared.returns, targets.returns)
 
 
 def test_measuring_changes_nothing() -> None:

@@ -64,7 +64,7 @@ def test_distributions_go_through_the_other_traces(trace: str) -> None:
     agent = make_agent(critic="categorical", trace=trace)
     batch = make_batch()
     obs = batch.obs.transpose(0, 1).flatten(0, 1)
-    _, traced, learned = agent._targets(batch, obs)
+    _, traced, learned = agent._targets(batch, obs, agent.network(obs[: len(batch)]))
     mean = (learned * agent.critic.atoms).sum(-1)
     torch.testing.assert_close(mean, traced.returns, rtol=0, atol=0.1)  # mass beyond the ends is put on them
 

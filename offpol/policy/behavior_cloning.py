@@ -11,6 +11,7 @@ class BehaviorCloning(PolicyBase):
     """loss = -log pi(a|s) of the logged action: pi becomes the replay's mixture of behaviors, its values Sarsa's."""
 
     learned = True
+    reads_own_row = False
 
     def probs(self, q: Tensor, policy_logits: Tensor) -> Tensor:
         """Return the softmax of the policy logits [..., A]."""

@@ -12,6 +12,8 @@ class Greedy(PolicyBase):
     al. 2016), otherwise the target network does both.
     """
 
+    reads_own_row = False
+
     def __init__(self, double: bool) -> None:
         super().__init__()
         self.double = double

@@ -12,6 +12,8 @@ class SoftmaxQ(PolicyBase):
     With `double` the online network's Q gives the probabilities by which the target network's is averaged.
     """
 
+    reads_own_row = False
+
     def __init__(self, temperature: float, double: bool) -> None:
         super().__init__()
         if not temperature > 0:

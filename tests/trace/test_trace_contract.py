@@ -88,6 +88,19 @@ def test_the_last_step_is_one_step(file: Path) -> None:
     torch.testing.assert_close(got, want, rtol=0, atol=1e-9)
 
 
+@every_operator
+def test_no_return_depends_on_the_values_of_the_row_it_starts_from(file: Path) -> None:
+    """What `Policy.reads_own_row` relies on: another Q(s_0, .) and pi(.|s_0) leave the first row's return as it is."""
+    inputs, other = random_inputs(5), random_inputs(6)
+    q_values, pi = inputs.q_values.clone(), inputs.pi.clone()
+    q_values[:, 0], pi[:, 0] = other.q_values[:, 0], other.pi[:, 0]
+    moved = TraceInputs.of(
+        q_values, pi, inputs.action, inputs.reward, inputs.discount, inputs.log_mu, inputs.valid_next
+    )
+    operator = load(file)
+    torch.testing.assert_close(operator(moved).returns, operator(inputs).returns, rtol=0, atol=1e-12)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles
 @every_operator
