@@ -23,7 +23,7 @@ SECTIONS = {
     "env": ("num_envs", "seed"),
     "behavior": (),
     "replay": ("spec", "window", "seed", "run_directory"),
-    "network": ("spec", "initial_logits", "num_critics"),
+    "network": ("spec", "outputs"),
     "critic": (),
     "policy": (),
     "trace": (),
@@ -86,16 +86,12 @@ def build_env(cfg: Mapping[str, Any], num_envs: int, stream: str) -> Env:
 
 def build_agent(cfg: Mapping[str, Any], spec: EnvSpec) -> Agent:
     """Build the networks and what learns them, for observations and actions of `spec`."""
+    from offpol.types import Outputs
+
     critic = build(cfg["critic"], "critic")
-    network = build(
-        cfg["network"], "network", spec=spec, initial_logits=critic.initial_logits, num_critics=critic.num_critics
-    )
     policy, trace = build(cfg["policy"], "policy"), build(cfg["trace"], "trace")
-    if policy.learned and cfg["network"].get("heads", {}).get("policy_hidden") == 0:
-        raise ConfigError(
-            f"network.heads.policy_hidden is 0, so there is no policy to learn for {type(policy).__name__}: give it a "
-            "width, or take policy=greedy."
-        )
+    outputs = Outputs(critic.initial_logits, critic.num_critics, policy.learned)
+    network = build(cfg["network"], "network", spec=spec, outputs=outputs)
     device = _device(cfg["run"]["device"])
     return build(cfg["agent"], "agent", network=network, critic=critic, policy=policy, trace=trace, device=device)
 

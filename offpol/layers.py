@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from offpol.types import EnvSpec, Module, NetworkOutput
+from offpol.types import EnvSpec, Module, NetworkOutput, Outputs
 
 
 class ByteConv2d(nn.Conv2d):
@@ -106,10 +106,7 @@ def channel_norm(layer_norm: bool, channels: int) -> nn.Module:
 
 @dataclass(frozen=True)
 class HeadsConfig:
-    """How features become values and a policy; `policy_hidden` 0 leaves the policy out (its logits are zeros).
-
-    Raises ValueError for a negative `noisy`.
-    """
+    """How features become values and a policy; raises ValueError for widths below 1 and a negative `noisy`."""
 
     hidden: int
     policy_hidden: int
@@ -119,6 +116,9 @@ class HeadsConfig:
     policy_gradient_to_torso: bool
 
     def __post_init__(self) -> None:
+        for name in ("hidden", "policy_hidden"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, but is {getattr(self, name)}.")
         if not self.noisy >= 0:
             raise ValueError(f"noisy must not be negative, but is {self.noisy}: 0.5 is usual, 0 turns it off.")
 
@@ -129,15 +129,13 @@ class Heads(nn.Module):
     With `dueling` (Wang et al. 2016) an action's logits are V + A - mean A, bin by bin. With
     `policy_gradient_to_torso` off, the policy reads the features but does not shape them (Reactor).
     With `noisy` > 0 the critics' layers are noisy linear ones that start with this sigma; the policy's never are.
-    `initial_logits` [K] are the critic's: what an action's logits are before anything is learned.
+    Where no policy is learned there are no layers for one.
     """
 
-    def __init__(
-        self, config: HeadsConfig, num_features: int, num_actions: int, initial_logits: Tensor, num_critics: int
-    ) -> None:
+    def __init__(self, config: HeadsConfig, num_features: int, num_actions: int, outputs: Outputs) -> None:
         super().__init__()
-        num_bins = len(initial_logits)
-        self.config, self.num_critics, self.num_actions, self.num_bins = config, num_critics, num_actions, num_bins
+        num_critics, num_bins = outputs.num_critics, len(outputs.initial_logits)
+        self.config, self.outputs, self.num_actions = config, outputs, num_actions
         linear: Callable[..., nn.Linear] = nn.Linear
         ensemble: Callable[..., EnsembleLinear] = EnsembleLinear
         if config.noisy:
@@ -149,8 +147,8 @@ class Heads(nn.Module):
         self.q_out = ensemble(num_critics, config.hidden, rows * num_bins)
         with torch.no_grad():  # values start where the critic wants them
             by_action = self.q_out.bias.view(num_critics, rows, num_bins)
-            (by_action[:, :1] if config.dueling else by_action).add_(initial_logits)
-        if config.policy_hidden:
+            (by_action[:, :1] if config.dueling else by_action).add_(outputs.initial_logits)
+        if outputs.policy:
             self.policy_hidden = nn.Linear(num_features, config.policy_hidden)
             self.policy_norm = nn.LayerNorm(config.policy_hidden) if config.layer_norm else nn.Identity()
             self.policy_out = nn.Linear(config.policy_hidden, num_actions)
@@ -159,12 +157,12 @@ class Heads(nn.Module):
                 self.policy_out.bias.zero_()
 
     def forward(self, features: Tensor) -> NetworkOutput:
-        hidden = self.q_hidden(features).unflatten(1, (self.num_critics, -1)).transpose(0, 1)
-        q_logits = self.q_out(F.relu(self.q_norm(hidden))).unflatten(2, (-1, self.num_bins))
+        hidden = self.q_hidden(features).unflatten(1, (self.outputs.num_critics, -1)).transpose(0, 1)
+        q_logits = self.q_out(F.relu(self.q_norm(hidden))).unflatten(2, (-1, len(self.outputs.initial_logits)))
         if self.config.dueling:
             state, advantage = q_logits[..., :1, :], q_logits[..., 1:, :]
             q_logits = state + advantage - advantage.mean(2, keepdim=True)
-        if not self.config.policy_hidden:
+        if not self.outputs.policy:
             return NetworkOutput(q_logits, features.new_zeros(len(features), self.num_actions))
         seen = features if self.config.policy_gradient_to_torso else features.detach()
         policy_logits = self.policy_out(F.relu(self.policy_norm(self.policy_hidden(seen))))

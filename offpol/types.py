@@ -137,6 +137,15 @@ class TraceTargets(NamedTuple):
     trace: Tensor  # the coefficients c_t that were used, for diagnostics
 
 
+@dataclass(frozen=True)
+class Outputs:
+    """What critic and policy ask of a network."""
+
+    initial_logits: Tensor  # [K] what an action's logits are to be before anything is learned
+    num_critics: int  # H
+    policy: bool  # whether a policy is learned; without one the policy logits are zeros
+
+
 class NetworkOutput(NamedTuple):
     """Raw outputs of a network for M observations."""
 
@@ -242,7 +251,7 @@ class Module(Protocol):
 
 
 class Network(Module, Protocol):
-    """An nn.Module. Built with the keywords `spec`, `initial_logits` [K] and `num_critics` (H)."""
+    """An nn.Module. Built with the keywords `spec` and `outputs`."""
 
     def __call__(self, obs: Tensor) -> NetworkOutput:
         """Map observations [M, *obs_shape], of the env's dtype, to values and policy."""

@@ -11,7 +11,7 @@ from offpol.network.mlp import MLP
 from offpol.policy.greedy import Greedy
 from offpol.trace.one_step import OneStep
 from offpol.trace.retrace import Retrace
-from offpol.types import Batch, EnvSpec
+from offpol.types import Batch, EnvSpec, Outputs
 
 SPEC = EnvSpec("vector", 2, 3, (4,), torch.float32)
 HEADS = HeadsConfig(16, 8, False, False, 0.0, True)
@@ -19,7 +19,7 @@ HEADS = HeadsConfig(16, 8, False, False, 0.0, True)
 
 def make_agent(trace=None, policy=None, *, window=3, train_positions=3, rate=1.0, period=1, **changes) -> Agent:
     torch.manual_seed(0)
-    network = MLP((16,), False, HEADS, spec=SPEC, initial_logits=torch.zeros(1), num_critics=1)
+    network = MLP((16,), False, HEADS, spec=SPEC, outputs=Outputs(torch.zeros(1), 1, True))
     settings = {
         "gamma": 0.9, "window": window, "train_positions": train_positions, "batch_size": 5,
         "policy_coefficient": 1.0, "priority_max_share": 0.9, "target": TargetConfig(rate, period),

@@ -18,6 +18,7 @@ from offpol.policy.cmpo import CMPO
 from offpol.policy.policy_gradient import PolicyGradient
 from offpol.trace.gae import GAE
 from offpol.trace.puffer import Puffer
+from offpol.types import Outputs
 
 PARTS = [file for seam in ("trace", "critic", "policy") for file in sorted((conf_dir() / seam).glob("*.yaml"))]
 
@@ -31,7 +32,8 @@ def make_agent(heads: HeadsConfig = HEADS, **changes: str) -> Agent:
         nodes["trace"].off_policy = True
     parts = {seam: build(node) for seam, node in nodes.items()}
     critic = parts["critic"]
-    network = MLP((16,), False, heads, spec=SPEC, initial_logits=critic.initial_logits, num_critics=critic.num_critics)
+    outputs = Outputs(critic.initial_logits, critic.num_critics, parts["policy"].learned)
+    network = MLP((16,), False, heads, spec=SPEC, outputs=outputs)
     return Agent(
         network, critic, parts["policy"], parts["trace"], gamma=0.9, window=3, train_positions=2, batch_size=5,
         policy_coefficient=1.0, priority_max_share=0.9, target=TargetConfig(0.5, 1),

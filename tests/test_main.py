@@ -69,7 +69,7 @@ def test_a_mistake_is_told_in_one_sentence(offpol: Command, tmp_path: Path, mist
 REFUSED = {
     "game": (["env.game=Brakeout"], "did you mean 'Breakout'?"),
     "continuous actions": (["env=gymnasium", "env.id=Pendulum-v1"], "Box"),
-    "a missing policy": ([*TINY, "network.heads.policy_hidden=0"], "there is no policy to learn for AdvantageWeighted"),
+    "width": ([*TINY, "network.heads.policy_hidden=0"], "network.heads: policy_hidden must be at least 1, but is 0."),
     "support": ([*TINY, "critic.v_min=40"], "critic: v_min must be below v_max"),
     "batch": ([*TINY, "replay.capacity=60", "agent.batch_size=100"], "raise replay.capacity or lower the batch"),
     "early start": ([*TINY, "run.learning_starts_agent_steps=5"], "start no sooner"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from offpol.layers import ByteConv2d, Heads, HeadsConfig, channel_norm, require_image
-from offpol.types import EnvSpec, NetworkOutput
+from offpol.types import EnvSpec, NetworkOutput, Outputs
 
 
 class DataEfficient(nn.Module):
@@ -15,7 +15,7 @@ class DataEfficient(nn.Module):
     """
 
     def __init__(
-        self, layer_norm: bool, heads: HeadsConfig, *, spec: EnvSpec, initial_logits: Tensor, num_critics: int
+        self, layer_norm: bool, heads: HeadsConfig, *, spec: EnvSpec, outputs: Outputs
     ) -> None:
         super().__init__()
         channels = require_image(spec, "data_efficient", 25, 25)
@@ -24,7 +24,7 @@ class DataEfficient(nn.Module):
             nn.Conv2d(32, 64, 5, stride=5), channel_norm(layer_norm, 64), nn.ReLU(inplace=True), nn.Flatten(),
         )  # fmt: skip
         height, width = (side // 5 // 5 for side in spec.obs_shape[1:])
-        self.heads = Heads(heads, 64 * height * width, spec.num_actions, initial_logits, num_critics)
+        self.heads = Heads(heads, 64 * height * width, spec.num_actions, outputs)
 
     def forward(self, obs: Tensor) -> NetworkOutput:
         """Map byte images [M, stack, height, width] to values and policy."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from offpol.layers import ByteConv2d, Heads, HeadsConfig, require_image
-from offpol.types import EnvSpec, NetworkOutput
+from offpol.types import EnvSpec, NetworkOutput, Outputs
 
 
 class Residual(nn.Module):
@@ -29,7 +29,7 @@ class Impala(nn.Module):
 
     def __init__(
         self, channels: tuple[int, ...], width: int, residual_blocks: int, layer_norm: bool, heads: HeadsConfig, *,
-        spec: EnvSpec, initial_logits: Tensor, num_critics: int,
+        spec: EnvSpec, outputs: Outputs,
     ) -> None:  # fmt: skip
         super().__init__()
         planes, height, side = require_image(spec, "impala", 16, 16), *spec.obs_shape[1:]
@@ -42,7 +42,7 @@ class Impala(nn.Module):
         features = planes * height * side
         norm = [nn.LayerNorm(features)] if layer_norm else []
         self.torso = nn.Sequential(*stages, nn.ReLU(), nn.Flatten(), *norm)
-        self.heads = Heads(heads, features, spec.num_actions, initial_logits, num_critics)
+        self.heads = Heads(heads, features, spec.num_actions, outputs)
 
     def forward(self, obs: Tensor) -> NetworkOutput:
         """Map byte images [M, stack, height, width] to values and policy."""

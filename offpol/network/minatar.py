@@ -6,15 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from offpol.layers import Heads, HeadsConfig, channel_norm, require_image
-from offpol.types import EnvSpec, NetworkOutput
+from offpol.types import EnvSpec, NetworkOutput, Outputs
 
 
 class MinAtar(nn.Module):
     """One 3x3 convolution with ReLU over binary channels, then heads; `layer_norm` comes before the ReLU."""
 
     def __init__(
-        self, channels: int, layer_norm: bool, heads: HeadsConfig, *, spec: EnvSpec, initial_logits: Tensor,
-        num_critics: int,
+        self, channels: int, layer_norm: bool, heads: HeadsConfig, *, spec: EnvSpec, outputs: Outputs,
     ) -> None:  # fmt: skip
         super().__init__()
         planes = require_image(spec, "minatar", 3, 3)
@@ -22,7 +21,7 @@ class MinAtar(nn.Module):
         self.conv = nn.Conv2d(planes, channels, 3)
         self.norm = channel_norm(layer_norm, channels)
         features = channels * (height - 2) * (width - 2)
-        self.heads = Heads(heads, features, spec.num_actions, initial_logits, num_critics)
+        self.heads = Heads(heads, features, spec.num_actions, outputs)
 
     def forward(self, obs: Tensor) -> NetworkOutput:
         """Map observations [M, planes, height, width] to values and policy."""

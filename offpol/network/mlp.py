@@ -8,15 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from offpol.layers import Heads, HeadsConfig
-from offpol.types import EnvSpec, NetworkOutput
+from offpol.types import EnvSpec, NetworkOutput, Outputs
 
 
 class MLP(nn.Module):
     """Fully connected layers of the given widths with ReLU, then heads; any observation is flattened."""
 
     def __init__(
-        self, widths: tuple[int, ...], layer_norm: bool, heads: HeadsConfig, *, spec: EnvSpec, initial_logits: Tensor,
-        num_critics: int,
+        self, widths: tuple[int, ...], layer_norm: bool, heads: HeadsConfig, *, spec: EnvSpec, outputs: Outputs,
     ) -> None:  # fmt: skip
         super().__init__()
         layers: list[nn.Module] = []
@@ -25,7 +24,7 @@ class MLP(nn.Module):
             layers += [nn.Linear(size, width), *([nn.LayerNorm(width)] if layer_norm else []), nn.ReLU()]
             size = width
         self.torso = nn.Sequential(*layers)
-        self.heads = Heads(heads, size, spec.num_actions, initial_logits, num_critics)
+        self.heads = Heads(heads, size, spec.num_actions, outputs)
 
     def forward(self, obs: Tensor) -> NetworkOutput:
         """Map observations [M, ...] to values and policy."""

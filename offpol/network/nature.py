@@ -5,14 +5,14 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from offpol.layers import ByteConv2d, Heads, HeadsConfig, channel_norm, require_image
-from offpol.types import EnvSpec, NetworkOutput
+from offpol.types import EnvSpec, NetworkOutput, Outputs
 
 
 class Nature(nn.Module):
     """Convolutions 32x8x8/4, 64x4x4/2, 64x3x3/1 with ReLU, then heads; `layer_norm` comes before each ReLU (PQN)."""
 
     def __init__(
-        self, layer_norm: bool, heads: HeadsConfig, *, spec: EnvSpec, initial_logits: Tensor, num_critics: int
+        self, layer_norm: bool, heads: HeadsConfig, *, spec: EnvSpec, outputs: Outputs
     ) -> None:
         super().__init__()
         channels = require_image(spec, "nature", 36, 36)
@@ -22,7 +22,7 @@ class Nature(nn.Module):
             nn.Conv2d(64, 64, 3), channel_norm(layer_norm, 64), nn.ReLU(inplace=True), nn.Flatten(),
         )  # fmt: skip
         height, width = (((side - 4) // 4 - 2) // 2 - 2 for side in spec.obs_shape[1:])
-        self.heads = Heads(heads, 64 * height * width, spec.num_actions, initial_logits, num_critics)
+        self.heads = Heads(heads, 64 * height * width, spec.num_actions, outputs)
 
     def forward(self, obs: Tensor) -> NetworkOutput:
         """Map byte images [M, stack, height, width] to values and policy."""

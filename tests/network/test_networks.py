@@ -1,6 +1,5 @@
 """Networks answer the right shapes, scale bytes exactly, and refuse what they cannot see."""
 
-from dataclasses import replace
 
 import pytest
 import torch
@@ -14,13 +13,13 @@ from offpol.network.impala import Impala
 from offpol.network.minatar import MinAtar
 from offpol.network.mlp import MLP
 from offpol.network.nature import Nature
-from offpol.types import EnvSpec
+from offpol.types import EnvSpec, Outputs
 
 HEADS = HeadsConfig(16, 8, dueling=False, layer_norm=False, noisy=0.0, policy_gradient_to_torso=True)
 IMAGE = EnvSpec("image", 2, 5, (84, 84), torch.uint8, stack=4)
 SMALL = EnvSpec("small", 2, 5, (4, 10, 10), torch.uint8)
 VECTOR = EnvSpec("vector", 2, 5, (3,), torch.float32)
-RUNTIME = {"initial_logits": torch.zeros(7), "num_critics": 3}
+RUNTIME = {"outputs": Outputs(torch.zeros(7), 3, True)}
 CASES = [
     (lambda heads: Nature(True, heads, spec=IMAGE, **RUNTIME), IMAGE),
     (lambda heads: DataEfficient(True, heads, spec=IMAGE, **RUNTIME), IMAGE),
@@ -78,14 +77,14 @@ def test_initial_policy_is_nearly_uniform() -> None:
 
 
 def test_the_policy_can_be_left_out() -> None:
-    network = MLP((12,), False, replace(HEADS, policy_hidden=0), spec=VECTOR, **RUNTIME)
+    network = MLP((12,), False, HEADS, spec=VECTOR, outputs=Outputs(torch.zeros(7), 3, False))
     assert not any("policy" in name for name, _ in network.named_parameters())
     assert (network(observations(VECTOR, 4)).policy_logits == torch.zeros(4, 5)).all()
 
 
 def test_dueling_matches_its_formula() -> None:
     torch.manual_seed(0)
-    heads = Heads(HeadsConfig(16, 8, True, False, 0.0, True), 6, 5, torch.zeros(7), 1)
+    heads = Heads(HeadsConfig(16, 8, True, False, 0.0, True), 6, 5, Outputs(torch.zeros(7), 1, True))
     features = torch.randn(3, 6)
     raw = heads.q_out(torch.relu(heads.q_hidden(features)).unsqueeze(0)).view(3, 6, 7)
     expected = raw[:, :1] + raw[:, 1:] - raw[:, 1:].mean(1, keepdim=True)
@@ -119,7 +118,7 @@ def test_wrong_observations_are_refused_in_one_sentence(make) -> None:
 def test_values_start_where_the_critic_wants_them(critic, dueling) -> None:
     """A support of [-2, 20] would start at 9 otherwise."""
     torch.manual_seed(0)
-    heads = Heads(HeadsConfig(64, 8, dueling, False, 0.0, True), 32, 5, critic.initial_logits, 2)
+    heads = Heads(HeadsConfig(64, 8, dueling, False, 0.0, True), 32, 5, Outputs(critic.initial_logits, 2, True))
     values = critic.value(heads(torch.randn(50, 32)).q_logits)
     assert values.shape == (2, 50, 5)
     assert values.abs().mean() < 0.3
