@@ -1,18 +1,20 @@
-"""Measure agents that do not learn: random play, and the best constant action, in every game of two suites.
+"""Measure agents that do not learn: random play, and the best constant action, in every game of the suites.
 
-    python benchmarks/baselines.py                 # writes offpol/data/baselines.csv; goes on where it was stopped
+    python benchmarks/baselines.py                    # writes offpol/data/baselines.csv; goes on where it was stopped
+    python benchmarks/baselines.py s6 --games Krull   # one game, under the suite's protocol
 
 A normalised score means little where pressing one button reaches it. Each action is held for a few games, which are
 left when nothing has been scored for a while; the best on average is played again in fresh, full games, and only
-those are reported, so that its score is not the luckiest of many. Raw scores, under the protocols of the suites
-atari100k and minatar.
+those are reported, so that its score is not the luckiest of many. Raw scores, under the protocol of each suite.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import ale_py
@@ -24,8 +26,9 @@ from offpol.env.minatar import _load_game
 from offpol.reference_scores import BASELINES
 from offpol.suite import Job, expand, load_suite
 
-GAMES_PER_ACTION = {"atari100k": 3, "minatar": 100}  # to choose the best by
-GAMES = {"atari100k": 10, "minatar": 1000}  # to report
+SUITES = ("minatar", "s6", "s8", "atari100k", "atari57")  # in this order
+GAMES_PER_ACTION = {"minatar": 100, "atari": 3}  # to choose the best by
+GAMES = {"minatar": 1000, "atari": 10}  # to report
 PATIENCE_AGENT_STEPS = 3_000  # without a reward, 200 s of play, while choosing: a held button changes nothing more
 HEADER = (
     "game", "protocol", "baseline", "action", "episodes", "mean", "std", "episodes_per_action_tried", "version",
@@ -49,33 +52,43 @@ def play(job: Job, games: int, stream: str, act: Callable[[int], np.ndarray], pa
     return scores
 
 
-def measure(suite: str, job: Job) -> list[list[Any]]:
+def measure(job: Job) -> list[list[Any]]:
     """Return the two rows of a game."""
-    games, rng = GAMES[suite], np.random.default_rng(0)
-    names = action_names(suite, job)
+    kind = env_kind(job)
+    games, tries, rng = GAMES[kind], GAMES_PER_ACTION[kind], np.random.default_rng(0)
+    names = action_names(job)
     scores = play(job, games, "random", lambda actions: rng.integers(actions, size=games))
-    rows = [row(suite, job, "random", "", scores, "")]
-    tries = GAMES_PER_ACTION[suite]
+    rows = [row(job, "random", "", scores, "")]
     means = []
     for action in range(len(names)):
         held = np.full(tries, action)
         means.append(play(job, tries, "choice", lambda _, held=held: held, PATIENCE_AGENT_STEPS).mean())
     best = int(np.argmax(means))
     scores = play(job, games, "constant", lambda _: np.full(games, best))
-    return [*rows, row(suite, job, "best constant action", names[best], scores, tries)]
+    return [*rows, row(job, "best constant action", names[best], scores, tries)]
 
 
-def row(suite: str, job: Job, baseline: str, action: str, scores: np.ndarray, tries: int | str) -> list[Any]:
+def row(job: Job, baseline: str, action: str, scores: np.ndarray, tries: int | str) -> list[Any]:
     """Write scores down as the table has them."""
-    protocol, package = ("minatar", "minatar") if suite == "minatar" else (suite, "ale-py")
+    package = "minatar" if env_kind(job) == "minatar" else "ale-py"
     spread = round(float(scores.std(ddof=1)), 3)
     numbers = [len(scores), round(float(scores.mean()), 3), spread, tries]
-    return [job.game, protocol, baseline, action, *numbers, f"{package} {metadata.version(package)}"]
+    return [job.game, protocol_name(job), baseline, action, *numbers, f"{package} {metadata.version(package)}"]
 
 
-def action_names(suite: str, job: Job) -> list[str]:
+def env_kind(job: Job) -> str:
+    """Return minatar or atari."""
+    return str(job.cfg["env"]["_target_"].split(".")[-2])
+
+
+def protocol_name(job: Job) -> str:
+    """Return the preset that a game is played under; MinAtar has one protocol."""
+    return str(job.cfg["env"].get("protocol", {}).get("name", "minatar"))
+
+
+def action_names(job: Job) -> list[str]:
     """Name the actions that the env offers."""
-    if suite == "minatar":
+    if env_kind(job) == "minatar":
         game = _load_game(job.cfg["env"]["game"]).Env()
         meanings = {"n": "NOOP", "l": "LEFT", "u": "UP", "r": "RIGHT", "d": "DOWN", "f": "FIRE"}
         return [meanings[game.action_map[action]] for action in game.minimal_action_set()]
@@ -83,22 +96,33 @@ def action_names(suite: str, job: Job) -> list[str]:
     return list(gymnasium.make(f"ALE/{job.game}-v5").unwrapped.get_action_meanings())  # type: ignore[attr-defined]
 
 
-def main() -> None:
+def fill(table: Path, suites: Sequence[str], games: Sequence[str]) -> None:
     """Measure what is not in the table yet, a game at a time."""
     known: list[list[Any]] = []
-    if BASELINES.exists():
-        with BASELINES.open(newline="") as file:
+    if table.exists():
+        with table.open(newline="") as file:
             known = list(csv.reader(file))[1:]
-    for suite in ("minatar", "atari100k"):
+    for suite in suites:
         for job in expand(load_suite(suite), ["seed=0"]):
-            if job.game in {one[0] for one in known}:
+            done = (job.game, protocol_name(job)) in {(one[0], one[1]) for one in known}
+            if done or (games and job.game not in games):
                 continue
-            found = measure(suite, job)
+            found = measure(job)
             known += found
-            with BASELINES.open("w", newline="") as file:
+            with table.open("w", newline="") as file:
                 csv.writer(file, lineterminator="\n").writerows([HEADER, *sorted(known, key=lambda one: one[:3])])
             for one in found:
                 print(*one, flush=True)
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)} (all, in this order)")
+    parser.add_argument("--games", nargs="*", default=[], help="of the suites; all")
+    parser.add_argument("--table", type=Path, default=BASELINES, help="where it is written")
+    args = parser.parse_args()
+    fill(args.table, args.suites or SUITES, args.games)
 
 
 if __name__ == "__main__":

@@ -143,11 +143,11 @@ def _keys(cfg: Any) -> list[str]:
 
 
 def _evaluation_s(run: RunResult) -> float:
-    """Measure how long the final games took, by the files' times; 0 for a run that has not played them."""
-    if run.evaluation is None:
+    """Measure how long the final games took, by the files' times; 0 where that cannot be told."""
+    before, after = run.directory / "metrics.jsonl", run.directory / "evaluation.json"
+    if run.evaluation is None or not before.is_file():
         return 0.0
-    written = [(run.directory / name).stat().st_mtime for name in ("metrics.jsonl", "evaluation.json")]
-    return max(0.0, written[1] - written[0])
+    return max(0.0, after.stat().st_mtime - before.stat().st_mtime)
 
 
 def makespan(seconds: Iterable[float], workers: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -82,10 +83,15 @@ class RunResult:
 
     @cached_property
     def saved_agent_steps(self) -> int:
-        """Agent steps at the newest checkpoint; 0 without one. (offpol.checkpoint would import torch.)"""
+        """Agent steps at the newest checkpoint; 0 without one. (offpol.checkpoint would import torch.)
+
+        Of a published run, those it had come to: its checkpoints stayed behind.
+        """
         manifests = self.directory.glob("checkpoints/[0-9]*[0-9]/manifest.json")
         newest = max(manifests, key=lambda path: int(path.parent.name), default=None)
-        return int(json.loads(newest.read_text())["about"]["agent_steps"]) if newest else 0
+        if newest is None:
+            return int(self.info.get("published", {}).get("agent_steps", 0))
+        return int(json.loads(newest.read_text())["about"]["agent_steps"])
 
     @cached_property
     def last_row(self) -> dict[str, Any]:
@@ -95,11 +101,8 @@ class RunResult:
     @cached_property
     def episodes(self) -> np.ndarray:
         """Finished training games [games, 2]: the agent steps of the run when each ended, and its raw return."""
-        path = self.directory / "episodes.csv"
-        if not path.is_file():
-            return np.zeros((0, 2))
-        with path.open(newline="") as file:
-            found = [(float(row["agent_steps"]), float(row["episode_return"])) for row in csv.DictReader(file)]
+        rows = csv.DictReader(_lines(self.directory / "episodes.csv"))
+        found = [(float(row["agent_steps"]), float(row["episode_return"])) for row in rows]
         return np.array(found).reshape(-1, 2)
 
     def score(self, statistic: str) -> float | None:
@@ -145,8 +148,7 @@ class RunResult:
     @cached_property
     def axes(self) -> dict[str, np.ndarray]:
         """The logged rows' agent steps, frames, wall-clock (minutes) and updates, each [rows]."""
-        path = self.directory / "metrics.jsonl"
-        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        rows = [json.loads(line) for line in _lines(self.directory / "metrics.jsonl")]
         columns = {
             "agent steps": ("agent_steps", 1.0), "frames": ("frames", 1.0),
             "minutes": ("machine/wall_s", 60.0), "updates": ("updates", 1.0),
@@ -157,11 +159,20 @@ class RunResult:
 def last_row(path: Path) -> dict[str, Any]:
     """Return the last whole row of a metrics.jsonl, without reading all of it; {} where there is none."""
     if not path.is_file():
-        return {}
+        packed = _lines(path)
+        return json.loads(packed[-1]) if packed else {}
     with path.open("rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
         whole = file.read().split(b"\n")[:-1]
     return json.loads(whole[-1]) if whole and whole[-1].startswith(b"{") else {}
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a file that may be packed (benchmarks/publish.py) or missing."""
+    if path.is_file():
+        return path.read_text().splitlines()
+    packed = path.with_name(path.name + ".gz")
+    return gzip.decompress(packed.read_bytes()).decode().splitlines() if packed.is_file() else []
 
 
 def find_runs(paths: Iterable[Path]) -> Iterator[RunResult]:

@@ -1,0 +1,87 @@
+"""Copy what is small of a finished bench, so that it can be kept in the repository, and make its report.
+
+    python benchmarks/publish.py runs/bench/minatar runs/published/minatar
+
+Of every run stay its config, where it comes from, the final games' scores, every training game (episodes.csv, packed)
+and a few rows of metrics; no checkpoint, no replay. `offpol-report runs/published/minatar --out DIR` makes from that
+the tables that the bench itself makes. Runs that are not finished stay behind, and the report names them as missing.
+The same command again brings what has been finished since.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from offpol.report import report
+from offpol.run_directory import CONFIG, INFO, write_json
+from offpol.run_labels import PLAN, collect
+from offpol.run_results import RunResult
+
+ROWS = 50  # of metrics that are kept of a run
+DIGITS = 6  # of every metric
+
+
+def publish(bench: Path, to: Path) -> tuple[int, int]:
+    """Copy the finished runs of a bench; return how many there are, and how many runs are not finished."""
+    runs = [labelled.run for labelled in collect([str(bench)])]
+    finished = [run for run in runs if run.finished]
+    for run in finished:
+        keep(run, to / run.directory.relative_to(bench))
+    if (bench / PLAN).is_file():
+        shutil.copyfile(bench / PLAN, to / PLAN)
+    return len(finished), len(runs) - len(finished)
+
+
+def keep(run: RunResult, to: Path) -> None:
+    """Write down one run."""
+    to.mkdir(parents=True, exist_ok=True)
+    (to / CONFIG).write_text((run.directory / CONFIG).read_text())
+    info = {**run.info, "command": command(run.info["command"])}
+    write_json(to / INFO, {**info, "published": {"agent_steps": run.reached}})
+    if run.evaluation:
+        write_json(to / "evaluation.json", run.evaluation)
+    pack(to / "episodes.csv", (run.directory / "episodes.csv").read_text())
+    rows = [json.loads(line) for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
+    pack(to / "metrics.jsonl", "".join(json.dumps(rounded(row)) + "\n" for row in thinned(rows)))
+
+
+def command(words: list[str]) -> list[str]:
+    """Return a command without the folders of the machine that it was given on."""
+    return [Path(words[0]).name, *(word for word in words[1:] if not word.startswith("hydra.run.dir="))]
+
+
+def thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Keep every so many rows, the last one among them."""
+    every = -(-len(rows) // ROWS) or 1
+    return rows[::-1][::every][::-1]
+
+
+def rounded(row: dict[str, Any]) -> dict[str, Any]:
+    """Keep the digits that matter; whole numbers stay whole."""
+    return {key: float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value for key, value in row.items()}
+
+
+def pack(path: Path, text: str) -> None:
+    """Write a file, compressed: the same text always gives the same bytes."""
+    path.with_name(path.name + ".gz").write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bench", type=Path, help="the folder of a bench, or of any runs")
+    parser.add_argument("to", type=Path, help="runs/published/NAME")
+    args = parser.parse_args()
+    finished, others = publish(args.bench, args.to)
+    print(report([str(args.to)], args.to / "report", args.to.name, [], True))
+    size = sum(path.stat().st_size for path in args.to.rglob("*") if path.is_file())
+    print(f"{finished} runs in {size / 1e6:.1f} MB; {others} that are not finished were left out.")
+
+
+if __name__ == "__main__":
+    main()
