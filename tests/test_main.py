@@ -131,10 +131,12 @@ def test_a_run_leaves_what_a_person_wants_to_see(offpol: Command, tmp_path: Path
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["agent_steps"] // 50 for row in rows] == list(range(1, 9))
     health = {"trace_length", "trace_cut_share", "rho_clipped_share", "rho_ess", "log_mu_minus_log_pi", "epsilon",
-              "sample_age_updates", "outside_support_share", "policy_entropy", "replay_ratio", "loss"}  # fmt: skip
+              "sample_age_updates", "outside_support_share", "policy_entropy", "replay_ratio", "loss",
+              "trace_length_uncut", "by_age/updates_1", "by_age/rho_ess_4"}  # fmt: skip
     assert health <= set(rows[-1])
+    assert sum(number for name, number in rows[-1].items() if name.startswith("trace_end/")) == pytest.approx(1)
     shares = sum(number for name, number in rows[-1].items() if name.startswith("machine/share_"))
-    assert 0.5 < shares <= 1.01
+    assert 0.5 < shares <= 1.2  # writing the row before counts too
     result = json.loads((folder / "evaluation.json").read_text())
     assert result["episodes"] == len(result["returns"]) == 3
     for words in ("agent steps", "evaluation", str(folder.relative_to(tmp_path)), "offpol-eval"):
