@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SECTIONS = {
     "env": ("num_envs", "seed"),
     "behavior": (),
-    "replay": ("spec", "window", "seed", "run_directory"),
+    "replay": ("spec", "window", "seed", "run_directory", "device"),
     "network": ("spec", "outputs"),
     "critic": (),
     "policy": (),
@@ -117,8 +117,9 @@ def build_parts(cfg: Mapping[str, Any], directory: Path) -> Parts:
         )
     seed = seed_for(cfg["seed"], "replay")
     replay = build(
-        cfg["replay"], "replay", spec=env.spec, window=cfg["agent"]["window"], seed=seed, run_directory=str(directory)
-    )
+        cfg["replay"], "replay", spec=env.spec, window=cfg["agent"]["window"], seed=seed, run_directory=str(directory),
+        device=str(agent.device),
+    )  # fmt: skip
     check_together(cfg, replay.capacity_rows)
     actor = Actor(env, behavior, agent.values, seed=seed_for(cfg["seed"], "actor"))
     return Parts(actor, agent, replay, topology)

@@ -98,6 +98,9 @@ def restore(run: Run, parts: Parts) -> None:
 
 def _add_gauges(run: Run, parts: Parts) -> None:
     run.gauges["replay_windows"] = lambda: len(parts.replay)
+    replay: Any = parts.replay
+    if hasattr(replay, "dropped_priorities"):
+        run.gauges["dropped_priorities"] = lambda: replay.dropped_priorities
     epsilon = getattr(parts.actor.behavior, "epsilon", None)
     if epsilon is not None:
         run.gauges["epsilon"] = lambda: epsilon(run.agent_steps)

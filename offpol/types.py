@@ -202,7 +202,10 @@ class Behavior(Protocol):
 
 
 class Replay(Protocol):
-    """Rows of many streams, drawn as windows. Built with the keywords `spec`, `window` (n) and `seed`."""
+    """Rows of many streams, drawn as windows. Built with the keywords `spec`, `window` (n) and `seed`.
+
+    It may also take `run_directory`, and `device`: the learner's.
+    """
 
     capacity_rows: int  # rows it can hold, of all streams together
 
@@ -215,8 +218,11 @@ class Replay(Protocol):
     def sample(self, batch_size: int) -> Batch:
         """Draw windows with replacement; raise RuntimeError where no whole window is stored."""
 
-    def update_priorities(self, index: Tensor, generation: Tensor, priority: Tensor) -> int:
-        """Set priorities [B] of drawn windows; return how many were dropped (their slot was rewritten)."""
+    def update_priorities(self, index: Tensor, generation: Tensor, priority: Tensor) -> int | Tensor:
+        """Set priorities [B] of drawn windows; return how many were dropped (their slot was rewritten).
+
+        A number, or a tensor (0-dim) where reading it would mean to wait for a device.
+        """
 
     def __len__(self) -> int:
         """Count the windows that can be drawn."""

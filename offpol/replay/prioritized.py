@@ -52,7 +52,7 @@ class Prioritized:
         storage: Literal["memory", "memmap"], directory: str | None, *, spec: EnvSpec, window: int, seed: int,
         run_directory: str | None = None,
     ) -> None:  # fmt: skip
-        _check(alpha, beta, epsilon, new_priority, uniform_mix, draws, normaliser)
+        check_settings(alpha, beta, epsilon, new_priority, uniform_mix, draws, normaliser)
         self.alpha, self.beta, self.epsilon = alpha, beta, epsilon
         self.uniform_mix, self.draws, self.normaliser = uniform_mix, draws, normaliser
         allocate = allocator(storage, directory, run_directory)
@@ -172,7 +172,7 @@ class Prioritized:
         return {"alpha": self.alpha, "epsilon": self.epsilon, "window": self.ring.window, "rows per stream": rows}
 
 
-def _check(
+def check_settings(
     alpha: float, beta: Schedule, epsilon: float, new_priority: str, uniform_mix: float, draws: str, normaliser: str
 ) -> None:
     for name, value in {"alpha": alpha, "beta.start": beta.start, "beta.end": beta.end, "epsilon": epsilon}.items():
