@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import re
+import runpy
 import shlex
 import tomllib
 from pathlib import Path
@@ -114,3 +115,9 @@ def test_a_benchmark_of_the_docs_exists_and_has_its_options(command: str) -> Non
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
         assert re.match(r"https?:", target) or (page.parent / target).exists(), target
+
+
+def test_the_reference_is_up_to_date() -> None:
+    make = runpy.run_path(str(ROOT / "docs" / "make_reference.py"))
+    again = "python docs/make_reference.py"
+    assert (ROOT / "docs" / "reference.md").read_text() == make["reference"](), f"run {again}"

@@ -1,0 +1,94 @@
+"""Write docs/reference.md from the docstrings of offpol and the yaml files of conf/.
+
+    python docs/make_reference.py
+
+`tests/test_docs.py` fails where the page is out of date.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+from offpol.config import conf_dir
+
+HERE = Path(__file__).parent
+SEAMS = ("trace", "critic", "policy", "behavior", "replay", "network", "env", "topology")
+CORE = {
+    "offpol.types": (
+        "EnvSpec", "EnvStep", "Rows", "TraceInputs", "TraceTargets", "Outputs", "NetworkOutput", "PolicyInputs",
+    ),
+    "offpol.batch": ("Batch",),
+    "offpol.agent": ("Agent", "OptimizerConfig", "TargetConfig", "Update"),
+    "offpol.actor": ("Actor", "Decision", "Episode"),
+    "offpol.run": ("RunConfig", "Run"),
+}  # fmt: skip
+HEAD = """# Reference
+
+Every part by its name on the command line, with its values and what they mean, then the types that flow between parts.
+Made from docstrings and `conf/` by `python docs/make_reference.py`; do not edit.
+"""
+
+
+def reference() -> str:
+    """Return the whole page."""
+    names = {seam: ", ".join(f"`{file.stem}`" for file in options(seam)) for seam in SEAMS}
+    contents = [f"- [{seam}=](#{seam}): {listed}" for seam, listed in names.items()]
+    parts = [HEAD, "\n".join([*contents, "- [types](#types)\n"])]
+    for seam in SEAMS:
+        protocol = getattr(importlib.import_module("offpol.types"), seam.title())
+        parts.append(f"## {seam}\n\n{docstring(protocol)}\n\n{methods(protocol)}")
+        parts += [option(seam, file) for file in options(seam)]
+    parts.append("## types\n")
+    for module, names in CORE.items():
+        found = importlib.import_module(module)
+        parts += [f"### `{module}.{name}`\n\n{data(getattr(found, name))}" for name in names]
+    return "\n".join(parts)
+
+
+def options(seam: str) -> list[Path]:
+    return sorted((conf_dir() / seam).glob("*.yaml"))
+
+
+def option(seam: str, file: Path) -> str:
+    """Describe one part: its class's docstring and its yaml."""
+    text = file.read_text()
+    target = re.search(r"^_target_: (\S+)$", text, re.M)
+    assert target, file
+    module, _, name = target[1].rpartition(".")
+    values = text.replace(target[0] + "\n", "").strip()
+    yaml = f"\n```yaml\n{values}\n```\n" if values else ""
+    return f"### {seam}={file.stem}\n\n{docstring(getattr(importlib.import_module(module), name))}\n{yaml}"
+
+
+def methods(protocol: type) -> str:
+    """List what a Protocol asks for, by its methods' docstrings."""
+    lines = []
+    for name, member in vars(protocol).items():
+        if inspect.isfunction(member) and member.__doc__ and (name == "__call__" or not name.startswith("_")):
+            first = docstring(member).splitlines()[0]
+            lines.append(f"- `{name.replace('__call__', '()')}`: {first}")
+    return "\n".join(lines) + "\n"
+
+
+def data(cls: type) -> str:
+    """Describe a type: its docstring, and its fields with their comments."""
+    source = inspect.getsource(cls)
+    fields = re.findall(r"^    (\w+: [^=\n#]+?)(?: = [^\n#]+)?(?:  # ([^\n]*))?$", source, re.M)
+    escaped = [(declared.strip().replace("|", "\\|"), comment.replace("|", "\\|")) for declared, comment in fields]
+    rows = [f"| `{declared}` | {comment} |" for declared, comment in escaped]
+    table = "| field | |\n|---|---|\n" + "\n".join(rows) + "\n" if rows else ""
+    return f"{docstring(cls)}\n\n{table}"
+
+
+def docstring(thing: object) -> str:
+    """Return a docstring as Markdown: formulas and indented lists keep their lines."""
+    text = inspect.getdoc(thing) or ""
+    text = re.sub(r"^(Args|Raises|Attributes|Shapes):$", r"**\1**\n", text, flags=re.M)
+    return re.sub(r"^    (\w[\w, ]*): ", r"- `\1`: ", text, flags=re.M)
+
+
+if __name__ == "__main__":
+    (HERE / "reference.md").write_text(reference())
