@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from offpol.published import STATISTICS, changes, match, protocol_of, published
-from offpol.reference_scores import baselines, human_random
+from offpol.reference_scores import Reference, baselines, human_random
 from offpol.run_labels import Labelled, named
 from offpol.run_results import RunResult
 
@@ -31,12 +31,29 @@ class Entrant:
         return [game for game in games if game not in self.scores]
 
 
+@dataclass(frozen=True)
+class Scale:
+    """How scores of several games are put on one axis: 0 is random play, 1 the `goal` of each game.
+
+    `name` is the axis's; `goal` names what has the score 1.
+    """
+
+    name: str
+    goal: str
+    references: Mapping[str, Reference]
+
+
+def human_scale() -> Scale:
+    """Return the scale of the Atari games: 1 is a human's score."""
+    return Scale("human-normalised score", "human", human_random())
+
+
 @dataclass
 class Comparison:
     """Runs that were played and measured alike.
 
-    `normalised`: every game has a human reference. `games` is what was asked for, as far as that is known: an
-    agent without one of them gets no aggregate.
+    `games` is what was asked for, as far as that is known: an agent without one of them gets no aggregate. `scale` is
+    None where the games have nothing in common: scores are raw then, and there is no aggregate.
     """
 
     title: str
@@ -45,7 +62,7 @@ class Comparison:
     games: list[str]
     seeds: list[int]
     runs: list[Labelled]
-    normalised: bool
+    scale: Scale | None = None
     entrants: list[Entrant] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
@@ -56,17 +73,19 @@ class Comparison:
         return [entrant for entrant in self.entrants if entrant.kind == "agent"]
 
     def comparable(self, entrant: Entrant) -> dict[str, np.ndarray] | None:
-        """Return scores by game, human-normalised where possible; None where a game is missing."""
+        """Return scores by game, normalised where there is a scale; None where a game is missing."""
         if entrant.missing(self.games):
             return None
         return {game: self.normalise(game, entrant.scores[game]) for game in self.games}
 
     def normalise(self, game: str, scores: np.ndarray) -> np.ndarray:
-        """Return human-normalised scores, or the raw ones where the comparison is not normalised."""
-        if not self.normalised:
-            return scores
-        reference = human_random()[game]
-        return (scores - reference.random) / (reference.human - reference.random)
+        """Return scores of a game on the comparison's scale, or the raw ones where there is none."""
+        return self.scale.references[game].normalise(scores) if self.scale else scores
+
+    @property
+    def of_humans(self) -> bool:
+        """Whether 1 is a human's score, as in the papers."""
+        return self.scale is not None and self.scale.goal == "human"
 
     def asked_seeds(self, agent: str) -> list[int]:
         """Return the seeds that a bench was asked for; without a bench, every seed that anyone here has."""
@@ -95,7 +114,7 @@ def compare(runs: Sequence[Labelled], games: Sequence[str] = (), with_published:
     for members in map(named, groups.values()):
         for statistic in ("final_evaluation", "training_1m_frames"):
             comparison = _comparison(members, statistic, games)
-            if with_published and comparison.normalised:
+            if with_published and comparison.of_humans:
                 _add_published(comparison)
             first = statistic == "final_evaluation"
             if first or any(entrant.kind == "published" for entrant in comparison.entrants):
@@ -117,17 +136,38 @@ def _comparison(members: list[Labelled], statistic: str, games: Sequence[str]) -
     preset = f", preset {protocol['name']}" if "name" in protocol else ""
     changed = changes(members[0].run)
     preset += f" with {', '.join(changed)}" if changed else ""
+    while_training = "" if statistic == "final_evaluation" else ": while training"
     comparison = Comparison(
-        title=f"{name}{preset}, {protocol['budget_agent_steps']:,} agent steps",
+        title=f"{name}{preset}, {protocol['budget_agent_steps']:,} agent steps{while_training}",
         statistic=statistic, protocol=protocol, games=list(games) or sorted(played), seeds=sorted(seeds), runs=members,
-        normalised=all(game in human_random() for game in played),
-    )  # fmt: skip
+    )
     for agent in dict.fromkeys(labelled.agent for labelled in members):
         comparison.entrants.append(_agent(comparison, agent))
     _note_what_differs(comparison)
     if statistic == "final_evaluation" and not changed:
         _add_baselines(comparison)
+    comparison.scale = human_scale() if set(comparison.games) <= set(human_random()) else _own_scale(comparison)
     return comparison
+
+
+def _own_scale(comparison: Comparison) -> Scale | None:
+    """Return a scale for games that have no human reference: 1 is the mean of the agent that is best in the game.
+
+    None where that compares nothing: one game or agent, no measured random play, or no agent above it.
+    """
+    agents = [entrant for entrant in comparison.agents if not entrant.missing(comparison.games)]
+    random = [entrant for entrant in comparison.entrants if (entrant.kind, entrant.name) == ("baseline", "random")]
+    if min(len(agents), len(comparison.games)) < 2 or not random or random[0].missing(comparison.games):
+        return None
+    references = {
+        game: Reference(float(random[0].scores[game].mean()), max(float(one.scores[game].mean()) for one in agents))
+        for game in comparison.games
+    }
+    level = [game for game, reference in references.items() if reference.goal <= reference.random]
+    if level:
+        comparison.warnings.append(f"No agent is above random play in {', '.join(level)}: so there is no aggregate.")
+        return None
+    return Scale("score relative to the best agent", "best agent", references)
 
 
 def _agent(comparison: Comparison, agent: str) -> Entrant:

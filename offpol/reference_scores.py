@@ -10,22 +10,25 @@ import functools
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+import numpy as np
+
+Score = TypeVar("Score", float, np.ndarray)
 DATA = Path(__file__).parent / "data"
 HUMAN_RANDOM = DATA / "atari_human_random.csv"
 BASELINES = DATA / "baselines.csv"
 
 
 class Reference(NamedTuple):
-    """What random and human play score in a game."""
+    """What scores of a game are measured by: random play, and a goal (a human's score where one is known)."""
 
     random: float
-    human: float
+    goal: float
 
-    def normalise(self, score: float) -> float:
-        """Return the human-normalised score: 0 is random play, 1 the human's."""
-        return (score - self.random) / (self.human - self.random)
+    def normalise(self, score: Score) -> Score:
+        """Return the normalised score: 0 is random play, 1 the goal."""
+        return (score - self.random) / (self.goal - self.random)
 
 
 class Baseline(NamedTuple):

@@ -26,13 +26,13 @@ Writes index.html (one self-contained page), report.md, figures/ (PNG, SVG) and 
 
 def report(words: Sequence[str], out: Path, title: str, games: Sequence[str], with_published: bool) -> str:
     """Write the report of the runs found; return what a terminal should show of it."""
-    from offpol.report_sections import Section  # matplotlib takes a while
-    from offpol.report_tables import aggregate_table, curve_table, run_table
+    from offpol.report_csv import aggregate_table, curve_table, run_table  # matplotlib takes a while
+    from offpol.report_sections import Section
 
     runs = collect(words)
     _check_games(games, runs)
-    comparisons = sorted(compare(runs, games, with_published), key=lambda c: (not c.normalised, c.title))
-    sections = {f"{c.title}, {c.statistic}": Section(c, i) for i, c in enumerate(comparisons, start=1)}
+    comparisons = sorted(compare(runs, games, with_published), key=lambda c: (not c.of_humans, c.title))
+    sections = {c.title: Section(c, i) for i, c in enumerate(comparisons, start=1)}
     blocks: list[Block] = [Heading(1, title), Text(f"{len(runs)} runs: {', '.join(f'`{word}`' for word in words)}.")]
     blocks += [Warn(f"Of **{name}** there is no run yet.") for name in never_begun(runs)]
     blocks += [block for section in sections.values() for block in section.blocks()]
@@ -43,7 +43,7 @@ def report(words: Sequence[str], out: Path, title: str, games: Sequence[str], wi
     report_pages.write_csv(out / "aggregates.csv", *aggregate_table(sections))
     said = []
     for name, section in sections.items():
-        said += [name, f"  {section.headline()}", *(f"  Note: {text}" for text in section.comparison.warnings)]
+        said += [name, f"  {section.headline()}", *(f"  Note: {text}" for text in section.notes())]
     return "\n".join([*said, f"Written: {out / 'index.html'}, report.md, figures/, *.csv"]).replace("**", "")
 
 

@@ -7,52 +7,46 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from offpol.aggregates import Scores, estimates
 from offpol.comparison import Comparison, Entrant
-from offpol.reference_scores import human_random
-from offpol.report_figures import GREY, LIGHT, SEED, colors, plain
+from offpol.report_figures import DASHES, FONT, GREY, LIGHT, SEED, Panels, colors, panels, plain
 from offpol.run_results import RunResult
 
 AXES = {"agent steps": "agent steps", "frames": "frames", "minutes": "wall-clock (minutes)", "updates": "updates"}
 RESAMPLES = 300
 CONSTANT = "best constant action"
-DASHES = ((0, (5, 2)), (0, (2, 1)), (0, (6, 1, 1, 1)))
+BROWN = "#A05A2C"  # of the best constant action
 
 
-def curves_figure(comparison: Comparison, finals: Mapping[str, float]) -> Figure | None:
+def curves_figure(comparison: Comparison, finals: Mapping[str, float]) -> Panels | None:
     """Draw training scores over agent steps, frames, wall-clock and updates: IQM over runs and games, with bands.
 
-    `finals` are lines at the published agents' final value. With one game that has no human reference, the raw
-    mean over its runs. None where no agent has a curve in every game.
+    `finals` are lines at the published agents' final value. Of one game without a scale the raw mean over its runs.
+    None where no agent has a curve in every game.
     """
     drawn = {name: _aggregate_curve(comparison, name) for name in colors(comparison)}
     drawn = {name: curve for name, curve in drawn.items() if not np.isnan(curve[0]).all()}
     if not drawn:
         return None
-    figure = Figure(figsize=(11, 6.4), layout="constrained")
-    panels = figure.subplots(2, 2, sharey=True).ravel()
-    for name, (value, low, high) in drawn.items():
-        color = colors(comparison)[name]
-        for axes, kind in zip(panels, AXES, strict=True):
+    ylabel = f"IQM of {comparison.scale.name}" if comparison.scale else "raw return"
+
+    def draw(number: int, axes: Axes, labelled: bool) -> None:
+        kind = list(AXES)[number]
+        for name, (value, low, high) in drawn.items():
             x = _mean([_axis(run, kind) for game in comparison.games for run in comparison.of(name, game)])
-            axes.plot(x, value, color=color, label=name, lw=2)
-            axes.fill_between(x, low, high, color=color, alpha=0.2, lw=0)
-    for axes, kind in zip(panels, AXES, strict=True):
-        for name, final in finals.items():
-            axes.axhline(final, color=GREY, lw=1, ls="--")
-            place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
-            axes.annotate(name, (1, final), fontsize=7, color=GREY, **place)
+            axes.plot(x, value, color=colors(comparison)[name], label=name, lw=1.8)
+            axes.fill_between(x, low, high, color=colors(comparison)[name], alpha=0.2, lw=0)
+        for (name, final), dash in zip(finals.items(), DASHES, strict=False):
+            axes.axhline(final, color=GREY, lw=1, ls=dash, label=name, zorder=0)
         axes.set_xlabel(AXES[kind])
+        axes.set_ylabel(ylabel if labelled else "")
+        axes.set_xlim(left=0)
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.grid(alpha=0.3)
-        plain(axes)
-    for axes in panels[::2]:
-        axes.set_ylabel("IQM of human-normalised score" if comparison.normalised else "raw return")
-    panels[0].legend(frameon=False, fontsize=9)
-    return figure
+        plain(axes, grid="both")
+
+    return panels(len(AXES), 2, 4.2, 2.7, draw, legend=True)
 
 
 def _aggregate_curve(comparison: Comparison, agent: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -65,7 +59,7 @@ def _aggregate_curve(comparison: Comparison, agent: str) -> tuple[np.ndarray, np
     for point in range(out.shape[1]):
         now: Scores = {g: c[:, point][~np.isnan(c[:, point])] for g, c in curves.items() if c.size}
         if len(now) == len(curves) and all(len(runs) for runs in now.values()):
-            value, interval = estimates(now, SEED, RESAMPLES)["IQM" if comparison.normalised else "mean"]
+            value, interval = estimates(now, SEED, RESAMPLES)["IQM" if comparison.scale else "mean"]
             out[:, point] = value, *(interval or (value, value))
     return out[0], out[1], out[2]
 
@@ -86,28 +80,23 @@ def _mean(values: Sequence[np.ndarray]) -> np.ndarray:
     return np.divide(np.nansum(stacked, axis=0), count, out=np.full(stacked.shape[1:], np.nan), where=count > 0)
 
 
-def games_figure(comparison: Comparison, neighbours: Sequence[Entrant], kind: str = "agent steps") -> Figure:
+def games_figure(comparison: Comparison, neighbours: Sequence[Entrant], kind: str = "agent steps") -> Panels:
     """Draw each game in a panel: every seed thin, their mean thick, final scores as dots, references as lines."""
-    columns = min(3 if len(comparison.games) < 7 else 4, len(comparison.games))
-    count = -(-len(comparison.games) // columns)
-    figure = Figure(figsize=(2.9 * columns + 0.4, 2.3 * count + 0.6), layout="constrained")
-    panels = figure.subplots(count, columns, squeeze=False).ravel()
-    for axes, game in zip(panels, comparison.games, strict=False):
+
+    def draw(number: int, axes: Axes, labelled: bool) -> None:
+        game = comparison.games[number]
         for name, color in colors(comparison).items():
             _seeds(axes, comparison.of(name, game), color, name, comparison.statistic, kind)
         _references(axes, comparison, game, neighbours)
-        axes.set_title(game, fontsize=9)
-        axes.tick_params(labelsize=7)
+        axes.set_title(game, fontsize=FONT + 1)
+        axes.set_xlim(left=0)
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        if axes.get_ylim()[1] >= 10_000:
+            axes.yaxis.set_major_formatter(EngFormatter(sep=""))
         plain(axes)
-    for axes in panels[len(comparison.games) :]:
-        axes.set_axis_off()
-    legend = {label: h for axes in panels for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    if legend:
-        figure.legend(legend.values(), legend.keys(), loc="outside upper center", ncols=6, frameon=False, fontsize=8)
-    figure.supxlabel(AXES[kind], fontsize=9)
-    figure.supylabel("raw return of full games", fontsize=9)
-    return figure
+
+    columns = min(3 if len(comparison.games) < 7 else 4, len(comparison.games))
+    return panels(len(comparison.games), columns, 2.6, 1.9, draw, legend=True)
 
 
 def _seeds(axes: Axes, runs: Sequence[RunResult], color: str, name: str, statistic: str, kind: str) -> None:
@@ -117,7 +106,7 @@ def _seeds(axes: Axes, runs: Sequence[RunResult], color: str, name: str, statist
     x = [_axis(run, kind) for run in runs]
     for points, curve in zip(x, curves, strict=True):
         axes.plot(points, curve, color=color, lw=0.7, alpha=0.45)
-    axes.plot(_mean(x), _mean(curves), color=color, lw=1.8, label=name)
+    axes.plot(_mean(x), _mean(curves), color=color, lw=1.6, label=name)
     scored = [(ends[~np.isnan(ends)], run.score(statistic)) for run, ends in zip(runs, x, strict=True)]
     dots = [(ends[-1], score) for ends, score in scored if len(ends) and score is not None]
     if dots:
@@ -132,10 +121,11 @@ def _references(axes: Axes, comparison: Comparison, game: str, neighbours: Seque
         if game in e.scores
     ]
     constant = [e for e in comparison.entrants if e.name == CONSTANT and game in e.scores]
-    lines += [(CONSTANT, float(e.scores[game].mean()), ":", "#A05A2C") for e in constant]
-    if comparison.normalised:
-        reference = human_random()[game]
-        lines += [("human", reference.human, "-", LIGHT), ("random", reference.random, ":", LIGHT)]
+    lines += [(CONSTANT, float(e.scores[game].mean()), ":", BROWN) for e in constant]
+    if comparison.scale:
+        lines.append(("random", comparison.scale.references[game].random, ":", LIGHT))
+    if comparison.scale and comparison.of_humans:
+        lines.append(("human", comparison.scale.references[game].goal, "-", LIGHT))
     bottom, top = axes.get_ylim()
     for name, value, style, color in lines:
         if bottom - (top - bottom) <= value <= top + 1.5 * (top - bottom):

@@ -24,9 +24,10 @@ class Heading:
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; `code` and **bold** are understood."""
+    """A paragraph; `code` and **bold** are understood; a `lead` says the most important thing."""
 
     text: str
+    lead: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,42 +58,63 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing, kept as figures/STEM.png and .svg."""
+    """A drawing, kept as figures/STEM.png and .svg; a page shows its `panels`, if any, as they fit beside each other.
+
+    `panel_px` is what a panel needs to be readable.
+    """
 
     stem: str
     drawing: Drawing
     caption: str
+    panels: Sequence[Drawing] = ()
+    panel_px: int = 300
 
 
 Block = Heading | Text | Warn | Fold | Table | Figure
 
 STYLE = """
-:root { color-scheme: light; --line: #e2e4e8; --dim: #6b7280; --accent: #0072b2; }
-body { font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; color: #1d2129; background: #fff;
-  max-width: 1080px; margin: 2rem auto; padding: 0 1.2rem 4rem; }
-h1 { font-size: 1.7rem; line-height: 1.2; } h2 { margin-top: 2.6rem; border-bottom: 2px solid var(--line); }
-h3 { margin-top: 1.8rem; } code { background: #f3f4f6; border-radius: 3px; padding: 0 .25em; font-size: .92em; }
-nav { font-size: .9rem; color: var(--dim); } nav a { color: var(--accent); text-decoration: none; margin-right: 1rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .22rem .65rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
-thead th { border-bottom: 2px solid #9aa0a8; } tr.dim td { color: var(--dim); }
+:root { color-scheme: light; --line: #e4e7eb; --dim: #667085; --accent: #0072b2; --ink: #1d2129; }
+* { box-sizing: border-box; }
+body { font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; color: var(--ink); background: #fff;
+  max-width: 1080px; margin: 0 auto; padding: 1.6rem 1.2rem 4rem; }
+h1 { font-size: 1.8rem; line-height: 1.2; margin: 0 0 .6rem; letter-spacing: -.01em; }
+h2 { font-size: 1.35rem; line-height: 1.3; margin: 2.8rem 0 .6rem; padding-top: 1.2rem;
+  border-top: 3px solid var(--ink); }
+h3 { font-size: 1.08rem; margin: 2.2rem 0 .6rem; } p { margin: .6rem 0; overflow-wrap: anywhere; }
+p.lead { font-size: 1.08rem; } code { background: #f3f4f6; border-radius: 3px; padding: 0 .25em; font-size: .9em; }
+nav { font-size: .92rem; line-height: 1.8; } nav a { color: var(--accent); text-decoration: none; margin-right: 1rem;
+  white-space: nowrap; } nav a.top { display: block; font-weight: 600; white-space: normal; margin-top: .4rem; }
+.scroll { overflow-x: auto; margin: .8rem 0 .3rem; }
+table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .24rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; padding-left: 0;
+  box-shadow: 1px 0 0 var(--line); }
+thead th { border-bottom: 2px solid #9aa0a8; vertical-align: bottom; } tr.dim td { color: var(--dim); }
 tbody tr:hover td { background: #f6f9fc; }
-caption, figcaption { caption-side: bottom; text-align: left; color: var(--dim); font-size: .85rem;
-  padding-top: .4rem; }
-figure { margin: 1.2rem 0; } figure svg { max-width: 100%; height: auto; }
-.warn { background: #fff7e6; border-left: 4px solid #e69f00; padding: .4rem .8rem; margin: .5rem 0; }
-details { margin: .6rem 0; color: var(--dim); font-size: .87rem; } summary { cursor: pointer; }
+.note, figcaption { color: var(--dim); font-size: .85rem; line-height: 1.45; margin: .4rem 0 0; }
+figure { margin: 1.2rem 0 1.6rem; } figure svg { display: block; width: 100%; height: auto; max-width: 540px; }
+.panels { display: grid; gap: .6rem 1rem; } .panels svg { max-width: none; }
+svg text { font-family: inherit !important; }
+.legend { display: flex; flex-wrap: wrap; gap: .1rem 1.1rem; list-style: none; margin: 0 0 .5rem; padding: 0;
+  font-size: .88rem; } figure .legend svg { display: inline-block; width: 26px; height: 8px; margin: 0 .45em .1em 0; }
+.warn { background: #fff8e8; border-left: 4px solid #e69f00; padding: .4rem .8rem; margin: .8rem 0; font-size: .92rem; }
+.warn p { margin: .25rem 0; } details { margin: .6rem 0; color: var(--dim); font-size: .87rem; }
+details li { overflow-wrap: anywhere; } summary { cursor: pointer; color: var(--accent); font-size: .95rem; }
+@media (max-width: 600px) { body { font-size: 15px; padding: 1rem .9rem 3rem; } h1 { font-size: 1.5rem; }
+  h2 { font-size: 1.2rem; } th, td { padding: .24rem .45rem; } details ul { padding-left: 1.1rem; } }
+@media print { details { display: none; } figure, tr { break-inside: avoid; } }
 """
 
 
 def write(blocks: Sequence[Block], title: str, out: Path) -> None:
     """Write report.md, index.html and figures/ into a folder."""
     (out / "figures").mkdir(parents=True, exist_ok=True)
-    svgs = {block.stem: _draw(block, out / "figures") for block in blocks if isinstance(block, Figure)}
+    for block in blocks:
+        if isinstance(block, Figure):
+            block.drawing.savefig(out / "figures" / f"{block.stem}.png", dpi=170)
+            (out / "figures" / f"{block.stem}.svg").write_text(_svg(block.drawing, block.stem), encoding="utf-8")
     (out / "report.md").write_text("\n\n".join(_markdown(block) for block in blocks) + "\n", encoding="utf-8")
-    (out / "index.html").write_text(_page(blocks, title, svgs), encoding="utf-8")
+    (out / "index.html").write_text(_page(blocks, title), encoding="utf-8")
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -101,14 +123,12 @@ def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
 
 
-def _draw(figure: Figure, folder: Path) -> str:
-    """Write a figure as PNG and SVG; return the SVG element."""
+def _svg(drawing: Drawing, name: str) -> str:
+    """Return a drawing as text; `name` keeps its ids apart from other drawings' on the same page."""
     text = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": figure.stem}):
-        figure.drawing.savefig(folder / f"{figure.stem}.png", dpi=140)
-        figure.drawing.savefig(text, format="svg", metadata={"Date": None})
-    (folder / f"{figure.stem}.svg").write_text(text.getvalue(), encoding="utf-8")
-    return text.getvalue()[text.getvalue().index("<svg") :]
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        drawing.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()
 
 
 # --------------------------------------------------------------------------------------------- markdown
@@ -135,40 +155,70 @@ def _markdown(block: Block) -> str:
 # ------------------------------------------------------------------------------------------------- html
 
 
-def _page(blocks: Sequence[Block], title: str, svgs: dict[str, str]) -> str:
-    links = [block.text for block in blocks if isinstance(block, Heading) and block.level == 2]
-    nav = "".join(f'<a href="#{_anchor(text)}">{html.escape(text)}</a>' for text in links)
-    body = [_html(block, svgs) for block in blocks]
-    first = next((i for i, block in enumerate(blocks) if isinstance(block, Heading)), -1)
-    body.insert(first + 1, f"<nav>{nav}</nav>")
+def _page(blocks: Sequence[Block], title: str) -> str:
+    body, links = [], ""
+    for block in blocks:
+        anchor = f"s{len(body)}"
+        body.append(_html(block, anchor))
+        if isinstance(block, Heading) and block.level > 1:
+            kind = ' class="top"' if block.level == 2 else ""
+            links += f'<a{kind} href="#{anchor}">{html.escape(block.text)}</a>\n'
+    body.insert(1, f"<nav>{links}</nav>")
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{html.escape(title)}</title>'
         f"<style>{STYLE}</style></head>\n<body>\n" + "\n".join(body) + "\n</body></html>\n"
-    )
+    ).replace('</div>\n<div class="warn">', "\n")  # warnings in a row share a box
 
 
-def _html(block: Block, svgs: dict[str, str]) -> str:
+def _html(block: Block, anchor: str) -> str:
     if isinstance(block, Heading):
-        return f'<h{block.level} id="{_anchor(block.text)}">{_inline(block.text)}</h{block.level}>'
+        return f'<h{block.level} id="{anchor}">{_inline(block.text)}</h{block.level}>'
     if isinstance(block, Warn):
-        return f'<div class="warn">{_inline(block.text)}</div>'
+        return f'<div class="warn"><p>{_inline(block.text)}</p></div>'
     if isinstance(block, Fold):
         items = "".join(f"<li>{_inline(line)}</li>" for line in block.lines)
         return f"<details><summary>{_inline(block.title)}</summary><ul>{items}</ul></details>"
     if isinstance(block, Figure):
-        return f"<figure>{svgs[block.stem]}<figcaption>{_inline(block.caption)}</figcaption></figure>"
+        return _html_figure(block)
     if isinstance(block, Table):
-        head = "".join(f"<th>{_inline(cell)}</th>" for cell in block.header)
-        rows = "".join(
-            f'<tr class="dim">{_cells(row)}</tr>' if i in block.dim else f"<tr>{_cells(row)}</tr>"
-            for i, row in enumerate(block.rows)
-        )
-        caption = f"<caption>{_inline(block.caption)}</caption>" if block.caption else ""
-        table = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        scrolled = f'<div class="scroll">{table}</div>'
-        return f"<details><summary>{_inline(block.fold)}</summary>{scrolled}</details>" if block.fold else scrolled
-    return f"<p>{_inline(block.text)}</p>"
+        return _html_table(block)
+    return f'<p{" class=lead" if block.lead else ""}>{_inline(block.text)}</p>'
+
+
+def _html_table(table: Table) -> str:
+    head = "".join(f"<th>{_inline(cell)}</th>" for cell in table.header)
+    rows = "".join(
+        f'<tr class="dim">{_cells(row)}</tr>' if i in table.dim else f"<tr>{_cells(row)}</tr>"
+        for i, row in enumerate(table.rows)
+    )
+    note = f'<p class="note">{_inline(table.caption)}</p>' if table.caption else ""
+    whole = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{note}'
+    return f"<details><summary>{_inline(table.fold)}</summary>{whole}</details>" if table.fold else whole
+
+
+def _html_figure(figure: Figure) -> str:
+    svgs = [_svg(drawing, f"{figure.stem}-{i}") for i, drawing in enumerate(figure.panels or [figure.drawing])]
+    inner = "".join(svg[svg.index("<svg") :] for svg in svgs)
+    if figure.panels:
+        columns = f"repeat(auto-fill, minmax(min(100%, {figure.panel_px}px), 1fr))"
+        inner = f'{_legend(figure.panels)}<div class="panels" style="grid-template-columns: {columns}">{inner}</div>'
+    return f"<figure>{inner}<figcaption>{_inline(figure.caption)}</figcaption></figure>"
+
+
+def _legend(panels: Sequence[Drawing]) -> str:
+    """Return a list of the lines that any of the panels has a label for."""
+    lines = {line.get_label(): line for panel in panels for axes in panel.axes for line in axes.get_lines()}
+    items = ""
+    for label, line in lines.items():
+        if not str(label).startswith("_"):
+            dash, width = STROKES[str(line.get_linestyle())], line.get_linewidth() + 0.5
+            stroke = f'stroke="{line.get_color()}" stroke-width="{width:g}" stroke-dasharray="{dash}"'
+            items += f'<li><svg viewBox="0 0 26 8"><path d="M0 4H26" {stroke}/></svg>{html.escape(str(label))}</li>'
+    return f'<ul class="legend">{items}</ul>' if items else ""
+
+
+STROKES = {"-": "none", "--": "5 2.5", "-.": "7 2 1.5 2", ":": "1.5 2", "None": "none"}  # of SVG, by matplotlib's
 
 
 def _cells(row: Sequence[str]) -> str:
@@ -178,7 +228,3 @@ def _cells(row: Sequence[str]) -> str:
 def _inline(text: str) -> str:
     escaped = html.escape(text)
     return re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", re.sub(r"`(.+?)`", r"<code>\1</code>", escaped))
-
-
-def _anchor(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

@@ -1,54 +1,119 @@
-"""A report's numbers for other programs: rows of runs, of aggregates, of curves."""
+"""The tables that a person reads: aggregates, games, and runs one by one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import numpy as np
+from offpol.aggregates import AGGREGATES, Estimate
+from offpol.comparison import Comparison, Entrant
+from offpol.report_pages import Table
+from offpol.run_results import RunResult
 
-from offpol.comparison import Comparison
-from offpol.reference_scores import table_hash
-from offpol.report_sections import Section
-
-Rows = tuple[list[str], list[list[object]]]  # header and rows
-
-
-def run_table(comparisons: Sequence[Comparison]) -> Rows:
-    """Return one row per run, with its scores and the facts of its protocol."""
-    facts = list(dict.fromkeys(fact for c in comparisons for fact in c.protocol))
-    header = ["agent", "game", "seed", "score", "human_normalised", "finished", "directory", "identity", *facts]
-    rows: list[list[object]] = []
-    for c in [c for c in comparisons if c.statistic == "final_evaluation"]:
-        for labelled in c.runs:
-            run, score = labelled.run, labelled.run.score(c.statistic)
-            normal = c.normalise(run.game, np.array([score]))[0] if c.normalised and score is not None else ""
-            rows.append([
-                labelled.agent, run.game, run.seed, "" if score is None else score, normal, run.finished,
-                run.directory, run.identity, *(c.protocol.get(fact, "") for fact in facts),
-            ])  # fmt: skip
-    return header, rows
+RUN_HEADER = (
+    "agent", "game", "seed", "agent steps", "final score", "games", "last 100 training games", "trace length",
+    "replay ratio", "minutes", "agent steps/s", "commit",
+)  # fmt: skip
+AGGREGATED = (
+    "Brackets: 95% stratified bootstrap intervals over runs and games. No interval where every game has one run. "
+    "Optimality gap: less is better."
+)
+PUBLISHED = (
+    " *: computed from games' means, which is not comparable with an IQM over runs (it tends to be higher). "
+    "†: its source does not state all of its protocol (see below). Grey: not ours."
+)
+RUNS = "Scores are of the final policy, never the best on the way; unfinished runs are listed without one."
 
 
-def aggregate_table(sections: Mapping[str, Section]) -> Rows:
-    """Return one row per section, entrant and aggregate."""
-    rows: list[list[object]] = []
-    for title, section in sections.items():
-        for name, found in section.estimates.items():
-            for aggregate, (value, interval) in found.items():
-                rows.append([title, name, aggregate, value, *(interval or ("", "")), table_hash()])
-        for better, than, (value, interval) in section.improvements:
-            rows.append([title, better, f"P(better than {than})", value, *(interval or ("", "")), ""])
-    return ["comparison", "agent", "measure", "value", "low_95", "high_95", "human_random_sha256"], rows
+def aggregate_table(comparison: Comparison, found: Mapping[str, Mapping[str, Estimate]]) -> Table:
+    """Return a row for each entrant, the best first; who lacks a game has no aggregate."""
+    rows, dim = [], set()
+    for i, entrant in enumerate(sorted(comparison.entrants, key=lambda one: _rank(found.get(one.name)))):
+        if entrant.kind != "agent":
+            dim.add(i)
+        estimates = found.get(entrant.name)
+        cells = [interval(estimates[name]) for name in AGGREGATES] if estimates else ["—"] * len(AGGREGATES)
+        if estimates and not entrant.of_runs:
+            cells[0] += " *"
+        total = len(comparison.games)
+        games = f"{total - len(entrant.missing(comparison.games))} of {total}"
+        name = f"**{entrant.name}**" if entrant.kind == "agent" else entrant.name
+        rows.append([name + " †" * ("not stated" in entrant.remark), *cells, _runs_per_game(entrant), games])
+    caption = AGGREGATED + PUBLISHED * bool(dim)
+    return Table(["", *AGGREGATES, "runs per game", "games"], rows, caption, frozenset(dim))
 
 
-def curve_table(comparisons: Sequence[Comparison]) -> Rows:
-    """Return one row per run and point of its curve."""
-    rows: list[list[object]] = []
-    for c in [c for c in comparisons if c.statistic == "final_evaluation"]:
-        for labelled in c.runs:
-            run = labelled.run
-            for step, value in zip(*run.curve, strict=True):
-                if not np.isnan(value):
-                    frames = int(step) * run.frames_per_agent_step
-                    rows.append([labelled.agent, run.game, run.seed, int(step), frames, value])
-    return ["agent", "game", "seed", "agent_steps", "frames", "training_return"], rows
+def _rank(estimates: Mapping[str, Estimate] | None) -> float:
+    return -estimates["IQM"].value if estimates else float("inf")
+
+
+def _runs_per_game(entrant: Entrant) -> str:
+    if not entrant.of_runs:
+        return "means only"
+    counts = sorted({len(runs) for runs in entrant.scores.values()}) or [0]
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+
+
+def game_table(comparison: Comparison) -> Table:
+    """Return a row for each game: raw scores of agents, of who does not learn, of published agents."""
+    columns = [
+        entrant for kind in ("agent", "baseline", "published") for entrant in comparison.entrants
+        if entrant.kind == kind
+    ]  # fmt: skip
+    references = comparison.scale.references if comparison.scale and comparison.of_humans else {}
+    rows = [
+        [game, *([number(value) for value in references[game]] if references else []),
+         *(score(entrant, game) for entrant in columns)]
+        for game in comparison.games
+    ]  # fmt: skip
+    names = [f"**{one.name}**" if one.kind == "agent" else one.name for one in columns]
+    if references:
+        names = ["random", "human", *("random, measured" if name == "random" else name for name in names)]
+    return Table(["game", *names], rows, "Raw scores: mean ± standard deviation over runs (number of runs).")
+
+
+def run_table(comparison: Comparison) -> Table:
+    """Return a row for each run, hidden at first."""
+    rows = sorted(_run_row(labelled.agent, labelled.run) for labelled in comparison.runs)
+    return Table(RUN_HEADER, rows, RUNS, fold=f"{len(rows)} run{'s' * (len(rows) != 1)}, one by one")
+
+
+def _run_row(agent: str, run: RunResult) -> list[str]:
+    row = run.last_row
+    commit = run.info.get("git") or {}
+    changed = "+" if commit.get("dirty") else ""
+    speed = row["agent_steps"] / row["machine/wall_s"] if row.get("machine/wall_s") else None
+    found = run.evaluation
+    return [
+        agent, run.game, str(run.seed), f"{run.reached:,}", number(found["mean"]) if found else "unfinished",
+        str(found["episodes"]) if found else "", number(row.get("episode_return")), number(row.get("trace_length")),
+        number(row.get("replay_ratio")), number(row["machine/wall_s"] / 60 if speed else None), number(speed),
+        (commit.get("commit") or "")[:7] + changed,
+    ]  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------- cells
+
+
+def interval(estimate: Estimate) -> str:
+    """Write 0.33 [0.30, 0.36]."""
+    value, bounds = estimate
+    return f"{value:.2f}" + (f" [{bounds[0]:.2f}, {bounds[1]:.2f}]" if bounds else "")
+
+
+def score(entrant: Entrant, game: str) -> str:
+    """Write mean ± standard deviation (runs) of an entrant's raw scores in a game."""
+    runs = entrant.scores.get(game)
+    if runs is None:
+        return "—"
+    mean = float(runs.mean())
+    if len(runs) > 1:
+        return f"{number(mean)} ± {number(float(runs.std(ddof=1)), like=mean)} ({len(runs)})"
+    return number(mean) + (" (1)" if entrant.of_runs else "")
+
+
+def number(value: float | None, like: float | None = None) -> str:
+    """Write a number with the digits that tell something, as many as `like` would get; nothing for None."""
+    if value is None:
+        return ""
+    size = abs(value if like is None else like)
+    return f"{value:,.{2 if size < 10 else 1 if size < 1000 else 0}f}"

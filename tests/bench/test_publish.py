@@ -10,6 +10,7 @@ import pytest
 from fake_runs import write_run
 
 import offpol
+from offpol import report_pages
 from offpol.bench_plan import Paces, tasks, write_plan
 from offpol.report import report
 from offpol.run_results import find_runs, last_row
@@ -44,7 +45,11 @@ def table(path: Path) -> list[dict[str, str]]:
         return [{k: v for k, v in row.items() if k != "directory"} for row in csv.DictReader(file)]
 
 
-def test_the_report_of_what_was_published_is_the_benchs_own(publish, jobs: list[Job], tmp_path: Path) -> None:
+def test_the_report_of_what_was_published_is_the_benchs_own(
+    publish, jobs: list[Job], tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(report_pages, "_svg", lambda drawing, name: "<svg></svg>")  # the tables are what is compared
+    monkeypatch.setattr(report_pages.Drawing, "savefig", lambda self, path, dpi: path.touch())
     bench, kept = tmp_path / "bench", tmp_path / "kept"
     assert publish.publish(bench, kept) == (7, 1)
     said = [report([str(folder)], folder / "report", "t", [], True) for folder in (bench, kept)]

@@ -12,9 +12,9 @@ import pytest
 from command import Outcome, call
 from fake_runs import write_run
 
-from offpol import report
+from offpol import report, report_pages
 from offpol.bench_plan import write_plan
-from offpol.reference_scores import human_random, table_hash
+from offpol.reference_scores import baselines, human_random, table_hash
 from offpol.suite import expand, load_suite
 
 SCORES = {  # human-normalised, of two seeds
@@ -114,8 +114,42 @@ def test_games_without_a_human_reference_are_reported_raw(written: Written) -> N
     assert mini
     assert "raw scores." in mini
     assert "IQM" not in mini.partition("## ")[0].replace("IQM over runs", "")
-    assert re.search(r"\| MinAtar-breakout \| 8\.0 \(1\)", mini)
+    assert re.search(r"\| MinAtar-breakout \| 8\.00 \(1\)", mini)
     assert not [row for row in rows(written.out / "aggregates.csv") if row["comparison"].startswith("MinAtar")]
+
+
+def test_without_a_human_the_best_agent_of_each_game_is_the_scale(tmp_path: Path, no_pictures) -> None:
+    """Random play is 0 and the better agent's mean 1, in each game by itself."""
+    found = {row.game: row.mean for row in baselines() if row.name == "random" and row.protocol == "minatar"}
+    gain = {"dqn": {"breakout": 10.0, "asterix": 4.0}, "default": {"breakout": 20.0, "asterix": 1.0}}
+    jobs = expand(load_suite("minatar"), ["env.game=breakout,asterix", "seed=0,1", "experiment=default,dqn"])
+    for job in jobs:
+        start = found[job.game]
+        score = start + gain[job.label][job.cfg["env"]["game"]] + (0.5 if job.seed else -0.5)
+        write_run(tmp_path / "runs" / job.label / job.game / str(job.seed), job, score, start=start)
+    said = report.report([str(tmp_path / "runs")], tmp_path / "out", "t", [], True)
+    assert "IQM of score relative to the best agents: default 0.6" in said
+    found_rows = {(row["agent"], row["measure"]): row for row in rows(tmp_path / "out" / "aggregates.csv")}
+    assert float(found_rows["default", "mean"]["value"]) == pytest.approx((1 + 0.25) / 2)
+    assert float(found_rows["dqn", "mean"]["value"]) == pytest.approx((0.5 + 1) / 2)
+    assert float(found_rows["random", "mean"]["value"]) == 0
+    assert float(found_rows["default", "P(better than dqn)"]["value"]) == 0.5
+    assert found_rows["dqn", "IQM"]["scale"] == "score relative to the best agent"
+    assert found_rows["dqn", "IQM"]["human_random_sha256"] == ""
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "These games have no human reference." in text
+    assert (tmp_path / "out" / "figures" / "1-curves.png").exists()
+
+
+def test_where_nobody_is_above_random_play_there_is_no_scale(tmp_path: Path, no_pictures) -> None:
+    jobs = expand(load_suite("minatar"), ["env.game=breakout,asterix", "seed=0", "experiment=default,dqn"])
+    for job in jobs:
+        score = 5.0 if job.cfg["env"]["game"] == "breakout" else 0.1
+        write_run(tmp_path / "runs" / job.label / job.game, job, score)
+    said = report.report([str(tmp_path / "runs")], tmp_path / "out", "t", [], True)
+    assert "No agent is above random play in MinAtar-asterix: so there is no aggregate." in said
+    assert "raw scores" in said
+    assert "IQM" not in said
 
 
 class Links(HTMLParser):
@@ -145,7 +179,10 @@ def test_the_page_is_one_whole_file(written: Written) -> None:
     page.feed(written.page)
     assert not page.loads
     assert not page.open
-    assert page.svgs == len(list((written.out / "figures").glob("*.svg"))) >= 6
+    assert written.page.count("<figure>") == len(list((written.out / "figures").glob("*.svg"))) >= 6
+    assert page.svgs > written.page.count("<figure>")  # of several panels
+    for name in {*re.findall(r"url\(#([^)]+)\)", written.page), *re.findall(r'href="#([^"]+)"', written.page)}:
+        assert written.page.count(f'id="{name}"') == 1, name
     assert "A &lt;title&gt;" in written.page
     for stem in ("1-aggregates", "1-profiles", "1-improvement", "1-curves", "1-games", "2-games"):
         assert (written.out / "figures" / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
@@ -163,7 +200,14 @@ def test_the_curves_file_has_every_run(written: Written) -> None:
 
 
 @pytest.fixture
-def offpol_report(tmp_path: Path, monkeypatch, capfd) -> Callable[..., Outcome]:
+def no_pictures(monkeypatch) -> None:
+    """Leave out what takes most of the time, where only words and numbers are looked at."""
+    monkeypatch.setattr(report_pages, "_svg", lambda drawing, name: "<svg></svg>")
+    monkeypatch.setattr(report_pages.Drawing, "savefig", lambda self, path, dpi: path.touch())
+
+
+@pytest.fixture
+def offpol_report(tmp_path: Path, monkeypatch, capfd, no_pictures) -> Callable[..., Outcome]:
     monkeypatch.chdir(tmp_path)
     return lambda *arguments: call(report.main, arguments, monkeypatch, capfd)
 
@@ -185,7 +229,7 @@ def test_games_can_be_chosen_and_mistakes_are_told(offpol_report: Callable[..., 
     assert not (tmp_path / "x").exists()
 
 
-def test_runs_of_other_protocols_and_budgets_never_share_a_table(tmp_path: Path) -> None:
+def test_runs_of_other_protocols_and_budgets_never_share_a_table(tmp_path: Path, no_pictures) -> None:
     changed = "env.protocol.sticky_probability=0.1"
     for number, more in enumerate([(), ("env/preset=sticky",), ("run.agent_steps=50000",), (changed,)]):
         (job,) = expand(load_suite("s6"), ["env.game=Krull", "seed=0", *more])
@@ -203,7 +247,7 @@ def test_runs_of_other_protocols_and_budgets_never_share_a_table(tmp_path: Path)
     assert "SPR is not shown beside these runs" in said
 
 
-def test_dopamines_training_returns_get_a_table_of_their_own(tmp_path: Path) -> None:
+def test_dopamines_training_returns_get_a_table_of_their_own(tmp_path: Path, no_pictures) -> None:
     (job,) = expand(load_suite("atari57"), ["env.game=Krull", "seed=0", "run.agent_steps=1000000"])
     low, high = human_random()["Krull"]
     write_run(tmp_path / "run", job, 3000.0, start=low)
@@ -216,7 +260,7 @@ def test_dopamines_training_returns_get_a_table_of_their_own(tmp_path: Path) -> 
     assert 0.8 * (3000 - low) / (high - low) < value < (3000 - low) / (high - low)
 
 
-def test_names_that_join_different_configs_are_warned_of(tmp_path: Path) -> None:
+def test_names_that_join_different_configs_are_warned_of(tmp_path: Path, no_pictures) -> None:
     jobs = expand(load_suite("s6"), ["env.game=Krull", "seed=0", "trace=retrace,n_step"])
     for job in jobs:
         write_run(tmp_path / job.label, job, 2000.0)
