@@ -27,9 +27,9 @@ from offpol.reference_scores import BASELINES
 from offpol.suite import Job, expand, load_suite
 
 SUITES = ("minatar", "s6", "s8", "atari100k", "atari57")  # in this order
-GAMES_PER_ACTION = {"minatar": 100, "atari": 3}  # to choose the best by
+GAMES_PER_ACTION = {"minatar": 100, "atari": 2}  # to choose the best by
 GAMES = {"minatar": 1000, "atari": 10}  # to report
-PATIENCE_AGENT_STEPS = 3_000  # without a reward, 200 s of play, while choosing: a held button changes nothing more
+PATIENCE_AGENT_STEPS = 1_500  # without a reward, 100 s of play, while choosing: a held button changes nothing more
 HEADER = (
     "game", "protocol", "baseline", "action", "episodes", "mean", "std", "episodes_per_action_tried", "version",
 )  # fmt: skip

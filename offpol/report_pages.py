@@ -156,7 +156,8 @@ def _markdown(block: Block) -> str:
 
 
 def _page(blocks: Sequence[Block], title: str) -> str:
-    body, links = [], ""
+    body: list[str] = []
+    links = ""
     for block in blocks:
         anchor = f"s{len(body)}"
         body.append(_html(block, anchor))
