@@ -3,9 +3,9 @@
     python benchmarks/recipes.py --out runs/recipes --seeds 3            # goes on where it was stopped
     python benchmarks/recipes.py --out runs/recipes --seeds 3 --publish  # and writes the JSON and the column
 
-50,000 agent steps of task=cartpole, one thread, then 20 greedy games. Agents of offline data learn from the replay of the
-default agent's run with the same seed. Nothing but the experiment is set, so an agent whose published numbers do not
-suit so short a run shows it.
+50,000 agent steps of task=cartpole, one thread, then 20 greedy games. Agents of offline data learn from the replay of
+the default agent's run with the same seed. Nothing but the experiment is set, so an agent whose published numbers do
+not suit so short a run shows it.
 """
 
 from __future__ import annotations

@@ -6,14 +6,17 @@ Read `Agent.update` first: it is the whole of learning on one page.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from offpol.combinations import check_parts
 from offpol.health import health
-from offpol.layers import is_noisy
+from offpol.optimizer import OptimizerConfig, adamw
+from offpol.resets import AnnealingConfig, ResetConfig, reset
 from offpol.types import (
     Batch,
     Critic,
@@ -29,21 +32,15 @@ from offpol.types import (
 
 
 @dataclass(frozen=True)
-class OptimizerConfig:
-    """AdamW (Adam where weight_decay is 0), with the gradient's norm clipped."""
-
-    learning_rate: float
-    epsilon: float
-    weight_decay: float
-    max_gradient_norm: float
-
-
-@dataclass(frozen=True)
 class TargetConfig:
-    """Every `period_updates` the target moves by `rate` towards the online network; rate 1 copies it."""
+    """Every `period_updates` the target moves by `rate` towards the online network; rate 1 copies it.
+
+    With `acts` it is the target network that acts, not the online one (SR-SPR, BBF).
+    """
 
     rate: float
     period_updates: int
+    acts: bool
 
 
 class Update(NamedTuple):
@@ -58,7 +55,7 @@ class Agent:
     """Learns Q by a critic towards the returns of a trace operator, and a policy beside it.
 
     Args:
-        network: outputs of the critics and of the policy.
+        build_network: draws a network, with outputs for the critics and the policy; called again at every reset.
         critic, policy, trace: see the Protocols of `offpol.types`.
         gamma: discount per agent step.
         window: n, transitions per window.
@@ -68,21 +65,26 @@ class Agent:
         policy_coefficient: weight of the policy loss beside the critic's.
         priority_max_share: a window's priority is this share of its largest |td error| and the rest of its
             mean (R2D2: 0.9).
-        target: how the target network follows.
+        target: how the target network follows, and whether it acts.
         optimizer: of all parameters together.
+        resets, annealing: what begins anew during a run.
         device: where parameters live.
     """
 
     def __init__(
-        self, network: Network, critic: Critic, policy: Policy, trace: Trace, *, gamma: float, window: int,
-        train_positions: int, batch_size: int, policy_coefficient: float, priority_max_share: float,
-        target: TargetConfig, optimizer: OptimizerConfig, device: str = "cpu",
+        self, build_network: Callable[[], Network], critic: Critic, policy: Policy, trace: Trace, *, gamma: float,
+        window: int, train_positions: int, batch_size: int, policy_coefficient: float, priority_max_share: float,
+        target: TargetConfig, optimizer: OptimizerConfig, resets: ResetConfig, annealing: AnnealingConfig,
+        device: str = "cpu",
     ) -> None:  # fmt: skip
         if not 1 <= train_positions <= window:
             raise ValueError(f"train_positions must be between 1 and the window ({window}), got {train_positions}")
         if not 0 <= gamma <= 1:
             raise ValueError(f"gamma must be between 0 and 1, got {gamma}")
-        _check_parts(network, critic, policy, trace)
+        annealing.check(gamma, window, train_positions)
+        network = build_network()
+        check_parts(network, critic, policy, trace)
+        resets.check(network)
         self.mixture = getattr(trace, "mixture", None)
         self.network = network.to(device, memory_format=torch.channels_last)
         self.target_network = copy.deepcopy(self.network).requires_grad_(False)
@@ -90,25 +92,28 @@ class Agent:
         self.gamma, self.window, self.train_positions, self.batch_size = gamma, window, train_positions, batch_size
         self.policy_coefficient, self.priority_max_share = policy_coefficient, priority_max_share
         self.target, self.optimizer_config, self.device = target, optimizer, torch.device(device)
+        self.resets, self.annealing, self.build_network = resets, annealing, build_network
         self._online = [parameter.data for parameter in self.network.parameters()]
         self._followers: list[Tensor] = list(self.target_network.parameters())
         self.parameters = [*self.network.parameters(), *self.policy.parameters()]
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=optimizer.learning_rate, eps=optimizer.epsilon,
-            weight_decay=optimizer.weight_decay, fused=True,
-        )  # fmt: skip
+        self.optimizer = adamw([*self.network.named_parameters(), *self.policy.named_parameters()], optimizer)
         self._buffer = torch.empty(0, device=self.device)
         self.updates = 0
 
     # ------------------------------------------------------------------------------------------ acting
 
+    @property
+    def acting_network(self) -> Network:
+        """The network whose values actors follow."""
+        return self.target_network if self.target.acts else self.network
+
     @torch.inference_mode()
     def values(self, obs: Tensor, network: Network | None = None) -> tuple[Tensor, Tensor]:
         """Answer Q(s, .) and pi(.|s), both [E, A] on the CPU, for observations [E, *obs_shape].
 
-        By the online network, or by a copy of it that was published to an actor.
+        By the network that acts, or by a copy of it that was published to an actor.
         """
-        output = (network or self.network)(obs.to(self.device))
+        output = (network or self.acting_network)(obs.to(self.device))
         q = self._q_values(output)
         return q.cpu(), self.policy.probs(q, output.policy_logits).cpu()
 
@@ -120,6 +125,8 @@ class Agent:
         Inside, tensors are time-major ([n+1, B, ...]), so that the trained positions are a prefix.
         """
         batch = batch.to(self.device) if self.device.type != "cpu" else batch
+        if (window := self.horizon()[1]) < self.window:
+            batch = batch.shortened(window)
         obs = self._floats(batch.obs.transpose(0, 1).flatten(0, 1))  # [(n+1) B, *obs_shape]
         rows = self.train_positions * len(batch)  # M trained rows
         output = self.network(obs[:rows])
@@ -155,6 +162,10 @@ class Agent:
             finite = (loss + gradient_norm + priority.sum()).isfinite()
         return Update(priority, metrics, finite)
 
+    def horizon(self) -> tuple[float, int]:
+        """Return gamma and the transitions that are used of each window, as of now: constants, unless annealed."""
+        return self.annealing(self.gamma, self.window, self.resets.since(self.updates))
+
     def _floats(self, obs: Tensor) -> Tensor:
         """Convert observations once for both networks, into memory that is kept: fresh pages cost more than it."""
         if obs.dtype == torch.float32:
@@ -171,7 +182,7 @@ class Agent:
         row it starts from: where the policy does not read them either, those of the window's first row are `trained`'s,
         and the target network is spared a row. The third answer is what the critic makes of the returns, [B, n, ...].
         """
-        shape = (self.window + 1, len(batch), -1)
+        shape = (batch.action.shape[1] + 1, len(batch), -1)
         output = self._complete(trained, self.target_network, obs, 0 if self.policy.reads_own_row else len(batch))
         q_values = self.critic.join(self.critic.value(output.q_logits))
         if self.policy.double:
@@ -181,7 +192,7 @@ class Agent:
             pi = self.policy.probs(q_values, output.policy_logits)
         inputs = TraceInputs.of(
             q_values=q_values.view(shape).transpose(0, 1), pi=pi.view(shape).transpose(0, 1), action=batch.action,
-            reward=batch.reward, discount=self.gamma * (~batch.terminated).float(),
+            reward=batch.reward, discount=self.horizon()[0] * (~batch.terminated).float(),
             log_mu=batch.behavior_log_prob, valid_next=batch.valid_next,
         )  # fmt: skip
         inputs = self.policy.regularise(inputs)
@@ -211,7 +222,11 @@ class Agent:
         self.updates += 1
         if self.updates % self.target.period_updates == 0:
             torch._foreach_lerp_(self._followers, self._online, self.target.rate)
+        if self.resets.due(self.updates):
+            reset(self.network, self.build_network(), self.resets.keep, self.optimizer)
+            reset(self.target_network, self.build_network(), self.resets.keep)
         return norm
+
 
     def _priority(self, td_error: Tensor, valid: Tensor) -> Tensor:
         """Join a window's |td errors| [P, B] to one priority [B]."""
@@ -238,29 +253,3 @@ class Agent:
 def _rows(values: Tensor, rows: int) -> Tensor:
     """Flatten [B, n, ...] time-major and keep the first `rows`: the trained positions of every window."""
     return values.transpose(0, 1).flatten(0, 1)[:rows]
-
-
-def _check_parts(network: Network, critic: Critic, policy: Policy, trace: Trace) -> None:
-    """Raise ValueError for parts that mean nothing together, with the reason."""
-    names = {part: type(part).__name__ for part in (critic, policy, trace)}
-    for part in (trace, policy):
-        if is_noisy(network) and getattr(part, "needs_mu", False):
-            raise ValueError(
-                f"{names[part]} compares pi with the logged probability, which noisy layers do not have (an action's "
-                "is an average over their noise): set network.heads.noisy=0, or use another trace or policy"
-            )
-    if critic.distributional and getattr(trace, "mixture", None) is None:
-        raise ValueError(
-            f"the critic {names[critic]} learns distributions, but the trace {names[trace]} is no mixture of "
-            "bootstraps: use a scalar-target critic (hl_gauss, two_hot, scalar) or another trace"
-        )
-    if not getattr(trace, "off_policy", True):
-        raise ValueError(
-            f"{names[trace]} corrects nothing, but replayed data is off-policy: use trace=vtrace or puffer, or accept "
-            "the bias with trace.off_policy=true (replay=recent keeps it small)"
-        )
-    if getattr(trace, "weighted_advantage", False) and policy.weighs_advantage:
-        raise ValueError(
-            f"{names[trace]}'s advantage is multiplied by pi/mu already, and {names[policy]} would do it again: "
-            "use policy.correction=none (policy_gradient), policy.gradient=0 (cmpo), or trace=vtrace"
-        )

@@ -16,7 +16,7 @@ from offpol.errors import ConfigError, did_you_mean
 if TYPE_CHECKING:
     from offpol.actor import Actor
     from offpol.agent import Agent
-    from offpol.types import Env, EnvSpec, Replay, Topology
+    from offpol.types import Env, EnvSpec, Network, Replay, Topology
 
 # The sections of the config, and what each part is handed beside its yaml.
 SECTIONS = {
@@ -28,7 +28,7 @@ SECTIONS = {
     "policy": (),
     "trace": (),
     "topology": (),
-    "agent": ("network", "critic", "policy", "trace", "device"),
+    "agent": ("build_network", "critic", "policy", "trace", "device"),
     "run": (),
 }
 
@@ -91,9 +91,14 @@ def build_agent(cfg: Mapping[str, Any], spec: EnvSpec) -> Agent:
     critic = build(cfg["critic"], "critic")
     policy, trace = build(cfg["policy"], "policy"), build(cfg["trace"], "trace")
     outputs = Outputs(critic.initial_logits, critic.num_critics, policy.learned)
-    network = build(cfg["network"], "network", spec=spec, outputs=outputs)
-    device = _device(cfg["run"]["device"])
-    return build(cfg["agent"], "agent", network=network, critic=critic, policy=policy, trace=trace, device=device)
+
+    def build_network() -> Network:
+        return build(cfg["network"], "network", spec=spec, outputs=outputs)
+
+    return build(
+        cfg["agent"], "agent", build_network=build_network, critic=critic, policy=policy, trace=trace,
+        device=_device(cfg["run"]["device"]),
+    )  # fmt: skip
 
 
 def build_parts(cfg: Mapping[str, Any], directory: Path) -> Parts:

@@ -22,3 +22,8 @@ class Batch(TensorClass):
     generation: Tensor  # [B] int64, how often that slot had been written
     probability: Tensor  # [B] float32, with which the window was drawn
     replay_weight: Tensor  # [B] float32, corrects the draw; 1 for uniform
+
+    def shortened(self, window: int) -> Batch:
+        """Return the first `window` transitions of each window."""
+        along = {name: values[:, :window] for name, values in self.items() if values.ndim > 1}
+        return self.replace(**along | {"obs": self.obs[:, : window + 1]})

@@ -87,14 +87,16 @@ def output_folder(cfg: DictConfig, multirun: bool) -> Path:
 def plain(cfg: DictConfig) -> dict:
     """Return the program's own part of a composed config, resolved.
 
-    `task`, where there is one, only hands values to other sections (the support of critics) and is left out.
+    `task` and `recipe`, where there are any, only hand values to other sections (the support of critics, the width of
+    one network) and are left out.
     """
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     try:
         content: dict = OmegaConf.to_container(own, resolve=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise ConfigError(_first_line(error)) from error
-    content.pop("task", None)
+    for name in ("task", "recipe"):
+        content.pop(name, None)
     return content
 
 

@@ -79,12 +79,12 @@ def evaluation(
         "_target_": "offpol.behavior.epsilon_greedy.EpsilonGreedy", "over": over, "ladder_exponent": 0.0,
         "epsilon": {"start": epsilon, "end": epsilon, "over_agent_steps": 0},
     })  # fmt: skip
-    agent.network.train(False)  # no noise in noisy layers
+    agent.acting_network.train(False)  # no noise in noisy layers
     try:
         actor = Actor(env, behavior, agent.values, seed=seed_for(seed, "evaluation actions"))
         played = evaluate(actor, episodes, pictures)
     finally:
-        agent.network.train()
+        agent.acting_network.train()
         env.close()
     return {"env": env.spec.name, "epsilon": epsilon, "over": over, "seed": seed, **summarize(played, seed)}
 

@@ -104,6 +104,9 @@ def _add_gauges(run: Run, parts: Parts) -> None:
     epsilon = getattr(parts.actor.behavior, "epsilon", None)
     if epsilon is not None:
         run.gauges["epsilon"] = lambda: epsilon(run.agent_steps)
+    if parts.agent.annealing.over_updates:
+        run.gauges["gamma"] = lambda: parts.agent.horizon()[0]
+        run.gauges["window"] = lambda: parts.agent.horizon()[1]
 
 
 def finish(cfg: Mapping[str, Any], run: Run, agent: Agent) -> float | None:

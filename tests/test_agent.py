@@ -1,32 +1,37 @@
 """One update, checked by hand: what is the target, who gets gradient, how targets follow."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
-from offpol.agent import Agent, OptimizerConfig, TargetConfig
+from offpol.agent import Agent, TargetConfig
 from offpol.critic.scalar import Scalar
 from offpol.layers import HeadsConfig
 from offpol.network.mlp import MLP
+from offpol.optimizer import OptimizerConfig
 from offpol.policy.greedy import Greedy
+from offpol.resets import AnnealingConfig, ResetConfig
 from offpol.trace.one_step import OneStep
 from offpol.trace.retrace import Retrace
 from offpol.types import Batch, EnvSpec, Outputs
 
 SPEC = EnvSpec("vector", 2, 3, (4,), torch.float32)
 HEADS = HeadsConfig(16, 8, False, False, 0.0, True)
+CONSTANT = {"resets": ResetConfig(0, None, 0.5), "annealing": AnnealingConfig(0, 0.97, 1)}
 
 
 def make_agent(trace=None, policy=None, *, window=3, train_positions=3, rate=1.0, period=1, **changes) -> Agent:
     torch.manual_seed(0)
-    network = MLP((16,), False, HEADS, spec=SPEC, outputs=Outputs(torch.zeros(1), 1, True))
+    build_network = partial(MLP, (16,), False, HEADS, spec=SPEC, outputs=Outputs(torch.zeros(1), 1, True))
     settings = {
         "gamma": 0.9, "window": window, "train_positions": train_positions, "batch_size": 5,
-        "policy_coefficient": 1.0, "priority_max_share": 0.9, "target": TargetConfig(rate, period),
-        "optimizer": OptimizerConfig(1e-3, 1e-5, 0.0, 10.0),
+        "policy_coefficient": 1.0, "priority_max_share": 0.9, "target": TargetConfig(rate, period, False),
+        "optimizer": OptimizerConfig(1e-3, 1e-5, 0.0, 10.0), **CONSTANT,
     }  # fmt: skip
     critic = Scalar("mse", 1.0, "none", 1, 0)
-    return Agent(network, critic, policy or Greedy(False), trace or Retrace(0.9), **(settings | changes))
+    return Agent(build_network, critic, policy or Greedy(False), trace or Retrace(0.9), **(settings | changes))
 
 
 def make_batch(window=3, size=5, seed=1) -> Batch:

@@ -1,19 +1,21 @@
 """Every trace, critic and policy in conf/ trains an agent; combinations that mean nothing are refused."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import OmegaConf
-from test_agent import HEADS, SPEC, make_batch
+from test_agent import CONSTANT, HEADS, SPEC, make_batch
 from test_agent import make_agent as plain_agent
 from torch import nn
 
-from offpol.agent import Agent, OptimizerConfig, TargetConfig
+from offpol.agent import Agent, TargetConfig
 from offpol.config import build, conf_dir
 from offpol.layers import HeadsConfig
 from offpol.network.mlp import MLP
+from offpol.optimizer import OptimizerConfig
 from offpol.policy.cmpo import CMPO
 from offpol.policy.policy_gradient import PolicyGradient
 from offpol.trace.gae import GAE
@@ -33,11 +35,11 @@ def make_agent(heads: HeadsConfig = HEADS, **changes: str) -> Agent:
     parts = {seam: build(node) for seam, node in nodes.items()}
     critic = parts["critic"]
     outputs = Outputs(critic.initial_logits, critic.num_critics, parts["policy"].learned)
-    network = MLP((16,), False, heads, spec=SPEC, outputs=outputs)
+    build_network = partial(MLP, (16,), False, heads, spec=SPEC, outputs=outputs)
     return Agent(
-        network, critic, parts["policy"], parts["trace"], gamma=0.9, window=3, train_positions=2, batch_size=5,
-        policy_coefficient=1.0, priority_max_share=0.9, target=TargetConfig(0.5, 1),
-        optimizer=OptimizerConfig(1e-3, 1e-5, 0.0, 10.0),
+        build_network, critic, parts["policy"], parts["trace"], gamma=0.9, window=3, train_positions=2, batch_size=5,
+        policy_coefficient=1.0, priority_max_share=0.9, target=TargetConfig(0.5, 1, False),
+        optimizer=OptimizerConfig(1e-3, 1e-5, 0.0, 10.0), **CONSTANT,
     )  # fmt: skip
 
 

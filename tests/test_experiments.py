@@ -59,12 +59,16 @@ def test_agents_of_offline_data_say_that_they_need_it(experiment: str, tmp_path:
         build_parts(of(experiment), tmp_path)
 
 
-@pytest.mark.parametrize("experiment", ["rainbow", "rlpd"])
-def test_noise_and_offline_data_go_on_exactly(
+RESETS = ("agent.resets.every_updates=4", "agent.annealing.over_updates=3")  # within ten updates
+
+
+@pytest.mark.parametrize("experiment", ["rainbow", "rlpd", "bbf_style"])
+def test_noise_offline_data_and_resets_go_on_exactly(
     experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
     """A run in two halves ends with the parameters of one in one piece; rlpd learns beside the first run's replay."""
     size = (*TINY, *(text for text in overrides(experiment) if text not in ONLINE))
+    size += RESETS if experiment == "bbf_style" else ()
     if experiment == "rlpd":
         train(composed("experiment=dqn", *TINY, "agent.train_positions=1", "env.length=8"), tmp_path / "data")
         size += (f"replay.offline={tmp_path / 'data'}",)

@@ -91,7 +91,7 @@ class _ActorThread:
     def __init__(self, actor: Actor, agent: Agent, run: Run, lag: int, deadline_s: float) -> None:
         self.actor, self.agent, self.lag, self.deadline_s = actor, agent, lag, deadline_s
         self.clock = run.timed
-        self.slots = [copy.deepcopy(agent.network) for _ in range(lag + 2)]  # one more than can be in use
+        self.slots = [copy.deepcopy(agent.acting_network) for _ in range(lag + 2)]  # one more than can be in use
         self.published = 0
         self.policies: queue.SimpleQueue[Published | None] = queue.SimpleQueue()
         self.steps: queue.SimpleQueue[Step | BaseException] = queue.SimpleQueue()
@@ -110,7 +110,7 @@ class _ActorThread:
         slot = self.slots[self.published % len(self.slots)]
         self.published += 1
         with torch.no_grad():
-            torch._foreach_copy_(list(slot.parameters()), list(self.agent.network.parameters()))
+            torch._foreach_copy_(list(slot.parameters()), list(self.agent.acting_network.parameters()))
         self.policies.put(Published(partial(self.agent.values, network=slot), self.agent.updates))
 
     def next_step(self) -> Step:

@@ -1,0 +1,32 @@
+"""The optimizer of all parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW, with the gradient's norm clipped; biases and the scales of norms do not decay."""
+
+    learning_rate: float
+    epsilon: float
+    weight_decay: float
+    max_gradient_norm: float
+
+
+def adamw(parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig) -> torch.optim.AdamW:
+    """Build the optimizer of named parameters."""
+    kept: list[nn.Parameter] = []
+    decayed: list[nn.Parameter] = []
+    for name, parameter in parameters:
+        spared = config.weight_decay == 0 or parameter.ndim < 2 or "bias" in name
+        (kept if spared else decayed).append(parameter)
+    groups = [{"params": kept, "weight_decay": 0.0}, {"params": decayed, "weight_decay": config.weight_decay}]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=config.learning_rate, eps=config.epsilon, fused=True
+    )
