@@ -11,6 +11,7 @@ from offpol.published import STATISTICS
 from offpol.reference_scores import table_hash
 from offpol.report_curves import curves_figure, games_figure
 from offpol.report_figures import SEED, Improvement, Panels, aggregates_figure, improvement_figure, profile_figure
+from offpol.report_offpolicy import OFF_POLICY, off_policy_figure, off_policy_table
 from offpol.report_pages import Block, Figure, Fold, Heading, Text, Warn
 from offpol.report_tables import aggregate_table, game_table, interval, run_table, score
 
@@ -83,7 +84,7 @@ class Section:
         if self.improvements:
             drawn = improvement_figure(c, self.improvements)
             told += [Heading(3, "Probability of improvement"), Figure(self.stem + "improvement", drawn, IMPROVEMENT)]
-        told += [*self._curves(), Heading(3, "Games"), game_table(c), *self._games()]
+        told += [*self._curves(), Heading(3, "Games"), game_table(c), *self._games(), *self._off_policy()]
         told += [Heading(3, "How it was measured"), *self._protocol(), run_table(c)]
         return told
 
@@ -137,6 +138,13 @@ class Section:
             drawn = games_figure(c, [], "minutes")
             told.append(self._panels("games-time", drawn, "The same over wall-clock, in minutes.", 230))
         return told
+
+    def _off_policy(self) -> list[Block]:
+        table, drawn = off_policy_table(self.comparison), off_policy_figure(self.comparison)
+        if not table.rows or self.comparison.statistic != "final_evaluation":
+            return []
+        told = [self._panels("off-policy", drawn, OFF_POLICY, 300)] if drawn else []
+        return [Heading(3, "How off-policy it was"), table, *told]
 
     def _protocol(self) -> list[Block]:
         c = self.comparison

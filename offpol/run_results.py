@@ -146,14 +146,34 @@ class RunResult:
         return int(self.last_row.get("agent_steps", 0))
 
     @cached_property
+    def metrics(self) -> list[dict[str, Any]]:
+        """Every row of metrics."""
+        return [json.loads(line) for line in _lines(self.directory / "metrics.jsonl")]
+
+    @cached_property
     def axes(self) -> dict[str, np.ndarray]:
         """The logged rows' agent steps, frames, wall-clock (minutes) and updates, each [rows]."""
-        rows = [json.loads(line) for line in _lines(self.directory / "metrics.jsonl")]
         columns = {
             "agent steps": ("agent_steps", 1.0), "frames": ("frames", 1.0),
             "minutes": ("machine/wall_s", 60.0), "updates": ("updates", 1.0),
         }  # fmt: skip
-        return {name: np.array([row[key] / unit for row in rows]) for name, (key, unit) in columns.items()}
+        return {name: np.array([row[key] / unit for row in self.metrics]) for name, (key, unit) in columns.items()}
+
+    def logged(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return agent steps and values [rows] of a metric, where it was logged."""
+        pairs = [(row["agent_steps"], row[name]) for row in self.metrics if row.get(name) is not None]
+        steps, values = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+        return steps, values
+
+    def late(self, share: float) -> dict[str, float]:
+        """Average each metric over the last `share` of the budget, as far as the run has come."""
+        columns: dict[str, list[float]] = {}
+        for row in self.metrics:
+            if row["agent_steps"] > self.reached - share * self.budget:
+                for name, value in row.items():
+                    if value is not None:
+                        columns.setdefault(name, []).append(value)
+        return {name: float(np.mean(values)) for name, values in columns.items()}
 
 
 def last_row(path: Path) -> dict[str, Any]:

@@ -11,6 +11,12 @@ import yaml
 from offpol.suite import Job
 
 EPISODES = 200
+OFF_POLICY = {  # health metrics
+    "trace_length_uncut": 4.5, "rho_ess": 0.25, "trace_end/window": 0.125, "trace_end/episode": 0.0625,
+    "trace_end/exploration": 0.5, "trace_end/policy_change": 0.25, "trace_end/faded": 0.0625,
+    **{f"by_age/trace_length_{i}": 5.0 - i for i in (1, 2, 3, 4)},
+    **{f"by_age/rho_near_zero_{i}": 0.1 * i for i in (1, 2, 3, 4)},
+}  # fmt: skip
 
 
 def write_run(
@@ -43,7 +49,7 @@ def write_run(
         if k % 10 == 0:
             row = {"agent_steps": step, "updates": step // 2, "frames": step * frames, "episode_return": value}
             more = {"machine/wall_s": step / speed, "machine/agent_steps_per_s": speed, "trace_length": 2.5}
-            lines.append(json.dumps({**row, **more, "replay_ratio": 0.5}))
+            lines.append(json.dumps({**row, **more, **OFF_POLICY, "replay_ratio": 0.5}))
     (directory / "metrics.jsonl").write_text("".join(line + "\n" for line in lines))
     (directory / "episodes.csv").write_text("\n".join(games) + "\n")
     checkpoint = directory / "checkpoints" / "000003"

@@ -152,6 +152,13 @@ def test_where_nobody_is_above_random_play_there_is_no_scale(tmp_path: Path, no_
     assert "IQM" not in said
 
 
+def test_how_off_policy_runs_were_is_told(written: Written) -> None:
+    assert "### How off-policy it was" in written.text
+    cells = "5 | 2.50 | 4.50 | 12% | 6% | 50% | 25% | 6% | 25% | 25% | — | — |"
+    assert f"| **trace=retrace** | {cells}" in written.text
+    assert "figures/1-off-policy.png" in written.text
+
+
 class Links(HTMLParser):
     """Collects what a page would load, its headings, and whether its tags close."""
 
