@@ -127,6 +127,14 @@ def apply(trace: Trace, mdp: MDP, windows: Windows, q: Tensor, pi: Tensor, mu: T
     return new.view_as(q), ((lengths * windows.probability).sum() / q.numel()).item()
 
 
+def noise(trace: Trace, mdp: MDP, windows: Windows, q: Tensor, pi: Tensor, mu: Tensor) -> float:
+    """Return the standard deviation of one window's return around its mean, as a root mean square over all (s, a)."""
+    inputs = trace_inputs(mdp, windows, q, pi, mu)
+    mean, _ = apply(trace, mdp, windows, q, pi, mu)
+    deviation = trace(inputs).returns[:, 0] - mean[windows.state[:, 0], windows.action[:, 0]]
+    return ((windows.probability * deviation.square()).sum() / q.numel()).sqrt().item()
+
+
 def jacobian(trace: Trace, mdp: MDP, windows: Windows, q: Tensor, pi: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
     """Return the averaged operator's value [S, A] and derivative [S A, S A] at q.
 
@@ -154,7 +162,7 @@ def soften(q: Tensor, temperature: float, epsilon: float) -> Tensor:
     return (1 - epsilon) * torch.softmax(q / temperature, -1) + epsilon / q.shape[-1]
 
 
-# ---------------------------------------------------------------------------------------- the picture
+# ------------------------------------------------------------------------------------------ the survey
 
 EPSILONS = [0.0, 0.1, 0.25, 0.5, 0.75, 1.0]
 SHOWN = 3  # the epsilon whose errors are drawn by iteration
@@ -168,6 +176,7 @@ class Finding:
     errors: list[float]  # max |Q_k - Q^pi| for k = 0, 1, ...
     bias: float  # the same at the fixed point
     worth: float  # how many one-step backups an application is worth: log(rate) / log(gamma)
+    noise: float  # standard deviation of a single return, at Q^pi
     length: float  # mean trace length
 
 
@@ -191,7 +200,10 @@ def study(trace: Trace, mdp: MDP, pi: Tensor, mu: Tensor, window: int, iteration
         q, length = apply(trace, mdp, windows, q, pi, mu)
         errors.append((q - truth).abs().max().item())
     end, rate = fixed_point(trace, mdp, windows, pi, mu)
-    return Finding(errors, (end - truth).abs().max().item(), math.log(rate) / math.log(GAMMA), length)
+    return Finding(
+        errors, bias=(end - truth).abs().max().item(), worth=math.log(rate) / math.log(GAMMA),
+        noise=noise(trace, mdp, windows, truth, pi, mu), length=length,
+    )  # fmt: skip
 
 
 def survey(seed: int, window: int, iterations: int) -> dict[str, list[Finding]]:
@@ -208,28 +220,19 @@ def survey(seed: int, window: int, iterations: int) -> dict[str, list[Finding]]:
     }
 
 
-def draw(results: dict[str, list[Finding]], path: Path) -> None:
-    """Save the figure: errors by iteration at one epsilon; bias and worth of an application by epsilon."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 5))
-    for i, (name, findings) in enumerate(results.items()):
-        style = {"label": name, "color": f"C{i % 10}", "linestyle": ("-", "--", ":")[i // 10]}
-        left.semilogy(findings[SHOWN].errors, **style)
-        middle.plot(EPSILONS, [f.bias for f in findings], marker=".", **style)
-        right.plot(EPSILONS, [f.worth for f in findings], marker=".", **style)
-    left.set(title=f"behavior with epsilon {EPSILONS[SHOWN]:g}", xlabel="applications", ylabel="max |Q - Q^pi|")
-    middle.set(title="where it ends", xlabel="epsilon of the behavior", ylabel="max |Q - Q^pi| at the fixed point")
-    right.set(title="how fast it gets there", xlabel="epsilon of the behavior",
-              ylabel="one-step backups that an application is worth")  # fmt: skip
-    right.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+def table(results: dict[str, list[Finding]]) -> str:
+    """Say in text what the figure shows."""
+    titles = {
+        "bias": "bias: max |Q - Q^pi| where it ends", "worth": "speed: one-step backups that an application is worth",
+        "noise": "noise: standard deviation of one return", "length": "mean trace length",
+    }  # fmt: skip
+    lines = []
+    for field, title in titles.items():
+        lines += [title, f"{'behavior epsilon':20}" + "".join(f"{e:8g}" for e in EPSILONS)]
+        for name, findings in results.items():
+            lines.append(f"{name:20}" + "".join(f"{getattr(finding, field):8.2f}" for finding in findings))
+        lines.append("")
+    return "\n".join(lines)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -240,10 +243,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--iterations", type=int, default=60, help="how often each operator is applied in the figure")
     parser.add_argument("--output", type=Path, default=Path("runs/tabular.png"), help="where the figure goes")
     options = parser.parse_args(arguments)
+    for name in ("window", "iterations"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} must be at least 1, but is {getattr(options, name)}")
+    from offpol.tabular_figure import draw
+
     results = survey(options.seed, options.window, options.iterations)
-    print("bias of the fixed point | one-step backups an application is worth | trace length, by epsilon")
-    print(f"{'operator':20}" + "".join(f"{e:>19g}" for e in EPSILONS))
-    for name, findings in results.items():
-        print(f"{name:20}" + "".join(f"{f.bias:8.3f}|{f.worth:4.1f}|{f.length:4.2f} " for f in findings))
-    draw(results, options.output)
+    print(table(results))
+    draw(results, EPSILONS, SHOWN, options.output)
     print(f"figure: {options.output}")
+
+
+if __name__ == "__main__":
+    main()

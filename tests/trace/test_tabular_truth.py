@@ -193,6 +193,33 @@ def test_a_shifted_trace_is_told_by_its_average() -> None:
     assert (got - q_operator(mdp, q, pi, mu * (pi / mu).clamp(max=1))).abs().max() > 0.05
 
 
+@pytest.mark.parametrize("trace", [OneStep(), Retrace(0.9), ImportanceSampling(1.0)], ids=lambda x: type(x).__name__)
+def test_the_noise_of_a_return_is_its_standard_deviation(trace: Trace) -> None:
+    """Against a plain sum over windows, by pair; for one step also over successors alone."""
+    mdp, pi, mu, windows = problem(1)
+    q = tabular.q_of(mdp, pi)
+    returns = trace(tabular.trace_inputs(mdp, windows, q, pi, mu)).returns[:, 0].tolist()
+    by_pair: dict[tuple, list] = {}
+    for state, action, p, g in zip(windows.state.tolist(), windows.action.tolist(), windows.probability.tolist(),
+                                   returns, strict=True):  # fmt: skip
+        by_pair.setdefault((state[0], action[0]), []).append((p, g))
+    variances = [sum(p * g * g for p, g in some) - sum(p * g for p, g in some) ** 2 for some in by_pair.values()]
+    assert len(variances) == STATES * ACTIONS
+    got = tabular.noise(trace, mdp, windows, q, pi, mu)
+    assert got == pytest.approx(math.sqrt(sum(variances) / len(variances)), abs=1e-9)
+    if isinstance(trace, OneStep):
+        ahead = mdp.discount[mdp.successor] * (pi * q).sum(-1)[mdp.successor]
+        mean = (mdp.probability * ahead).sum(-1, keepdim=True)
+        assert got == pytest.approx((mdp.probability * (ahead - mean) ** 2).sum(-1).mean().sqrt().item(), abs=1e-9)
+
+
+@pytest.mark.parametrize("option", ["--window", "--iterations"])
+def test_the_command_refuses_nothing_at_all(option, capsys) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        tabular.main([option, "0"])
+    assert f"{option} must be at least 1, but is 0" in capsys.readouterr().err
+
+
 def test_the_command_draws_its_figure(tmp_path, capsys, monkeypatch) -> None:
     monkeypatch.setattr(tabular, "EPSILONS", [0.0, 0.5])
     monkeypatch.setattr(tabular, "SHOWN", 1)
