@@ -18,12 +18,13 @@ def mix_uniform(probs: Tensor, epsilon: float | Tensor) -> Tensor:
     return probs * (1 - epsilon) + epsilon / probs.shape[-1]
 
 
-def ladder(epsilon: float, exponent: float, num_envs: int) -> Tensor:
-    """Spread exploration over envs: epsilon^(1 + exponent i / (E - 1)) [E, 1] (Ape-X, Horgan et al. 2018).
+def ladder(epsilon: float, exponent: float, num_envs: int, first: int = 0, of: int | None = None) -> Tensor:
+    """Spread exploration over streams: epsilon^(1 + exponent i / (S - 1)) [E, 1] (Ape-X, Horgan et al. 2018).
 
-    Exponent 0 gives every env the same epsilon; a single env gets epsilon itself.
+    For i = first .. first + E - 1 of the S = `of` streams of all actors; None: there is one actor. Exponent 0 gives
+    every stream the same epsilon; a single stream gets epsilon itself.
     """
-    fraction = torch.arange(num_envs, dtype=torch.float64) / max(num_envs - 1, 1)
+    fraction = torch.arange(first, first + num_envs, dtype=torch.float64) / max((of or num_envs) - 1, 1)
     return torch.pow(torch.tensor(epsilon, dtype=torch.float64), 1 + exponent * fraction).float().unsqueeze(1)
 
 

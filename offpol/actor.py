@@ -93,6 +93,10 @@ class Actor:
             self.episode_return[stream] = self.episode_length[stream] = 0
         return episodes
 
+    def close(self) -> None:
+        """Release the env."""
+        self.env.close()
+
     def state_dict(self) -> StateDict:
         """Everything to go on exactly from here, the env included."""
         return {

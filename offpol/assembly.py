@@ -6,7 +6,7 @@ The checks need no torch; it is imported by what builds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +14,14 @@ from offpol.config import build, check, coerce
 from offpol.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
-    from offpol.actor import Actor
+    from offpol.actor import Actor, Values
     from offpol.agent import Agent
-    from offpol.types import Env, EnvSpec, Network, Replay, Topology
+    from offpol.types import Behavior, Env, EnvSpec, Network, Replay, Topology
 
 # The sections of the config, and what each part is handed beside its yaml.
 SECTIONS = {
     "env": ("num_envs", "seed"),
-    "behavior": (),
+    "behavior": ("first_stream", "num_streams"),
     "replay": ("spec", "window", "seed", "run_directory", "device"),
     "network": ("spec", "outputs"),
     "critic": (),
@@ -53,6 +53,12 @@ def check_config(cfg: Mapping[str, Any]) -> None:
 def check_together(cfg: Mapping[str, Any], capacity_rows: int) -> None:
     """Refuse combinations that could never learn, given the replay's capacity; raise ConfigError with the reason."""
     batch, envs, window = cfg["agent"]["batch_size"], cfg["run"]["num_envs"], cfg["agent"]["window"]
+    workers = cfg["topology"].get("num_workers", 1)
+    if workers < 1 or envs % workers:
+        raise ConfigError(
+            f"topology.num_workers is {workers}, but must be a divisor of run.num_envs ({envs}): each worker steps as "
+            "many of them."
+        )
     windows = max(0, capacity_rows - envs * window)
     if batch > windows:
         raise ConfigError(
@@ -68,20 +74,53 @@ def check_together(cfg: Mapping[str, Any], capacity_rows: int) -> None:
 
 
 @dataclass(frozen=True)
+class Actors:
+    """Builds what acts, in this process or, sent there, in another: see `offpol.types.Actors`."""
+
+    cfg: Mapping[str, Any]
+    spec: EnvSpec
+
+    def build(self, values: Values, restarts: int = 0) -> Actor:
+        return self._actor(values, 0, 1, restarts)
+
+    def build_worker(self, worker: int, num_workers: int, restarts: int) -> tuple[Agent, Actor]:
+        from offpol.seeding import seed_for, seed_globals
+
+        seed_globals(seed_for(self.cfg["seed"], "worker", worker + num_workers * restarts))
+        agent = build_agent({**self.cfg, "run": {**self.cfg["run"], "device": "cpu"}}, self.spec)
+        return agent, self._actor(agent.values, worker, num_workers, restarts)
+
+    def _actor(self, values: Values, worker: int, num_workers: int, restarts: int) -> Actor:
+        from offpol.actor import Actor
+        from offpol.seeding import seed_for
+
+        share, index = self.spec.num_envs // num_workers, worker + num_workers * restarts
+        env = build_env(self.cfg, share, "env", index)
+        behavior = build_behavior(self.cfg, worker * share, self.spec.num_envs)
+        return Actor(env, behavior, values, seed=seed_for(self.cfg["seed"], "actor", index))
+
+
+@dataclass(frozen=True)
 class Parts:
     """Everything that a run is made of."""
 
-    actor: Actor
+    actors: Actors
+    behavior: Behavior
     agent: Agent
     replay: Replay
     topology: Topology
 
 
-def build_env(cfg: Mapping[str, Any], num_envs: int, stream: str) -> Env:
-    """Build `num_envs` envs on the stream of random numbers of that name."""
+def build_env(cfg: Mapping[str, Any], num_envs: int, stream: str, index: int = 0) -> Env:
+    """Build `num_envs` envs on the stream of random numbers of that name and index."""
     from offpol.seeding import seed_for
 
-    return build(cfg["env"], "env", num_envs=num_envs, seed=seed_for(cfg["seed"], stream))
+    return build(cfg["env"], "env", num_envs=num_envs, seed=seed_for(cfg["seed"], stream, index))
+
+
+def build_behavior(cfg: Mapping[str, Any], first_stream: int, num_streams: int) -> Behavior:
+    """Build how the streams from `first_stream` on explore, of all `num_streams`."""
+    return build(cfg["behavior"], "behavior", first_stream=first_stream, num_streams=num_streams)
 
 
 def build_agent(cfg: Mapping[str, Any], spec: EnvSpec) -> Agent:
@@ -106,28 +145,28 @@ def build_parts(cfg: Mapping[str, Any], directory: Path) -> Parts:
 
     What takes long to import comes last, so that mistakes are told soon.
     """
-    from offpol.actor import Actor
     from offpol.layers import is_noisy
     from offpol.seeding import seed_for, seed_globals
 
     seed_globals(cfg["seed"])
-    env = build_env(cfg, cfg["run"]["num_envs"], "env")
-    behavior = build(cfg["behavior"], "behavior")
-    agent = build_agent(cfg, env.spec)
     topology = build(cfg["topology"], "topology")
-    if is_noisy(agent.network) and getattr(topology, "max_policy_lag", False):
+    probe = build_env(cfg, 1, "env")
+    spec = replace(probe.spec, num_envs=cfg["run"]["num_envs"])
+    probe.close()
+    behavior = build_behavior(cfg, 0, spec.num_envs)
+    agent = build_agent(cfg, spec)
+    if is_noisy(agent.network) and getattr(topology, "acts_while_learning", False):
         raise ConfigError(
             "topology.max_policy_lag lets acting and learning draw noise at once, in an order that nothing fixes: "
             "noisy layers need topology=sync or topology.max_policy_lag=0."
         )
     seed = seed_for(cfg["seed"], "replay")
     replay = build(
-        cfg["replay"], "replay", spec=env.spec, window=cfg["agent"]["window"], seed=seed, run_directory=str(directory),
+        cfg["replay"], "replay", spec=spec, window=cfg["agent"]["window"], seed=seed, run_directory=str(directory),
         device=str(agent.device),
     )  # fmt: skip
     check_together(cfg, replay.capacity_rows)
-    actor = Actor(env, behavior, agent.values, seed=seed_for(cfg["seed"], "actor"))
-    return Parts(actor, agent, replay, topology)
+    return Parts(Actors(cfg, spec), behavior, agent, replay, topology)
 
 
 def _device(name: str) -> str:

@@ -28,6 +28,9 @@ class NotFinite(RunError):
         super().__init__(what)
         self.evidence = evidence
 
+    def __reduce__(self) -> tuple:  # it may come from another process
+        return NotFinite, (str(self), self.evidence)
+
 
 class Guard:
     """Notices updates and parameters that are not finite.

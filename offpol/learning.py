@@ -1,8 +1,11 @@
-"""The learner's side of every topology: the updates that are due now."""
+"""The learner's side of every topology: the updates that are due now, and what becomes of streams that were lost."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+import torch
 
 from offpol.types import Replay
 
@@ -16,9 +19,23 @@ def learn(agent: Agent, replay: Replay, run: Run, measure_every_updates: int) ->
     for _ in range(run.updates_due(agent.updates)):
         with run.timed("sample"):
             batch = replay.sample(agent.batch_size)
+        measure = agent.updates % measure_every_updates == 0
+        if measure:
+            age = (agent.updates - batch.policy_version).float()
+            run.log_values("sample_age_updates", age.masked_fill(~batch.valid, torch.nan).flatten())
         with run.timed("update"):
-            update = agent.update(batch, measure=agent.updates % measure_every_updates == 0)
+            update = agent.update(batch, measure)
         run.guard.watch(agent, batch, update.finite)
         with run.timed("prioritize"):
             replay.update_priorities(batch.index, batch.generation, update.priority)
         run.log_update(update.metrics)
+
+
+def cut(replay: Replay, run: Run, streams: Sequence[int], rows_missing: int, why: str) -> None:
+    """End streams whose env was lost, and count their rows: those that never came, and the newest of each stream.
+
+    What followed the newest row is not known, so it can only be bootstrapped from.
+    """
+    for stream in streams:
+        replay.cut(stream)
+    run.lose(rows_missing + len(streams), why)

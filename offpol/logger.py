@@ -14,6 +14,7 @@ from offpol.errors import ConfigError
 from offpol.types import StateDict
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.utils.tensorboard import SummaryWriter
 
 EPISODE_FIELDS = ("agent_steps", "frames", "stream", "episode_return", "length_agent_steps")
@@ -45,6 +46,10 @@ class Logger:
         self.episodes_file.flush()
         for name, number in row.items():
             self.tensorboard.add_scalar(name, number, agent_steps)
+
+    def histogram(self, agent_steps: int, name: str, values: Tensor) -> None:
+        """Write how numbers [N] are distributed, for TensorBoard."""
+        self.tensorboard.add_histogram(name, values, agent_steps)
 
     def episode(self, *row: float) -> None:
         """Write one finished game, in the order of EPISODE_FIELDS; the return is the raw score."""

@@ -63,7 +63,7 @@ def train(cfg: Mapping[str, Any], directory: Path, resumed: Mapping[str, object]
     settings: RunConfig = build(cfg["run"], "run")
     torch.set_num_threads(settings.torch_threads)
     parts = build_parts(cfg, directory)
-    spec = parts.actor.env.spec
+    spec = parts.actors.spec
     if resumed is None:
         run_directory.create(directory, command_line.relaunchable(cfg), provenance.describe(cfg["seed"]))
     title = f"{spec.name}, seed {cfg['seed']}"
@@ -75,11 +75,9 @@ def train(cfg: Mapping[str, Any], directory: Path, resumed: Mapping[str, object]
     _add_gauges(run, parts)
     try:
         with run:
-            parts.topology.run(parts.actor, parts.agent, parts.replay, run)
+            parts.topology.run(parts.actors, parts.agent, parts.replay, run)
     except Exception as error:
         raise explained(error, directory, run.agent_steps, run.saved_at) from error.__cause__
-    finally:
-        parts.actor.env.close()
     if run.interrupted:
         print(f"Interrupted and saved at {run.agent_steps:,} agent steps. Go on: offpol resume={directory}")
         sys.exit(128 + (run.signal or 0))
@@ -91,9 +89,9 @@ def restore(run: Run, parts: Parts) -> None:
     found = run.checkpoints.load()
     for sentence in found.lost:
         print(f"offpol: {sentence}.", file=sys.stderr)
-    for part, name in ((parts.agent, "agent"), (parts.actor, "actor"), (parts.replay, "replay"), (run, "run")):
+    for part, name in ((parts.agent, "agent"), (parts.replay, "replay"), (run, "run")):
         part.load_state_dict(found.state[name])
-    run.topology_state = found.state.get("topology", {})
+    run.resumed = {name: part for name, part in found.state.items() if name in ("actor", "topology")}
 
 
 def _add_gauges(run: Run, parts: Parts) -> None:
@@ -101,7 +99,7 @@ def _add_gauges(run: Run, parts: Parts) -> None:
     replay: Any = parts.replay
     if hasattr(replay, "dropped_priorities"):
         run.gauges["dropped_priorities"] = lambda: replay.dropped_priorities
-    epsilon = getattr(parts.actor.behavior, "epsilon", None)
+    epsilon = getattr(parts.behavior, "epsilon", None)
     if epsilon is not None:
         run.gauges["epsilon"] = lambda: epsilon(run.agent_steps)
     if parts.agent.annealing.over_updates:

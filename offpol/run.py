@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 
 from offpol.checkpoint import Checkpoints
+from offpol.clock import Clock
 from offpol.guard import Guard
 from offpol.logger import MACHINE, Logger
+from offpol.pending import Pending
 from offpol.progress import Progress
 from offpol.rate_limiter import RateLimiter
 from offpol.run_summary import learning_curve
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from offpol.actor import Episode
 
 RECENT_EPISODES = 100  # whose mean stands for "the score now"
+POLICY_LAG = "policy_lag_updates"  # updates that the policy which acted was behind, when its row arrived
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Run:
         self.directory, self.config, self.title = directory, config, title
         self.frames_per_agent_step = frames_per_agent_step
         self.limiter = RateLimiter(config.replay_ratio, config.learning_starts_agent_steps)
-        self.agent_steps = self.updates = self.episodes = 0
+        self.agent_steps = self.updates = self.episodes = self.rows_lost = 0
         self.wall_s = 0.0
         self.recent_returns: deque[float] = deque(maxlen=RECENT_EPISODES)
         self.recent_lengths: deque[int] = deque(maxlen=RECENT_EPISODES)
@@ -87,11 +90,11 @@ class Run:
         self.guard = Guard()
         self.checkpoints = Checkpoints(directory / "checkpoints", config.keep_checkpoints)
         self.saved_at: int | None = None  # agent steps at the newest checkpoint
-        self.topology_state: StateDict = {}  # what the topology itself had to save, where the run was resumed
+        self.resumed: StateDict = {}  # where the run goes on: what the checkpoint held
         self.signal: int | None = None  # the one that asked the run to end
         self.interrupted = False
-        self._pending: dict[str, list[Tensor]] = defaultdict(list)
-        self._clocks: dict[str, _Clock] = defaultdict(_Clock)
+        self._pending = Pending()
+        self._clocks: dict[str, Clock] = defaultdict(Clock)
         self._seen = self._logged = self._saved = 0  # agent steps at the last after_step, log row, checkpoint
         self._logged_updates = 0
         self._tick = time.perf_counter()
@@ -121,13 +124,14 @@ class Run:
         """Return how many updates the replay ratio asks for now, when `updates` were done."""
         return self.limiter.updates_due(self.agent_steps, updates)
 
-    def timed(self, name: str) -> _Clock:
+    def timed(self, name: str) -> Clock:
         """Count the time inside a `with` as spent on `name`; one thread per name."""
         return self._clocks[name]
 
     def count(self, rows: Rows, episodes: Sequence[Episode]) -> None:
         """Count one row per stream, and log the games that ended with it."""
         self.agent_steps += int(rows.valid.sum())
+        self.log_values(POLICY_LAG, torch.from_numpy(self.updates - rows.policy_version[rows.valid]))
         for episode in episodes:
             self.episodes += 1
             self.recent_returns.append(episode.episode_return)
@@ -143,8 +147,16 @@ class Run:
         Nothing is copied to the host before that row is written.
         """
         self.updates += 1
-        for name, number in metrics.items():
-            self._pending[name].append(number.detach())
+        self._pending.add(metrics)
+
+    def log_values(self, name: str, values: Tensor) -> None:
+        """Keep numbers [N] for the next row's histogram."""
+        self._pending.add_values(name, values)
+
+    def lose(self, rows: int, why: str) -> None:
+        """Count rows that were lost with what acted, and say so."""
+        self.rows_lost += rows
+        self.progress.say(f"offpol: {rows} rows are lost. {why}")
 
     def after_step(self, save: Callable[[], StateDict]) -> None:
         """Do what the cadences ask for. `save` returns the state of everything but this run."""
@@ -177,6 +189,7 @@ class Run:
             "updates": self.updates,
             "frames": self.agent_steps * self.frames_per_agent_step,
             "episodes": self.episodes,
+            "rows_lost": self.rows_lost,
         }
         if self.recent_returns:
             row["episode_return"] = sum(self.recent_returns) / len(self.recent_returns)
@@ -184,16 +197,19 @@ class Run:
         learning = self.agent_steps - self.config.learning_starts_agent_steps
         if learning > 0:
             row["replay_ratio"] = self.updates / learning
-        row |= {name: float(read()) for name, read in self.gauges.items()} | self._means()
+        row |= {name: float(read()) for name, read in self.gauges.items()}
+        row |= self._pending.take_means() | self._histograms()
         self.logger.metrics(self.agent_steps, row | self._machine())
         shown = {"return": "episode_return", "epsilon": "epsilon", "trace length": "trace_length"}
         self.progress.show({label: row[name] for label, name in shown.items() if name in row})
 
-    def _means(self) -> dict[str, float]:
-        """Average what updates reported since the last row."""
-        row = {name: float(torch.stack(numbers).double().mean()) for name, numbers in self._pending.items()}
-        self._pending.clear()
-        return row
+    def _histograms(self) -> dict[str, float]:
+        """Write how what was kept is distributed; return mean and maximum of the policy lag."""
+        values = self._pending.take_values()
+        for name, numbers in values.items():
+            self.logger.histogram(self.agent_steps, name, numbers)
+        lag = values.get(POLICY_LAG)
+        return {} if lag is None else {POLICY_LAG: float(lag.double().mean()), f"{POLICY_LAG}_max": float(lag.max())}
 
     def _machine(self) -> dict[str, float]:
         """Measure speed, memory and where the time went since the last row."""
@@ -228,7 +244,8 @@ class Run:
             "wall_s": self.wall_s + time.perf_counter() - self._tick,
             "recent_returns": list(self.recent_returns),
             "recent_lengths": list(self.recent_lengths),
-            "pending": {name: torch.stack(numbers) for name, numbers in self._pending.items()},
+            "rows_lost": self.rows_lost,
+            "pending": self._pending.state_dict(),
             "logger": self.logger.state_dict(),
             "random": global_state(),
         }
@@ -236,32 +253,11 @@ class Run:
     def load_state_dict(self, state: StateDict) -> None:
         """Go on from where `state_dict` was taken."""
         self.agent_steps, self.updates = state["agent_steps"], state["updates"]
-        self.episodes, self.wall_s = state["episodes"], state["wall_s"]
+        self.episodes, self.wall_s, self.rows_lost = state["episodes"], state["wall_s"], state["rows_lost"]
         self.recent_returns.extend(state["recent_returns"])
         self.recent_lengths.extend(state["recent_lengths"])
-        for name, numbers in state["pending"].items():
-            self._pending[name] = list(numbers.unbind())
+        self._pending.load_state_dict(state["pending"])
         self._seen = self._logged = self.saved_at = self.agent_steps
         self._logged_updates = self.updates
         self.logger.load_state_dict(state["logger"], self.agent_steps)
         load_global_state(state["random"])
-
-
-class _Clock:
-    """A stopwatch for `with`."""
-
-    __slots__ = ("_start", "seconds")
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def __enter__(self) -> None:
-        self._start = time.perf_counter()
-
-    def __exit__(self, *error: object) -> None:
-        self.seconds += time.perf_counter() - self._start
-
-    def take(self) -> float:
-        """Return the seconds since the last take."""
-        seconds, self.seconds = self.seconds, 0.0
-        return seconds

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from offpol.actor import Actor
+    from offpol.actor import Actor, Values
     from offpol.agent import Agent
     from offpol.batch import Batch as Batch
     from offpol.run import Run
@@ -195,7 +195,11 @@ class Env(Protocol):
 
 
 class Behavior(Protocol):
-    """How actors explore: a distribution over actions, exact enough to log."""
+    """How actors explore: a distribution over actions, exact enough to log.
+
+    One whose streams differ is built with the keywords `first_stream` and `num_streams`: which of all streams of the
+    run this actor steps.
+    """
 
     def probs(self, q: Tensor, pi: Tensor, agent_steps: int) -> Tensor:
         """Return mu(.|s) [E, A] from Q(s, .) and the policy pi(.|s), both [E, A]."""
@@ -325,8 +329,28 @@ class Trace(Protocol):
     def __call__(self, inputs: TraceInputs) -> TraceTargets: ...
 
 
+class Actors(Protocol):
+    """Builds what acts. It can be sent to another process, and builds there."""
+
+    @property
+    def spec(self) -> EnvSpec:
+        """Describe the env, with the streams of all workers together."""
+
+    def build(self, values: Values, restarts: int = 0) -> Actor:
+        """Build the actor of all streams, in the learner's process; `values` are of the learner's agent.
+
+        One that stands in for a lost one counts its `restarts`, and gets random numbers of its own.
+        """
+
+    def build_worker(self, worker: int, num_workers: int, restarts: int) -> tuple[Agent, Actor]:
+        """Build one of several actors, of an equal share of the streams each, in a process of its own.
+
+        With it comes an agent on the CPU for it to act by, whose parameters are to come from the learner.
+        """
+
+
 class Topology(Protocol):
     """Who acts and who learns, when."""
 
-    def run(self, actor: Actor, agent: Agent, replay: Replay, run: Run) -> None:
-        """Act and learn until `run` says it is done."""
+    def run(self, actors: Actors, agent: Agent, replay: Replay, run: Run) -> None:
+        """Act and learn until `run` says it is done. Goes on from `run.resumed`, what `save` gave, where there is."""

@@ -39,9 +39,10 @@ def test_every_agent_runs(experiment: str, tmp_path: Path) -> None:
     check_config(cfg)
     parts = build_parts(cfg, tmp_path)
     agent = parts.agent
+    actor = parts.actors.build(agent.values)
     before = torch.nn.utils.parameters_to_vector(agent.network.parameters()).detach().clone()
     for step in range(20):
-        rows, _ = parts.actor.step(parts.actor.act(2 * step, agent.updates))
+        rows, _ = actor.step(actor.act(2 * step, agent.updates))
         parts.replay.add(rows)
     for _ in range(10):
         batch = parts.replay.sample(cfg["agent"]["batch_size"])
@@ -50,7 +51,7 @@ def test_every_agent_runs(experiment: str, tmp_path: Path) -> None:
         assert all(number.isfinite() for number in update.metrics.values())
     assert update.priority.isfinite().all()
     assert not torch.equal(before, torch.nn.utils.parameters_to_vector(agent.network.parameters()))
-    parts.actor.env.close()
+    actor.close()
 
 
 @pytest.mark.parametrize("experiment", ["rlpd", "bc"])

@@ -16,8 +16,12 @@ class EpsilonGreedy:
     over: Literal["q", "policy"]
     epsilon: Schedule
     ladder_exponent: float
+    first_stream: int = 0
+    num_streams: int | None = None  # None: of this actor alone
 
     def probs(self, q: Tensor, pi: Tensor, agent_steps: int) -> Tensor:
         """Return mu [E, A]; q and pi [E, A]."""
-        epsilon = ladder(self.epsilon(agent_steps), self.ladder_exponent, len(q))
+        epsilon = ladder(
+            self.epsilon(agent_steps), self.ladder_exponent, len(q), self.first_stream, self.num_streams
+        )
         return mix_uniform(greedy_probs(q if self.over == "q" else pi), epsilon.to(q))

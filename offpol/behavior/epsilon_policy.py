@@ -14,7 +14,12 @@ class EpsilonPolicy:
 
     epsilon: Schedule
     ladder_exponent: float
+    first_stream: int = 0
+    num_streams: int | None = None  # None: of this actor alone
 
     def probs(self, q: Tensor, pi: Tensor, agent_steps: int) -> Tensor:
         """Return mu [E, A]; q and pi [E, A]."""
-        return mix_uniform(pi, ladder(self.epsilon(agent_steps), self.ladder_exponent, len(pi)).to(pi))
+        epsilon = ladder(
+            self.epsilon(agent_steps), self.ladder_exponent, len(pi), self.first_stream, self.num_streams
+        )
+        return mix_uniform(pi, epsilon.to(pi))

@@ -6,9 +6,11 @@ by which policy is fixed in advance, so runs repeat bit for bit however fast eit
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import queue
 import threading
+import traceback
 from collections import deque
 from dataclasses import dataclass
 from functools import partial
@@ -16,12 +18,12 @@ from typing import NamedTuple
 
 import torch
 
-from offpol.actor import Actor, Episode, Values
+from offpol.actor import Episode, Values
 from offpol.agent import Agent
 from offpol.errors import RunError
-from offpol.learning import learn
+from offpol.learning import cut, learn
 from offpol.run import Run
-from offpol.types import Replay, Rows, StateDict
+from offpol.types import Actors, Replay, Rows, StateDict
 
 
 class Published(NamedTuple):
@@ -36,6 +38,7 @@ class Step(NamedTuple):
 
     rows: Rows
     episodes: list[Episode]
+    lost: str | None  # what the envs died of, where they had to be started anew before this step
 
 
 @dataclass(frozen=True)
@@ -43,16 +46,19 @@ class Threads:
     """Step k of all envs is taken by the policy as it was after round k - 1 - `max_policy_lag`.
 
     A round is one step of all envs and the updates the replay ratio then asks for. Lag 0 takes turns and gives the
-    same run as `sync`, bit for bit; lag 1 is Cleanba's: acting step k + 1 overlaps the updates of round k.
+    same run as `sync`, bit for bit; lag 1 is Cleanba's: acting step k + 1 overlaps the updates of round k. There is one
+    actor thread: vector envs spread their emulators over threads of their own.
 
     Args:
         max_policy_lag: rounds the acting policy is behind the learner; exact, hence also the bound.
         deadline_s: seconds the learner waits for a step before it declares the actor hung.
+        max_restarts: how often envs that raised are built anew, their streams cut, before the run gives up.
         measure_every_updates: how often health metrics are computed.
     """
 
     max_policy_lag: int
     deadline_s: float
+    max_restarts: int
     measure_every_updates: int
 
     def __post_init__(self) -> None:
@@ -60,23 +66,31 @@ class Threads:
             raise ValueError(f"max_policy_lag must be 0 (take turns) or more, but is {self.max_policy_lag}.")
         if self.deadline_s <= 0:
             raise ValueError(f"deadline_s must be positive, but is {self.deadline_s}.")
+        if self.max_restarts < 0:
+            raise ValueError(f"max_restarts must be 0 (end the run) or more, but is {self.max_restarts}.")
 
-    def run(self, actor: Actor, agent: Agent, replay: Replay, run: Run) -> None:
+    @property
+    def acts_while_learning(self) -> bool:
+        """Whether both draw from this process's random numbers at once."""
+        return self.max_policy_lag > 0
+
+    def run(self, actors: Actors, agent: Agent, replay: Replay, run: Run) -> None:
         """Act and learn until `run` says it is done; raise what the actor thread raised, or TimeoutError."""
-        thread = _ActorThread(actor, agent, run, self.max_policy_lag, self.deadline_s)
+        thread = _ActorThread(actors, agent, run, self)
 
         def save() -> StateDict:
-            return {
-                "topology": thread.settle(), "actor": actor.state_dict(), "agent": agent.state_dict(),
-                "replay": replay.state_dict(since=run.checkpoints.since),
-            }  # fmt: skip
+            return {**thread.settle(), "agent": agent.state_dict(), "replay": replay.state_dict(run.checkpoints.since)}
 
         thread.start()
         try:
             while not run.done:
                 with run.timed("wait"):
                     step = thread.next_step()
-                replay.add(step.rows)
+                if step.lost:
+                    streams = range(len(step.rows.valid))
+                    cut(replay, run, streams, len(streams), f"The envs raised, and were started anew:\n{step.lost}")
+                with run.timed("add"):
+                    replay.add(step.rows)
                 run.count(step.rows, step.episodes)
                 learn(agent, replay, run, self.measure_every_updates)
                 run.after_step(save)
@@ -88,17 +102,23 @@ class Threads:
 class _ActorThread:
     """The actor's side, and the two queues between it and the learner: policies one way, rows the other."""
 
-    def __init__(self, actor: Actor, agent: Agent, run: Run, lag: int, deadline_s: float) -> None:
-        self.actor, self.agent, self.lag, self.deadline_s = actor, agent, lag, deadline_s
+    def __init__(self, actors: Actors, agent: Agent, run: Run, settings: Threads) -> None:
+        saved = run.resumed.get("topology", {"settled": [], "restarts": 0})
+        self.actors, self.agent, self.restarts = actors, agent, saved["restarts"]
+        self.actor = actors.build(agent.values, restarts=self.restarts)
+        if run.resumed:
+            self.actor.load_state_dict(run.resumed["actor"])
+        self.lag, self.settings = settings.max_policy_lag, settings
         self.clock = run.timed
-        self.slots = [copy.deepcopy(agent.acting_network) for _ in range(lag + 2)]  # one more than can be in use
+        self.slots = [copy.deepcopy(agent.acting_network) for _ in range(self.lag + 2)]  # one more than can be in use
         self.published = 0
         self.policies: queue.SimpleQueue[Published | None] = queue.SimpleQueue()
         self.steps: queue.SimpleQueue[Step | BaseException] = queue.SimpleQueue()
-        self.settled: deque[Step] = deque(_loaded(step) for step in run.topology_state.get("settled", []))
+        self.settled: deque[Step] = deque(_loaded(step) for step in saved["settled"])
         self.agent_steps = run.agent_steps + sum(int(step.rows.valid.sum()) for step in self.settled)
         self.doing = "starting"
-        self.thread = threading.Thread(target=self._act, name="actor", daemon=True)
+        self.thread = threading.Thread(target=self._run, name="actor", daemon=True)
+        run.gauges["machine/queue_depth"] = lambda: self.steps.qsize() + len(self.settled)
 
     def start(self) -> None:
         for _ in range(self.lag + 1 - len(self.settled)):
@@ -117,51 +137,83 @@ class _ActorThread:
         return self.settled.popleft() if self.settled else self._receive()
 
     def settle(self) -> StateDict:
-        """Wait until the actor has used up its policies and stands still; return the steps not yet learned from."""
+        """Wait until the actor has used up its policies; return it, and the steps that were not yet learned from."""
         while len(self.settled) < self.lag:
             self.settled.append(self._receive())
-        return {"settled": [_saved(step) for step in self.settled]}
+        topology = {"settled": [_saved(step) for step in self.settled], "restarts": self.restarts}
+        return {"actor": self.actor.state_dict(), "topology": topology}
 
     def stop(self) -> None:
         """End the thread; one that hangs is left behind, and ends with the process."""
         self.policies.put(None)
-        self.thread.join(timeout=min(self.deadline_s, 5.0))
+        self.thread.join(timeout=min(self.settings.deadline_s, 5.0))
+        if not self.thread.is_alive():
+            self.actor.close()
 
     def _receive(self) -> Step:
         try:
-            step = self.steps.get(timeout=self.deadline_s)
+            step = self.steps.get(timeout=self.settings.deadline_s)
         except queue.Empty:
             raise TimeoutError(
-                f"The learner waited {self.deadline_s:g} s for rows: the actor thread hangs in '{self.doing}' at agent "
-                f"step {self.agent_steps}. Raise topology.deadline_s if a step may take that long."
+                f"The learner waited {self.settings.deadline_s:g} s for rows: the actor thread hangs in '{self.doing}' "
+                f"at agent step {self.agent_steps}, with {self.policies.qsize()} policies waiting for it. Raise "
+                "topology.deadline_s if a step may take that long."
             ) from None
         if isinstance(step, RunError):
             raise step  # says all there is to say
         if isinstance(step, BaseException):
-            raise RuntimeError(f"The actor thread died in '{self.doing}' at agent step {self.agent_steps}.") from step
+            raise RuntimeError(
+                f"The actor thread died in '{self.doing}' at agent step {self.agent_steps}, after {self.restarts} "
+                "restarts; the learner was waiting for its rows."
+            ) from step
         return step
 
-    def _act(self) -> None:
+    def _run(self) -> None:
         try:
-            while (policy := self.policies.get()) is not None:
+            while (policy := self._next_policy()) is not None:
+                self.steps.put(self._act(policy))
+        except BaseException as error:
+            self.steps.put(error)
+
+    def _next_policy(self) -> Published | None:
+        self.doing = "waiting for a policy"
+        with self.clock("actor_wait"):
+            return self.policies.get()
+
+    def _act(self, policy: Published) -> Step:
+        """Take one step; where the envs raise, start them anew as often as is allowed."""
+        lost = None
+        while True:
+            try:
                 self.doing = "acting"
                 with self.clock("act"):
                     decision = self.actor.act(self.agent_steps, policy.updates, policy.values)
                 self.doing = "stepping the envs"
                 with self.clock("env"):
-                    step = Step(*self.actor.step(decision))
-                self.agent_steps += int(step.rows.valid.sum())
-                self.doing = "waiting for a policy"
-                self.steps.put(step)
-        except BaseException as error:
-            self.steps.put(error)
+                    rows, episodes = self.actor.step(decision)
+                self.agent_steps += int(rows.valid.sum())
+                return Step(rows, episodes, lost)
+            except RunError:
+                raise
+            except Exception as error:
+                if self.restarts >= self.settings.max_restarts:
+                    raise
+                lost = "".join(traceback.format_exception(error))
+                self._restart()
+
+    def _restart(self) -> None:
+        self.doing = "starting the envs anew"
+        self.restarts += 1
+        with contextlib.suppress(Exception):  # they are broken, and may not even close
+            self.actor.close()
+        self.actor = self.actors.build(self.agent.values, restarts=self.restarts)
 
 
 def _saved(step: Step) -> StateDict:
     rows = {name: torch.from_numpy(values.copy()) for name, values in step.rows._asdict().items()}
-    return {"rows": rows, "episodes": [tuple(episode) for episode in step.episodes]}
+    return {"rows": rows, "episodes": [tuple(episode) for episode in step.episodes], "lost": step.lost}
 
 
 def _loaded(state: StateDict) -> Step:
     rows = Rows(**{name: values.numpy() for name, values in state["rows"].items()})
-    return Step(rows, [Episode(*episode) for episode in state["episodes"]])
+    return Step(rows, [Episode(*episode) for episode in state["episodes"]], state["lost"])

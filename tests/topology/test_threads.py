@@ -81,6 +81,27 @@ def test_an_env_that_raises_ends_the_run_by_name(offpol, monkeypatch) -> None:
     assert no_actor_left()
 
 
+@pytest.mark.parametrize(("allowed", "code"), [(2, 0), (1, 1)])
+def test_an_env_that_raises_is_built_anew_as_often_as_is_allowed(offpol, monkeypatch, allowed, code) -> None:
+    step, calls = Chain.step, []
+
+    def failing(self, action):
+        calls.append(1)
+        if len(calls) in (40, 70):
+            raise OSError("the emulator broke")
+        return step(self, action)
+
+    monkeypatch.setattr(Chain, "step", failing)
+    outcome = offpol(*THREADS, f"topology.max_restarts={allowed}", "hydra.run.dir=run")
+    assert outcome.code == code
+    assert "8 rows are lost. The envs raised, and were started anew" in outcome.err
+    assert "the emulator broke" in outcome.err
+    assert no_actor_left()
+    if code == 0:
+        assert metrics(Path("run"))[-1]["rows_lost"] == 16
+        assert checkpoint.load_newest(Path("run/checkpoints")).state["topology"]["restarts"] == 2
+
+
 def test_an_env_that_hangs_ends_the_run_by_the_deadline(offpol, monkeypatch) -> None:
     step, calls, release = Chain.step, [], threading.Event()
 
@@ -99,7 +120,7 @@ def test_an_env_that_hangs_ends_the_run_by_the_deadline(offpol, monkeypatch) -> 
     release.set()
 
 
-@pytest.mark.parametrize("wrong", ["max_policy_lag=-1", "deadline_s=0.0"])
+@pytest.mark.parametrize("wrong", ["max_policy_lag=-1", "deadline_s=0.0", "max_restarts=-1"])
 def test_wrong_settings_are_refused(offpol, wrong) -> None:
     outcome = offpol(*THREADS, f"topology.{wrong}", "hydra.run.dir=run")
     assert outcome.code == 2

@@ -1,0 +1,76 @@
+"""Ray for one run: started on this machine and gone with the run, or joined where it is running already."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+from offpol.errors import ConfigError
+
+LOCAL = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # despite its name: listen on the loopback interface only
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # by default 15: beside other programs, workers would hardly ever get a core
+    "RAY_AUTH_MODE": "token",  # by a token of this run's own, which no file holds
+}
+SMALLEST_STORE_BYTES = 100_000_000  # Ray refuses less
+
+
+def require_ray() -> None:
+    """Raise ValueError where Ray is not installed."""
+    if importlib.util.find_spec("ray") is None:
+        raise ValueError("Ray is not installed: pip install 'offpol[ray]', or use topology=threads.")
+
+
+@contextlib.contextmanager
+def cluster(address: str | None, num_workers: int, store_bytes: int) -> Iterator[Any]:
+    """Yield the connected module `ray`; raise ConfigError where nothing answers at an address.
+
+    Without an address Ray is started here, with room for `num_workers` and for `store_bytes` of objects on their way.
+    It listens on the loopback interface only, writes to a folder that goes with it, and asks for a token that only this
+    process and its workers know. Ray's signal handlers are taken out again: the run has its own.
+    """
+    before = dict(os.environ)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    folder = None if address else tempfile.mkdtemp(prefix="offpol-ray-", dir="/tmp")  # sockets want a short path
+    if folder:
+        os.environ.update(LOCAL, RAY_AUTH_TOKEN=secrets.token_hex(32))
+    try:
+        import ray
+
+        if folder:
+            ray.init(
+                num_cpus=num_workers, include_dashboard=False, log_to_driver=False, configure_logging=False,
+                object_store_memory=max(store_bytes, SMALLEST_STORE_BYTES), _temp_dir=folder,
+            )  # fmt: skip
+        else:
+            _join(ray, str(address))
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _join(ray: Any, address: str) -> None:
+    try:
+        ray.init(address=address, log_to_driver=False, configure_logging=False)
+    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        raise ConfigError(
+            f"topology.address is {address}, but no Ray answers there ({str(error).splitlines()[0]}): give the "
+            "HOST:PORT of a running head node, auto for the one on this machine, or null to start one."
+        ) from error

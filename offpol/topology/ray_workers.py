@@ -1,0 +1,227 @@
+"""Acting in Ray processes on one or many machines; replay and learner stay together (Ape-X, Horgan et al. 2018).
+
+A worker is asked for a chunk of steps, with a reference to the newest parameters, as soon as its last chunk was
+received. So neither side runs ahead: workers wait for the learner's word, and the replay ratio makes the learner wait
+for their rows. Chunks are taken as they come, so runs do not repeat.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from offpol.actor import Episode
+from offpol.agent import Agent
+from offpol.errors import RunError
+from offpol.learning import cut, learn
+from offpol.ray_cluster import cluster, require_ray
+from offpol.remote_worker import Chunk, Worker, published
+from offpol.run import Run
+from offpol.types import Actors, EnvSpec, Replay, Rows, StateDict
+
+POLL_S = 0.5  # between two looks at deadlines and signals
+
+
+@dataclass(frozen=True)
+class RayWorkers:
+    """Share the streams out among `num_workers` processes.
+
+    Args:
+        num_workers: W; each steps run.num_envs / W envs, and takes one core.
+        address: of a Ray cluster to join; None starts one on this machine, for this run alone.
+        chunk_steps: steps of a worker's envs that are sent together, taken by one policy.
+        max_policy_lag: rounds (W chunks) that may be learned from between asking for a chunk and learning from it;
+            the learner waits for a straggler rather than go on.
+        publish_every_updates: parameters are sent out at most so often.
+        deadline_s: seconds the learner waits for rows before it declares workers hung.
+        max_restarts: lost workers (killed, hung, or raising) that are replaced before the run gives up.
+        measure_every_updates: how often health metrics are computed.
+    """
+
+    num_workers: int
+    address: str | None
+    chunk_steps: int
+    max_policy_lag: int
+    publish_every_updates: int
+    deadline_s: float
+    max_restarts: int
+    measure_every_updates: int
+
+    def __post_init__(self) -> None:
+        for name in ("num_workers", "chunk_steps", "max_policy_lag", "publish_every_updates"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, but is {getattr(self, name)}.")
+        if self.deadline_s <= 0:
+            raise ValueError(f"deadline_s must be positive, but is {self.deadline_s}.")
+        if self.max_restarts < 0:
+            raise ValueError(f"max_restarts must be 0 (end the run) or more, but is {self.max_restarts}.")
+        require_ray()
+
+    def run(self, actors: Actors, agent: Agent, replay: Replay, run: Run) -> None:
+        """Act and learn until `run` says it is done; raise what could not be replaced, naming it."""
+        spec = actors.spec
+        if run.resumed:
+            cut(replay, run, range(spec.num_envs), 0, "The envs start anew where a run with Ray workers goes on.")
+        with cluster(self.address, self.num_workers, _store_bytes(spec, agent, self)) as ray:
+            crew = _Crew(ray, actors, agent, replay, run, self)
+
+            def save() -> StateDict:
+                rows = replay.state_dict(since=run.checkpoints.since)
+                return {"topology": crew.state_dict(), "agent": agent.state_dict(), "replay": rows}
+
+            try:
+                while not run.done:
+                    with run.timed("wait"):
+                        received = crew.receive()
+                    for rows, episodes, first_stream in received:
+                        with run.timed("add"):
+                            replay.add(rows, first_stream)
+                        run.count(rows, episodes)
+                        learn(agent, replay, run, self.measure_every_updates)
+                        run.after_step(save)
+                        if run.done:
+                            break
+                    if run.signal is not None and not run.done:  # asked to end while it waited
+                        run.after_step(save)
+            finally:
+                crew.stop()
+
+
+class _Asked(NamedTuple):
+    """A chunk that a worker is at."""
+
+    worker: int
+    since: float  # seconds, of the monotonic clock
+    round: int  # chunks that the learner had received then
+
+
+class _Crew:
+    """The workers, and what they were asked for."""
+
+    def __init__(
+        self, ray: Any, actors: Actors, agent: Agent, replay: Replay, run: Run, settings: RayWorkers
+    ) -> None:
+        self.ray, self.actors, self.agent, self.replay, self.run = ray, actors, agent, replay, run
+        self.settings, self.share = settings, actors.spec.num_envs // settings.num_workers
+        saved = run.resumed.get("topology", {"restarts": [-1] * settings.num_workers})
+        self.restarts = [restarts + 1 for restarts in saved["restarts"]]  # by worker; makes its random numbers
+        self.losses = self.received = 0
+        self.published_at, self.parameters = -1, None
+        self.handles: dict[int, Any] = {}
+        self.asked: dict[Any, _Asked] = {}  # by object reference, oldest first
+        run.gauges["machine/queue_depth"] = self._queue_depth
+        for worker in range(settings.num_workers):
+            self._hire(worker)
+
+    def receive(self) -> list[tuple[Rows, list[Episode], int]]:
+        """Wait for a chunk, ask its worker for the next; return its steps, with the stream that each begins at.
+
+        Lost workers are replaced meanwhile. Nothing is returned where the run was asked to end.
+        """
+        waited_since = time.monotonic()
+        while self.run.signal is None:
+            ready, _ = self.ray.wait(self._wanted(), num_returns=1, timeout=POLL_S)
+            if not ready:
+                if time.monotonic() - waited_since > self.settings.deadline_s:
+                    self._replace_hung()
+                    waited_since = time.monotonic()
+                continue
+            worker = self.asked.pop(ready[0]).worker
+            try:
+                chunk: Chunk = self.ray.get(ready[0])
+            except self.ray.exceptions.RayError as error:
+                self._replace(worker, error)
+                continue
+            self.received += 1
+            self._ask(worker)
+            self._note(chunk)
+            return _steps(chunk, worker * self.share)
+        return []
+
+    def _wanted(self) -> list[Any]:
+        """List what may be received next: anything, or only the oldest chunk where others are too far ahead of it."""
+        oldest, asked = next(iter(self.asked.items()))
+        late = self.received - asked.round >= self.settings.max_policy_lag * self.settings.num_workers
+        return [oldest] if late else list(self.asked)
+
+    def _hire(self, worker: int) -> None:
+        settings = self.settings
+        remote = self.ray.remote(num_cpus=1, max_restarts=0)(Worker)
+        self.handles[worker] = remote.remote(
+            self.actors, worker, settings.num_workers, self.restarts[worker], settings.chunk_steps
+        )
+        self._ask(worker)
+
+    def _ask(self, worker: int) -> None:
+        """Ask for a chunk by the newest parameters."""
+        updates = self.agent.updates
+        if self.parameters is None or updates - self.published_at >= self.settings.publish_every_updates:
+            self.parameters, self.published_at = self.ray.put(published(self.agent)), updates
+        reference = self.handles[worker].act.remote(self.parameters, self.published_at, self.run.agent_steps)
+        self.asked[reference] = _Asked(worker, time.monotonic(), self.received)
+
+    def _replace_hung(self) -> None:
+        """Replace the workers that have been at a chunk for longer than the deadline."""
+        done = set(self.ray.wait(list(self.asked), num_returns=len(self.asked), timeout=0)[0])
+        for reference, asked in list(self.asked.items()):
+            if reference not in done and time.monotonic() - asked.since > self.settings.deadline_s:
+                del self.asked[reference]
+                self._replace(asked.worker, None)
+
+    def _replace(self, worker: int, error: Any) -> None:
+        """Put another worker in the place of a lost one, or give up; `error` None: it hangs."""
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, RunError):
+            raise cause  # says all there is to say
+        with contextlib.suppress(self.ray.exceptions.RayError):
+            self.ray.kill(self.handles.pop(worker))
+        first = worker * self.share
+        streams = range(first, first + self.share)
+        what = f"gave no rows for {self.settings.deadline_s:g} s" if error is None else f"was lost: {error}"
+        why = f"Ray worker {worker} of {self.settings.num_workers} (streams {first} to {streams[-1]}) {what}"
+        self.losses += 1
+        self.restarts[worker] += 1
+        cut(self.replay, self.run, streams, self.settings.chunk_steps * self.share, why)
+        if self.losses > self.settings.max_restarts:
+            raise RuntimeError(
+                f"{why}\nThe learner was waiting for its chunk, and for {len(self.asked)} of others. Loss number "
+                f"{self.losses}, but topology.max_restarts is {self.settings.max_restarts}."
+            )
+        self._hire(worker)
+
+    def _note(self, chunk: Chunk) -> None:
+        workers = self.settings.num_workers
+        self.run.timed("worker_act").seconds += chunk.acted_s / workers
+        self.run.timed("worker_wait").seconds += chunk.waited_s / workers
+        per_step = chunk.num_bytes / max(1, int(np.count_nonzero(chunk.rows.valid)))
+        self.run.gauges["machine/wire_bytes_per_agent_step"] = lambda: per_step
+
+    def _queue_depth(self) -> int:
+        return len(self.ray.wait(list(self.asked), num_returns=len(self.asked), timeout=0)[0])
+
+    def state_dict(self) -> StateDict:
+        return {"restarts": list(self.restarts)}
+
+    def stop(self) -> None:
+        """End all workers."""
+        for handle in self.handles.values():
+            with contextlib.suppress(self.ray.exceptions.RayError):
+                self.ray.kill(handle)
+
+
+def _steps(chunk: Chunk, first_stream: int) -> list[tuple[Rows, list[Episode], int]]:
+    episodes: list[list[Episode]] = [[] for _ in chunk.rows.valid]
+    for step, episode in chunk.episodes:
+        episodes[step].append(episode._replace(stream=first_stream + episode.stream))
+    return [(Rows(*step), episodes[i], first_stream) for i, step in enumerate(zip(*chunk.rows, strict=True))]
+
+
+def _store_bytes(spec: EnvSpec, agent: Agent, settings: RayWorkers) -> int:
+    """Return how much room objects on their way need: two chunks of each worker, and a few sets of parameters."""
+    row = int(np.prod(spec.frame_shape)) * spec.dtype.itemsize + 32
+    parameters = sum(values.nbytes for part in published(agent).values() for values in part.values())
+    return 2 * spec.num_envs * settings.chunk_steps * row + 16 * parameters

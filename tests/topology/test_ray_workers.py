@@ -1,0 +1,117 @@
+"""Acting in Ray processes: what a worker delivers, whole runs, mistakes. (Faults: test_faults.py)"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from command import TINY, call
+from test_conf import composed
+
+from offpol import main, ray_cluster
+from offpol.assembly import build_parts
+from offpol.remote_worker import Worker, published
+
+JOB = (*TINY, "topology=ray_workers", "topology.num_workers=2", "topology.chunk_steps=5")
+TRACES_OF_RAY = ("ray::", "raylet", "gcs_server")
+
+
+@pytest.fixture
+def offpol(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: call(main.main, arguments, monkeypatch, capfd)
+
+
+def parts_of(tmp_path: Path, *overrides: str):
+    return build_parts(composed(*TINY, "behavior.ladder_exponent=7.0", *overrides), tmp_path)
+
+
+def test_a_worker_acts_by_what_it_is_given_and_says_so(tmp_path) -> None:
+    parts = parts_of(tmp_path)
+    worker = Worker(parts.actors, worker=1, num_workers=2, restarts=0, chunk_steps=30)
+    parts.agent.network.load_state_dict({k: v + 0.5 for k, v in parts.agent.network.state_dict().items()})
+    chunk = worker.act(published(parts.agent), policy_version=17, agent_steps=100)
+    assert chunk.rows.obs.shape == (30, 2, 8)
+    assert (chunk.rows.policy_version == 17).all()
+    for name, values in parts.agent.network.state_dict().items():
+        np.testing.assert_array_equal(worker.agent.network.state_dict()[name].numpy(), values.numpy())
+    ended = (chunk.rows.terminated | chunk.rows.truncated).sum(1)
+    assert [sum(step == k for k, _ in chunk.episodes) for step in range(30)] == ended.tolist()
+    assert chunk.num_bytes == 30 * 2 * (8 * 4 + 8 + 4 + 1 + 1 + 1 + 4 + 8)
+
+
+def test_workers_differ_in_random_numbers_and_so_do_those_that_replace_them(tmp_path) -> None:
+    parts = parts_of(tmp_path)
+    parameters = published(parts.agent)
+
+    def observations(worker: int, restarts: int) -> bytes:
+        return Worker(parts.actors, worker, 2, restarts, 40).act(parameters, 0, 0).rows.obs.tobytes()
+
+    seen = [observations(worker, restarts) for worker in range(2) for restarts in range(2)]
+    assert len(set(seen)) == 4
+    assert observations(1, 1) == seen[3]
+
+
+def test_the_ladder_of_epsilons_goes_over_all_workers(tmp_path) -> None:
+    """A worker's streams explore as the same streams of one actor would."""
+    parts = parts_of(tmp_path)
+    _, actor = parts.actors.build_worker(1, 2, 0)
+    q, pi = torch.tensor([[2.0, 1.0]]).repeat(4, 1), torch.full((4, 2), 0.5)
+    whole = parts.behavior.probs(q, pi, 500)
+    assert len({row.tolist()[1] for row in whole}) == 4
+    torch.testing.assert_close(actor.behavior.probs(q[2:], pi[2:], 500), whole[2:])
+
+
+MISTAKES = {
+    "none": (["topology.num_workers=0"], "topology.num_workers is 0, but must be a divisor of run.num_envs (4)"),
+    "uneven": (["topology.num_workers=3"], "topology.num_workers is 3, but must be a divisor of run.num_envs (4)"),
+    "a typo": (["topology.chunk_step=3"], "no key 'topology.chunk_step': did you mean 'topology.chunk_steps'?"),
+    "no steps": (["topology.chunk_steps=0"], "topology: chunk_steps must be at least 1, but is 0."),
+    "no time": (["topology.deadline_s=0"], "topology: deadline_s must be positive, but is 0.0."),
+    "a number": (["topology.max_restarts=-1"], "topology: max_restarts must be 0 (end the run) or more, but is -1."),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_told_in_a_sentence(offpol, mistake) -> None:
+    arguments, sentence = MISTAKES[mistake]
+    outcome = offpol(*JOB, *arguments, "hydra.run.dir=run")
+    assert outcome.code == 2
+    assert outcome.err.startswith("offpol: ")
+    assert sentence in outcome.err
+    assert not Path("run").exists()
+
+
+def test_without_the_extra_one_sentence_says_how_to_get_it(offpol, monkeypatch) -> None:
+    monkeypatch.setattr(ray_cluster.importlib.util, "find_spec", lambda name: None)
+    outcome = offpol(*JOB, "hydra.run.dir=run")
+    assert (outcome.code, outcome.err) == (
+        2, "offpol: topology: Ray is not installed: pip install 'offpol[ray]', or use topology=threads.\n"
+    )  # fmt: skip
+
+
+def ray_left_overs() -> list[str]:
+    """List what Ray left behind: processes of it, shared memory, folders of runs."""
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    processes = [line for line in listed if any(trace in line for trace in TRACES_OF_RAY)]
+    return processes + [str(path) for path in [*Path("/dev/shm").glob("plasma*"), *Path("/tmp").glob("offpol-ray-*")]]
+
+
+@pytest.mark.timeout(600)
+def test_a_run_keeps_its_ratio_and_its_lag_and_leaves_nothing_behind(tmp_path) -> None:
+    pytest.importorskip("ray")
+    command = [sys.executable, "-m", "offpol.main", *JOB, "hydra.run.dir=run", "topology.max_policy_lag=1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        assert row["updates"] == max(0, (row["agent_steps"] - 60) // 4)
+        assert row["policy_lag_updates_max"] <= 2 * 2 * 5 * 2 * 0.25 + 10  # two rounds' updates, and unpublished ones
+    assert rows[-1]["rows_lost"] == 0
+    assert 400 <= rows[-1]["agent_steps"] < 404
+    assert ray_left_overs() == []
+    assert not Path.home().joinpath(".ray").exists()
