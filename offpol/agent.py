@@ -86,7 +86,7 @@ class Agent:
         check_parts(network, critic, policy, trace)
         resets.check(network)
         self.mixture = getattr(trace, "mixture", None)
-        self.network = network.to(device, memory_format=torch.channels_last)
+        self.network = network.to(device)
         self.target_network = copy.deepcopy(self.network).requires_grad_(False)
         self.critic, self.policy, self.trace = critic.to(device), policy.to(device), trace
         self.gamma, self.window, self.train_positions, self.batch_size = gamma, window, train_positions, batch_size
@@ -132,31 +132,30 @@ class Agent:
         output = self.network(obs[:rows])
         inputs, targets, learned = self._targets(batch, obs, output)
 
-        action = _rows(batch.action, rows)
+        trained = self._trained
+        action, returns, valid = trained(batch.action), trained(targets.returns), trained(batch.valid)
+        share = valid / valid.sum()
         taken = output.q_logits[:, torch.arange(rows, device=obs.device), action]  # [H, M, K]
-        returns, valid = _rows(targets.returns, rows), _rows(batch.valid, rows)
-        critic_loss = self.critic.loss(taken, _rows(learned, rows)).sum(0)
-        policy_loss, policy_metrics = self.policy.loss(
+        critic_loss = self.critic.loss(taken, trained(learned)).sum(0)
+        policy_loss, metrics = self.policy.loss(
             PolicyInputs(
-                logits=output.policy_logits, pi=_rows(inputs.pi, rows), q_values=_rows(inputs.q_values, rows),
-                action=action, log_mu=_rows(inputs.log_mu, rows), returns=returns,
-                advantage=_rows(targets.advantage, rows), valid=valid,
-            )
+                logits=output.policy_logits, pi=trained(inputs.pi), q_values=trained(inputs.q_values), action=action,
+                log_mu=trained(inputs.log_mu), returns=returns, advantage=trained(targets.advantage), share=share,
+            ), measure,
         )  # fmt: skip
-        scale = batch.replay_weight.repeat(self.train_positions) * valid / valid.sum()
-        loss = (scale * (critic_loss + self.policy_coefficient * policy_loss)).sum()
+        scale = batch.replay_weight.repeat(self.train_positions) * share
+        loss = scale @ (critic_loss + self.policy_coefficient * policy_loss)
         gradient_norm = self._step(loss)
 
         with torch.no_grad():
             td_error = (returns - self.critic.value(taken).mean(0)).abs() * valid
             priority = self._priority(td_error.view(self.train_positions, -1), valid.view(self.train_positions, -1))
-            metrics = {}
             if measure:
-                metrics = health(batch, inputs, targets, self.updates) | policy_metrics
+                metrics |= health(batch, inputs, targets, self.updates)
                 metrics |= {
-                    "loss": loss, "critic_loss": (scale * critic_loss).sum(), "gradient_norm": gradient_norm,
-                    "policy_loss": (scale * policy_loss).sum(), "td_error_abs_mean": td_error.sum() / valid.sum(),
-                    "outside_support_share": (self.critic.outside(returns) * valid).sum() / valid.sum(),
+                    "loss": loss, "critic_loss": scale @ critic_loss, "policy_loss": scale @ policy_loss,
+                    "gradient_norm": gradient_norm, "td_error_abs_mean": td_error @ share,
+                    "outside_support_share": self.critic.outside(returns).to(share.dtype) @ share,
                 }  # fmt: skip
                 metrics = {name: number.detach() for name, number in metrics.items()}
             finite = (loss + gradient_norm + priority.sum()).isfinite()
@@ -192,7 +191,7 @@ class Agent:
             pi = self.policy.probs(q_values, output.policy_logits)
         inputs = TraceInputs.of(
             q_values=q_values.view(shape).transpose(0, 1), pi=pi.view(shape).transpose(0, 1), action=batch.action,
-            reward=batch.reward, discount=self.horizon()[0] * (~batch.terminated).float(),
+            reward=batch.reward, discount=torch.where(batch.terminated, 0.0, self.horizon()[0]),
             log_mu=batch.behavior_log_prob, valid_next=batch.valid_next,
         )  # fmt: skip
         inputs = self.policy.regularise(inputs)
@@ -227,11 +226,16 @@ class Agent:
             reset(self.target_network, self.build_network(), self.resets.keep)
         return norm
 
-
     def _priority(self, td_error: Tensor, valid: Tensor) -> Tensor:
         """Join a window's |td errors| [P, B] to one priority [B]."""
+        if self.train_positions == 1:
+            return td_error[0]
         mean = td_error.sum(0) / valid.sum(0)
-        return self.priority_max_share * td_error.amax(0) + (1 - self.priority_max_share) * mean
+        return mean.lerp(td_error.amax(0), self.priority_max_share)
+
+    def _trained(self, values: Tensor) -> Tensor:
+        """Keep the trained positions of [B, n, ...], time-major as the rows of `obs`: [M, ...]."""
+        return values[:, : self.train_positions].transpose(0, 1).flatten(0, 1)
 
     # ------------------------------------------------------------------------------------------- state
 
@@ -248,8 +252,3 @@ class Agent:
         for name in ("network", "target_network", "critic", "policy", "optimizer"):
             getattr(self, name).load_state_dict(state[name])
         self.updates = state["updates"]
-
-
-def _rows(values: Tensor, rows: int) -> Tensor:
-    """Flatten [B, n, ...] time-major and keep the first `rows`: the trained positions of every window."""
-    return values.transpose(0, 1).flatten(0, 1)[:rows]

@@ -21,15 +21,9 @@ class PolicyBase(nn.Module):
         """Return what the trace sees: the inputs as they are."""
         return inputs
 
-    def loss(self, inputs: PolicyInputs) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, inputs: PolicyInputs, measure: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
         """Return zeros [M] without gradient, and nothing to log."""
         return torch.zeros_like(inputs.returns), {}
-
-
-def shares(valid: Tensor) -> Tensor:
-    """Return weights [M] that sum to 1 over the valid rows, to average what is logged."""
-    share = valid.to(torch.get_default_dtype())
-    return share / share.sum().clamp(min=1.0)
 
 
 def entropy(log_pi: Tensor) -> Tensor:

@@ -14,9 +14,9 @@ def reverse_scan(delta: Tensor, decay: Tensor) -> Tensor:
     delta [B, n]; decay [B, n-1] carries step t+1 into step t. A Python loop: windows are short, and a
     compiler unrolls it.
     """
-    steps = list(delta.unbind(1))
-    for t in range(decay.shape[1] - 1, -1, -1):
-        steps[t] = torch.addcmul(steps[t], decay[:, t], steps[t + 1])
+    steps, decays = list(delta.unbind(1)), decay.unbind(1)
+    for t in range(len(decays) - 1, -1, -1):
+        steps[t] = torch.addcmul(steps[t], decays[t], steps[t + 1])
     return torch.stack(steps, 1)
 
 
@@ -42,7 +42,7 @@ def q_targets(inputs: TraceInputs, trace: Tensor, v: Tensor) -> TraceTargets:
     indexed by the action it belongs to, and its first column is never used. v [B, n+1]. The scan runs on
     G - q, whose td errors r_t + d_t v_{t+1} - q_t stand in the paper's sum.
     """
-    td_error = inputs.reward + inputs.discount * v[:, 1:] - inputs.q
+    td_error = torch.addcmul(inputs.reward - inputs.q, inputs.discount, v[:, 1:])
     correction = reverse_scan(td_error, continuation(inputs) * trace[:, 1:])
     returns = inputs.q + correction
     return TraceTargets(returns=returns, advantage=returns - inputs.v[:, :-1], trace=trace)

@@ -109,14 +109,18 @@ class TraceInputs:
     log_pi: Tensor  # [B, n] log pi(a_t|s_t), -inf where pi never takes a_t
     log_mu: Tensor  # [B, n] log of the logged behavior probability of a_t
     valid_next: Tensor  # [B, n] bool
-    greedy: Tensor  # [B, n] bool, Q(s_t, a_t) is the maximum of Q(s_t, .)
+
+    @property
+    def greedy(self) -> Tensor:
+        """[B, n] bool: Q(s_t, a_t) is the maximum of Q(s_t, .)."""
+        return self.q >= self.q_values[:, :-1].amax(-1)
 
     @classmethod
     def of(
         cls, q_values: Tensor, pi: Tensor, action: Tensor, reward: Tensor, discount: Tensor, log_mu: Tensor,
         valid_next: Tensor,
     ) -> TraceInputs:
-        """Derive q, v, log_pi and greedy from the values of all actions.
+        """Derive q, v and log_pi from the values of all actions.
 
         q_values, pi [B, n+1, A]; action (int64), reward, discount, log_mu, valid_next (bool) [B, n].
         """
@@ -125,7 +129,6 @@ class TraceInputs:
         return cls(
             q_values=q_values, pi=pi, action=action, q=q, v=(pi * q_values).sum(-1), reward=reward, discount=discount,
             log_pi=pi[:, :-1].gather(-1, taken).squeeze(-1).log(), log_mu=log_mu, valid_next=valid_next,
-            greedy=q >= q_values[:, :-1].amax(-1),
         )  # fmt: skip
 
 
@@ -164,7 +167,7 @@ class PolicyInputs:
     log_mu: Tensor  # [M]
     returns: Tensor  # [M] the trace's target of Q(s, a)
     advantage: Tensor  # [M] the trace's advantage of the action taken
-    valid: Tensor  # [M] bool, rows that count; the loss of the others is ignored
+    share: Tensor  # [M] weights that sum to 1 over the rows that count; 0 for the others, whose loss is ignored
 
 
 # ----------------------------------------------------------------------------------------- the seams
@@ -313,8 +316,8 @@ class Policy(Module, Protocol):
     def regularise(self, inputs: TraceInputs) -> TraceInputs:
         """Return what the trace is to see: rewards and values with the policy's own bonus, or unchanged."""
 
-    def loss(self, inputs: PolicyInputs) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss per row [M] and numbers to log (0-dim tensors)."""
+    def loss(self, inputs: PolicyInputs, measure: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss per row [M] and, with `measure`, numbers to log (0-dim tensors)."""
 
 
 class Trace(Protocol):

@@ -56,7 +56,7 @@ class HLGauss(CriticBase):
         """Encode targets [...] as probabilities [..., K]; one erf per edge serves both its bins."""
         inside = self.encode(returns.detach().clamp(self.v_min, self.v_max)).unsqueeze(-1)
         cdf = torch.erf((self.edges - inside) * self._inverse_scale)
-        return (cdf[..., 1:] - cdf[..., :-1]) / (cdf[..., -1:] - cdf[..., :1])
+        return cdf.diff(dim=-1) / (cdf[..., -1:] - cdf[..., :1])
 
     def loss(self, logits: Tensor, returns: Tensor) -> Tensor:
         """Return the cross-entropy [...] of logits [..., K] against the encoded targets [...], in nats."""

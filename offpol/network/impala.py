@@ -43,6 +43,7 @@ class Impala(nn.Module):
         norm = [nn.LayerNorm(features)] if layer_norm else []
         self.torso = nn.Sequential(*stages, nn.ReLU(), nn.Flatten(), *norm)
         self.heads = Heads(heads, features, spec.num_actions, outputs)
+        self.to(memory_format=torch.channels_last)  # as replayed images lie
 
     def forward(self, obs: Tensor) -> NetworkOutput:
         """Map byte images [M, stack, height, width] to values and policy."""

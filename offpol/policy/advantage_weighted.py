@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from offpol.policy_base import PolicyBase, entropy, shares
+from offpol.policy_base import PolicyBase, entropy
 from offpol.temperature import Temperature, TemperatureSettings
 from offpol.types import PolicyInputs
 
@@ -55,61 +55,63 @@ class AdvantageWeighted(PolicyBase):
         """Return the softmax of the policy logits [..., A]."""
         return torch.softmax(policy_logits, -1)
 
-    def loss(self, inputs: PolicyInputs) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the weighted negative log-likelihood [M] and numbers to log.
+    def loss(self, inputs: PolicyInputs, measure: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the weighted negative log-likelihood [M] and, with `measure`, numbers to log.
 
         Adapts the scale and the temperature: call it once per update.
         """
         log_pi = torch.log_softmax(inputs.logits, -1)
         with torch.no_grad():
-            share = shares(inputs.valid)
             gaps = inputs.q_values - (inputs.pi * inputs.q_values).sum(-1, keepdim=True)
-            divisor = self.temperature((gaps.square().mean(-1) * share).sum())
+            divisor = self.temperature(gaps.square().mean(-1) @ inputs.share)
             weights = self._all if self.actions == "all" else self._logged
-            target, log = weights(inputs, gaps, divisor, share)
-            log["policy_entropy"] = (entropy(log_pi) * share).sum()
-            log["temperature"] = divisor
+            target, log = weights(inputs, gaps, divisor, measure)
+            if measure:
+                log |= {"policy_entropy": entropy(log_pi) @ inputs.share, "temperature": divisor}
         return -(target * log_pi).sum(-1), log
 
     def _all(
-        self, inputs: PolicyInputs, gaps: Tensor, divisor: Tensor, share: Tensor
+        self, inputs: PolicyInputs, gaps: Tensor, divisor: Tensor, measure: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the target distribution [M, A] over all actions, and adapt the temperature to its entropy."""
         prior = self.prior * inputs.pi.clamp(min=torch.finfo(inputs.pi.dtype).tiny).log()
         if self.weight == "binary":
             # Rounding may leave every advantage just below 0: the best action always stays.
             cut = gaps < gaps.amax(-1, keepdim=True).clamp(max=0.0)
-            exponent, saturated = torch.zeros_like(gaps).masked_fill(cut, -torch.inf), cut
+            exponent = torch.zeros_like(gaps).masked_fill(cut, -torch.inf)
         else:
-            exponent = gaps / divisor
-            saturated = exponent.abs() > self.log_cap
-            exponent = exponent.clamp(-self.log_cap, self.log_cap)
+            exponent = (gaps / divisor).clamp(-self.log_cap, self.log_cap)
         target = torch.softmax(prior + exponent, -1)
-        target_entropy = (torch.special.entr(target).sum(-1) * share).sum()
+        target_entropy = torch.special.entr(target).sum(-1) @ inputs.share
         self.temperature.adapt(target_entropy, gaps.shape[-1])
+        if not measure:
+            return target, {}
+        saturated = (exponent.abs() >= self.log_cap).to(gaps.dtype).mean(-1)
         effective = 1.0 / (target.square() / torch.softmax(prior, -1)).sum(-1)
         return target, {
             "policy_target_entropy": target_entropy,
-            "saturated_weights": (saturated.to(gaps.dtype).mean(-1) * share).sum(),
-            "weights_effective_share": (effective * share).sum(),
+            "saturated_weights": saturated @ inputs.share,
+            "weights_effective_share": effective @ inputs.share,
         }
 
     def _logged(
-        self, inputs: PolicyInputs, gaps: Tensor, divisor: Tensor, share: Tensor
+        self, inputs: PolicyInputs, gaps: Tensor, divisor: Tensor, measure: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return weights [M, A], zero but for the logged action's, and how uneven they are over the batch."""
         taken = inputs.action.unsqueeze(-1)
         gap = inputs.advantage.unsqueeze(-1) if self.advantage == "returns" else gaps.gather(-1, taken)
         if self.weight == "binary":
-            weight = (gap > 0).to(gaps.dtype)
-            saturated = weight
+            saturated = gap > 0
+            weight = saturated.to(gaps.dtype)
         else:
-            exponent = gap / divisor
-            saturated = (exponent > self.log_cap).to(gaps.dtype)
-            weight = exponent.clamp(max=self.log_cap).exp()
-        mean, square = (weight.squeeze(-1) * share).sum(), (weight.square().squeeze(-1) * share).sum()
-        return torch.zeros_like(gaps).scatter(-1, taken, weight), {
+            exponent = (gap / divisor).clamp(max=self.log_cap)
+            saturated, weight = exponent >= self.log_cap, exponent.exp()
+        target = torch.zeros_like(gaps).scatter(-1, taken, weight)
+        if not measure:
+            return target, {}
+        mean, square = weight.squeeze(-1) @ inputs.share, weight.square().squeeze(-1) @ inputs.share
+        return target, {
             "mean_weight": mean,
-            "saturated_weights": (saturated.squeeze(-1) * share).sum(),
+            "saturated_weights": saturated.squeeze(-1).to(weight.dtype) @ inputs.share,
             "weights_effective_share": mean.square() / square.clamp(min=torch.finfo(square.dtype).tiny),
         }

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from offpol.policy_base import PolicyBase, entropy, shares
+from offpol.policy_base import PolicyBase, entropy
 from offpol.types import PolicyInputs
 
 
@@ -17,12 +17,11 @@ class BehaviorCloning(PolicyBase):
         """Return the softmax of the policy logits [..., A]."""
         return torch.softmax(policy_logits, -1)
 
-    def loss(self, inputs: PolicyInputs) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, inputs: PolicyInputs, measure: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the negative log-likelihood [M], and its mean with the share of actions that pi would choose."""
         log_pi = torch.log_softmax(inputs.logits, -1)
         loss = -log_pi.gather(-1, inputs.action.unsqueeze(-1)).squeeze(-1)
-        with torch.no_grad():
-            share = shares(inputs.valid)
-            agrees = (log_pi.argmax(-1) == inputs.action).to(share.dtype)
-            log = {"policy_entropy": (entropy(log_pi) * share).sum(), "agreement": (agrees * share).sum()}
-        return loss, log
+        if not measure:
+            return loss, {}
+        agrees = (log_pi.argmax(-1) == inputs.action).to(loss.dtype)
+        return loss, {"policy_entropy": entropy(log_pi.detach()) @ inputs.share, "agreement": agrees @ inputs.share}

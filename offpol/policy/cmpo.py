@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from offpol.policy_base import PolicyBase, entropy, log_ratio, shares
+from offpol.policy_base import PolicyBase, entropy, log_ratio
 from offpol.temperature import RunningScale
 from offpol.types import PolicyInputs
 
@@ -35,22 +35,23 @@ class CMPO(PolicyBase):
         """Return the softmax of the policy logits [..., A]."""
         return torch.softmax(policy_logits, -1)
 
-    def loss(self, inputs: PolicyInputs) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, inputs: PolicyInputs, measure: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss [M] and numbers to log. Updates the running scale: call it once per update."""
         log_pi = torch.log_softmax(inputs.logits, -1)
         log_taken = log_pi.gather(-1, inputs.action.unsqueeze(-1)).squeeze(-1)
         with torch.no_grad():
-            share = shares(inputs.valid)
             gaps = inputs.q_values - (inputs.pi * inputs.q_values).sum(-1, keepdim=True)
-            scale = self.scale((gaps.square().mean(-1) * share).sum())
+            scale = self.scale(gaps.square().mean(-1) @ inputs.share)
             scaled = gaps / scale
             log_prior = inputs.pi.clamp(min=torch.finfo(inputs.pi.dtype).tiny).log()
             target = torch.softmax(log_prior + scaled.clamp(-self.clip, self.clip), -1)
             rho = log_ratio(log_taken, inputs.log_mu).exp().clamp(max=self.rho_clip)
-            saturated = (scaled.abs() > self.clip).to(share.dtype).mean(-1)
-            log = {
-                "policy_entropy": (entropy(log_pi) * share).sum(), "advantage_scale": scale,
-                "saturated_weights": (saturated * share).sum(),
-            }  # fmt: skip
         push = rho * inputs.advantage / scale
-        return -(target * log_pi).sum(-1) - self.gradient * push * log_taken, log
+        loss = -(target * log_pi).sum(-1) - self.gradient * push * log_taken
+        if not measure:
+            return loss, {}
+        saturated = (scaled.abs() > self.clip).to(scaled.dtype).mean(-1)
+        return loss, {
+            "policy_entropy": entropy(log_pi.detach()) @ inputs.share, "advantage_scale": scale,
+            "saturated_weights": saturated @ inputs.share,
+        }  # fmt: skip

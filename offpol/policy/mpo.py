@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from offpol.policy_base import PolicyBase, entropy, shares
+from offpol.policy_base import PolicyBase, entropy
 from offpol.temperature import Multiplier
 from offpol.types import PolicyInputs
 
@@ -40,22 +40,23 @@ class MPO(PolicyBase):
         """Return the softmax of the policy logits [..., A]."""
         return torch.softmax(policy_logits, -1)
 
-    def loss(self, inputs: PolicyInputs) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, inputs: PolicyInputs, measure: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss [M] and numbers to log. Moves the duals: call it once per update."""
         log_pi = torch.log_softmax(inputs.logits, -1)
         log_prior = inputs.pi.clamp(min=torch.finfo(inputs.pi.dtype).tiny).log()
         drift = (inputs.pi * (log_prior - log_pi)).sum(-1)
         with torch.no_grad():
-            share = shares(inputs.valid)
             eta, alpha = self.temperature(), self.penalty()
             log_target = torch.log_softmax(log_prior + inputs.q_values / eta, -1)
             target = log_target.exp()
-            step = ((target * (log_target - log_prior)).sum(-1) * share).sum()
-            mean_drift = (drift * share).sum()
+            step = (target * (log_target - log_prior)).sum(-1) @ inputs.share
+            mean_drift = drift @ inputs.share
             self.temperature.push(((step - self.epsilon) / self.epsilon).clamp(-1.0, 1.0))
             self.penalty.push(((mean_drift - self.epsilon_policy) / self.epsilon_policy).clamp(-1.0, 1.0))
-            log = {
-                "policy_entropy": (entropy(log_pi) * share).sum(), "policy_target_kl": step,
-                "policy_drift_kl": mean_drift, "temperature": eta, "policy_penalty": alpha,
-            }  # fmt: skip
-        return -(target * log_pi).sum(-1) + alpha * drift, log
+        loss = -(target * log_pi).sum(-1) + alpha * drift
+        if not measure:
+            return loss, {}
+        return loss, {
+            "policy_entropy": entropy(log_pi.detach()) @ inputs.share, "policy_target_kl": step,
+            "policy_drift_kl": mean_drift, "temperature": eta, "policy_penalty": alpha,
+        }  # fmt: skip

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from offpol.policy_base import PolicyBase, entropy, log_ratio, shares
+from offpol.policy_base import PolicyBase, entropy, log_ratio
 from offpol.types import PolicyInputs
 
 
@@ -37,7 +37,7 @@ class PolicyGradient(PolicyBase):
         """Return the softmax of the policy logits [..., A]."""
         return torch.softmax(policy_logits, -1)
 
-    def loss(self, inputs: PolicyInputs) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, inputs: PolicyInputs, measure: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss [M] whose gradient is the negative of the one above, and numbers to log."""
         log_pi = torch.log_softmax(inputs.logits, -1)
         taken = inputs.action.unsqueeze(-1)
@@ -59,10 +59,11 @@ class PolicyGradient(PolicyBase):
         else:
             weight = log_ratio(torch.zeros_like(inputs.log_mu), inputs.log_mu).exp().clamp(max=self.clip)
             objective = weight * surprise * log_taken.exp() + (gaps * log_pi.exp()).sum(-1)
-        with torch.no_grad():
-            share = shares(inputs.valid)
-            log = {
-                "policy_entropy": (spread * share).sum(), "mean_weight": (weight * share).sum(),
-                "saturated_weights": ((weight >= self.clip).to(share.dtype) * share).sum(),
-            }  # fmt: skip
-        return -objective - self.entropy * spread, log
+        loss = -objective - self.entropy * spread
+        if not measure:
+            return loss, {}
+        saturated = (weight >= self.clip).to(weight.dtype)
+        return loss, {
+            "policy_entropy": spread.detach() @ inputs.share, "mean_weight": weight @ inputs.share,
+            "saturated_weights": saturated @ inputs.share,
+        }  # fmt: skip

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from policy_cases import random_inputs
+from policy_cases import random_inputs, twofold
 
 from offpol.policy.advantage_weighted import AdvantageWeighted
 from offpol.policy.greedy import Greedy
@@ -69,10 +69,10 @@ def test_the_scale_is_the_running_root_mean_square_over_valid_rows() -> None:
     total = weight = 0.0
     for seed in range(3):
         inputs = random_inputs(seed=seed)
-        _, log = policy.loss(inputs)
+        _, log = policy.loss(inputs, measure=True)
         a = inputs.q_values - (inputs.pi * inputs.q_values).sum(-1, keepdim=True)
-        mean = sum(x * x for row, ok in zip(a.tolist(), inputs.valid.tolist(), strict=True) if ok for x in row)
-        total = 0.99 * total + 0.01 * mean / (5 * int(inputs.valid.sum()))
+        mean = sum(x * x for row, ok in zip(a.tolist(), inputs.share.tolist(), strict=True) if ok for x in row)
+        total = 0.99 * total + 0.01 * mean / (5 * int((inputs.share > 0).sum()))
         weight = 0.99 * weight + 0.01
         assert log["temperature"].item() == pytest.approx(0.7 * math.sqrt(total / weight), abs=1e-9)
 
@@ -89,7 +89,7 @@ def test_weights_are_bounded_and_finite_at_any_advantage(
     pi = torch.nn.functional.one_hot(torch.arange(40) % 5, 5).float()  # the logarithm of 0 must not spread
     inputs = replace(random_inputs(q_scale=size), pi=pi)
     for _ in range(3):
-        loss, log = policy.loss(inputs)
+        loss, log = policy.loss(inputs, measure=True)
     (grad,) = torch.autograd.grad(loss.sum(), inputs.logits)
     assert loss.isfinite().all()
     assert grad.isfinite().all()
@@ -103,10 +103,8 @@ def test_only_the_logits_receive_a_gradient_and_its_scale_is_that_of_one_row() -
     loss, _ = AdvantageWeighted("all", "exp", "value", 20.0, 0.9, FIXED).loss(replace(inputs, q_values=q_values))
     loss.mean().backward()
     assert q_values.grad is None
-    twice = replace(
-        inputs, **{k: torch.cat([v.detach(), v.detach()]) for k, v in vars(inputs).items() if k != "logits"},
-        logits=torch.cat([inputs.logits.detach()] * 2).requires_grad_(),
-    )  # fmt: skip
+    twice = twofold(inputs)
+    twice.logits.requires_grad_()
     doubled, _ = AdvantageWeighted("all", "exp", "value", 20.0, 0.9, FIXED).loss(twice)
     doubled.mean().backward()
     torch.testing.assert_close(twice.logits.grad[:40] + twice.logits.grad[40:], inputs.logits.grad)
@@ -122,9 +120,9 @@ def learn_a_table(settings: TemperatureSettings, prior: float, q_scale: float) -
     zeros, lowest = torch.zeros(64), 1.0
     for _ in range(600):
         inputs = PolicyInputs(
-            logits, torch.softmax(target, -1), q, zeros.long(), zeros, zeros, zeros, torch.ones(64, dtype=bool)
+            logits, torch.softmax(target, -1), q, zeros.long(), zeros, zeros, zeros, torch.full((64,), 1 / 64)
         )
-        loss, log = policy.loss(inputs)
+        loss, log = policy.loss(inputs, measure=True)
         optimizer.zero_grad()
         loss.mean().backward()
         optimizer.step()
@@ -174,7 +172,7 @@ def test_greedy_splits_ties_and_learns_nothing() -> None:
     q = torch.tensor([[1.0, 2.0, 2.0], [0.0, -1.0, -2.0], [5.0, 5.0, 5.0]])
     want = torch.tensor([[0.0, 0.5, 0.5], [1.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3]])
     torch.testing.assert_close(policy.probs(q, torch.randn(3, 3)), want)
-    loss, log = policy.loss(random_inputs())
+    loss, log = policy.loss(random_inputs(), measure=True)
     assert policy.double
     assert loss.tolist() == [0.0] * 40
     assert log == {}

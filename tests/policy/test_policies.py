@@ -76,7 +76,7 @@ def test_behavior_cloning() -> None:
 @pytest.mark.parametrize("clip", [0.5, 1.0, 2.0])
 def test_cmpo(clip: float, gradient: float) -> None:
     inputs = random_inputs()
-    valid = [m for m in range(ROWS) if inputs.valid[m]]
+    valid = [m for m in range(ROWS) if inputs.share[m]]
     squares = [(x - row(inputs, m)[3]) ** 2 for m in valid for x in inputs.q_values[m].tolist()]
     scale = math.sqrt(sum(squares) / len(squares))
 
@@ -113,7 +113,7 @@ def test_mpo_and_its_duals() -> None:
         return [t + 1.7 * p for t, p in zip(target(prior, q), prior, strict=True)]
 
     check_gradient(policy, inputs, oracle)
-    rows = [row(inputs, m) for m in range(ROWS) if inputs.valid[m]]
+    rows = [row(inputs, m) for m in range(ROWS) if inputs.share[m]]
     step = drift = 0.0
     for pi, prior, q, *_ in rows:
         step += sum(t * math.log(t / p) for t, p in zip(target(prior, q), prior, strict=True)) / len(rows)
@@ -128,7 +128,7 @@ def test_mpos_temperature_meets_its_kl(q_scale: float) -> None:
     inputs = random_inputs(q_scale=q_scale)
     policy = MPO(0.1, 0.01, 1.0, 1.0, 0.05)
     for _ in range(400):
-        _, log = policy.loss(inputs)
+        _, log = policy.loss(inputs, measure=True)
     assert log["policy_target_kl"].item() == pytest.approx(0.1, rel=0.1)
 
 
@@ -160,10 +160,10 @@ def test_policy_gradients(clip: float) -> None:
 
 def test_the_entropy_bonus() -> None:
     inputs = replace(random_inputs(), advantage=torch.zeros(ROWS))
-    loss, log = PolicyGradient("vtrace", 1.0, 0.3).loss(inputs)
+    loss, log = PolicyGradient("vtrace", 1.0, 0.3).loss(inputs, measure=True)
     entropies = [-sum(p * math.log(p) for p in row(inputs, m)[0]) for m in range(ROWS)]
     torch.testing.assert_close(loss.detach(), -0.3 * torch.tensor(entropies), rtol=0, atol=1e-9)
-    mean = sum(h for m, h in enumerate(entropies) if inputs.valid[m]) / int(inputs.valid.sum())
+    mean = sum(h for m, h in enumerate(entropies) if inputs.share[m]) / int((inputs.share > 0).sum())
     assert log["policy_entropy"].item() == pytest.approx(mean, abs=1e-9)
 
 
@@ -177,7 +177,7 @@ def test_the_mean_over_mu_is_the_policy_gradient(correction: str, clip: float) -
     v = (prior * q).sum()
     inputs = PolicyInputs(
         logits=logits, pi=prior.expand(ACTIONS, -1), q_values=q.expand(ACTIONS, -1), action=torch.arange(ACTIONS),
-        log_mu=mu.log(), returns=q, advantage=q - v, valid=torch.ones(ACTIONS, dtype=torch.bool),
+        log_mu=mu.log(), returns=q, advantage=q - v, share=torch.full((ACTIONS,), 1 / ACTIONS),
     )  # fmt: skip
     loss, _ = PolicyGradient(correction, clip, 0.0).loss(inputs)
     (grad,) = torch.autograd.grad((mu * loss).sum(), logits)
@@ -195,7 +195,7 @@ def test_acer_truncation_is_biased_without_its_correction() -> None:
     prior = torch.softmax(torch.randn(ACTIONS), -1)
     inputs = PolicyInputs(
         logits=logits, pi=prior.expand(ACTIONS, -1), q_values=q.expand(ACTIONS, -1), action=torch.arange(ACTIONS),
-        log_mu=mu.log(), returns=returns, advantage=returns, valid=torch.ones(ACTIONS, dtype=torch.bool),
+        log_mu=mu.log(), returns=returns, advantage=returns, share=torch.full((ACTIONS,), 1 / ACTIONS),
     )  # fmt: skip
     loss, _ = PolicyGradient("acer", clip, 0.0).loss(inputs)
     (grad,) = torch.autograd.grad((mu * loss).sum(), logits)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import OmegaConf
-from policy_cases import random_inputs
+from policy_cases import random_inputs, twofold
 from trace_cases import random_inputs as random_windows
 
 from offpol.config import build, conf_dir
@@ -38,7 +38,7 @@ def test_losses_are_finite_for_any_advantage(file: Path, size: float) -> None:
     one_hot = torch.nn.functional.one_hot(torch.arange(40) % 5, 5).float()
     inputs = replace(random_inputs(q_scale=size), pi=one_hot)
     for _ in range(3):
-        loss, log = policy.loss(inputs)
+        loss, log = policy.loss(inputs, measure=True)
     assert loss.shape == (40,)
     assert loss.isfinite().all()
     assert all(x.ndim == 0 and x.isfinite() and not x.requires_grad for x in log.values())
@@ -52,8 +52,7 @@ def test_a_row_does_not_depend_on_how_many_there_are(file: Path) -> None:
     """Losses are per row: their mean has the same gradient for a batch and for the batch twice."""
     inputs = random_inputs()
     loss, _ = load(file).loss(inputs)
-    twice = replace(inputs, **{name: torch.cat([tensor, tensor]).detach() for name, tensor in vars(inputs).items()})
-    doubled, _ = load(file).loss(twice)
+    doubled, _ = load(file).loss(twofold(inputs))
     torch.testing.assert_close(doubled, torch.cat([loss, loss]).detach())
 
 
@@ -62,7 +61,7 @@ def test_invalid_rows_do_not_move_the_state(file: Path) -> None:
     states = []
     for noise in (0.0, 100.0):
         policy, inputs = load(file), random_inputs()
-        q_values = inputs.q_values + noise * (~inputs.valid).float().unsqueeze(-1) * torch.randn(40, 5)
+        q_values = inputs.q_values + noise * (inputs.share == 0).float().unsqueeze(-1) * torch.randn(40, 5)
         policy.loss(replace(inputs, q_values=q_values))
         states.append(policy.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
@@ -74,7 +73,7 @@ def test_state_goes_on_exactly(file: Path) -> None:
     for seed in range(3):
         first.loss(random_inputs(seed=seed))
     second.load_state_dict(first.state_dict())
-    got, want = second.loss(random_inputs(seed=9)), first.loss(random_inputs(seed=9))
+    got, want = (policy.loss(random_inputs(seed=9), measure=True) for policy in (second, first))
     assert torch.equal(got[0], want[0])
     assert all(torch.equal(got[1][name], want[1][name]) for name in want[1])
 
