@@ -25,6 +25,11 @@ class ByteConv2d(nn.Conv2d):
         return self._conv_forward(pixels, self.weight * (1 / 255), self.bias)
 
 
+def channels_last(network: nn.Module) -> None:
+    """Lay a network's convolutions out as replayed images lie in memory; not worth it for very small images."""
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
 def require_image(spec: EnvSpec, network: str, height: int, width: int) -> int:
     """Check that observations are stacked gray images of at least height x width; return the channels."""
     if len(spec.obs_shape) != 3 or spec.obs_shape[1] < height or spec.obs_shape[2] < width:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from offpol.layers import ByteConv2d, Heads, HeadsConfig, channel_norm, require_image
+from offpol.layers import ByteConv2d, Heads, HeadsConfig, channel_norm, channels_last, require_image
 from offpol.types import EnvSpec, NetworkOutput, Outputs
 
 
@@ -26,7 +25,7 @@ class DataEfficient(nn.Module):
         )  # fmt: skip
         height, width = (side // 5 // 5 for side in spec.obs_shape[1:])
         self.heads = Heads(heads, 64 * height * width, spec.num_actions, outputs)
-        self.to(memory_format=torch.channels_last)  # as replayed images lie
+        channels_last(self)
 
     def forward(self, obs: Tensor) -> NetworkOutput:
         """Map byte images [M, stack, height, width] to values and policy."""

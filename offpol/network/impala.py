@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from offpol.layers import ByteConv2d, Heads, HeadsConfig, require_image
+from offpol.layers import ByteConv2d, Heads, HeadsConfig, channels_last, require_image
 from offpol.types import EnvSpec, NetworkOutput, Outputs
 
 
@@ -43,7 +43,7 @@ class Impala(nn.Module):
         norm = [nn.LayerNorm(features)] if layer_norm else []
         self.torso = nn.Sequential(*stages, nn.ReLU(), nn.Flatten(), *norm)
         self.heads = Heads(heads, features, spec.num_actions, outputs)
-        self.to(memory_format=torch.channels_last)  # as replayed images lie
+        channels_last(self)
 
     def forward(self, obs: Tensor) -> NetworkOutput:
         """Map byte images [M, stack, height, width] to values and policy."""
