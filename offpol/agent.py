@@ -8,15 +8,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from offpol.acting import Acting, Autocast, forward
 from offpol.combinations import check_parts
 from offpol.health import health
-from offpol.optimizer import OptimizerConfig, adamw
+from offpol.optimizer import OptimizerConfig, adamw, load_adamw
 from offpol.resets import AnnealingConfig, ResetConfig, reset
+from offpol.transfer import upload
 from offpol.types import (
     Batch,
     Critic,
@@ -41,6 +44,18 @@ class TargetConfig:
     rate: float
     period_updates: int
     acts: bool
+
+if TYPE_CHECKING:
+    from offpol.whole_update import WholeUpdate
+
+
+class Terms(NamedTuple):
+    """What sets an update apart from the one before; tensors (0-dim) where a CUDA graph repeats it."""
+
+    updates: int | Tensor  # how many there are with this one
+    gamma: float | Tensor
+    window: int  # the transitions that are used of each window
+    follow: bool  # the target network moves afterwards
 
 
 class Update(NamedTuple):
@@ -68,14 +83,16 @@ class Agent:
         target: how the target network follows, and whether it acts.
         optimizer: of all parameters together.
         resets, annealing: what begins anew during a run.
-        device: where parameters live.
+        device: where parameters live and learn.
+        actor_device: where actors' values are computed, with a copy of the network if elsewhere; None: on `device`.
+        autocast: what the networks compute in; targets, losses and the parameters stay float32.
     """
 
     def __init__(
         self, build_network: Callable[[], Network], critic: Critic, policy: Policy, trace: Trace, *, gamma: float,
         window: int, train_positions: int, batch_size: int, policy_coefficient: float, priority_max_share: float,
         target: TargetConfig, optimizer: OptimizerConfig, resets: ResetConfig, annealing: AnnealingConfig,
-        device: str = "cpu",
+        device: str = "cpu", actor_device: str | None = None, autocast: Autocast = "none",
     ) -> None:  # fmt: skip
         if not 1 <= train_positions <= window:
             raise ValueError(f"train_positions must be between 1 and the window ({window}), got {train_positions}")
@@ -97,7 +114,12 @@ class Agent:
         self._followers: list[Tensor] = list(self.target_network.parameters())
         self.parameters = [*self.network.parameters(), *self.policy.parameters()]
         self.optimizer = adamw([*self.network.named_parameters(), *self.policy.named_parameters()], optimizer)
+        self.acting = Acting(
+            self.critic, self.policy, self.device, torch.device(actor_device or device), autocast
+        )
+        self.forward = partial(forward, autocast=autocast)
         self._buffer = torch.empty(0, device=self.device)
+        self.whole_update: WholeUpdate | None = None  # does drawing, update and prioritizing in one, see `speed_up`
         self.updates = 0
 
     # ------------------------------------------------------------------------------------------ acting
@@ -107,30 +129,40 @@ class Agent:
         """The network whose values actors follow."""
         return self.target_network if self.target.acts else self.network
 
-    @torch.inference_mode()
     def values(self, obs: Tensor, network: Network | None = None) -> tuple[Tensor, Tensor]:
         """Answer Q(s, .) and pi(.|s), both [E, A] on the CPU, for observations [E, *obs_shape].
 
         By the network that acts, or by a copy of it that was published to an actor.
         """
-        output = (network or self.acting_network)(obs.to(self.device))
-        q = self._q_values(output)
-        return q.cpu(), self.policy.probs(q, output.policy_logits).cpu()
+        return self.acting.values(obs, network or self.acting.here(self.acting_network, self.updates))
 
     # ---------------------------------------------------------------------------------------- learning
 
     def update(self, batch: Batch, measure: bool = False) -> Update:
-        """Take one optimizer step on a batch of windows; `measure` adds the health metrics.
+        """Take one optimizer step on a batch of windows; `measure` adds the health metrics."""
+        if self.device.type != "cpu":
+            batch = batch.apply(partial(upload, device=self.device))
+        update = self.learn_from(batch, self.next_terms(), measure)
+        self.reset_where_due()
+        return update
+
+    def next_terms(self) -> Terms:
+        """Count one more update; return its terms."""
+        gamma, window = self.horizon()
+        self.updates += 1
+        return Terms(self.updates, gamma, window, self.updates % self.target.period_updates == 0)
+
+    def learn_from(self, batch: Batch, terms: Terms, measure: bool) -> Update:
+        """Take the optimizer step of `update`: work of the device alone, which depends on nothing but its arguments.
 
         Inside, tensors are time-major ([n+1, B, ...]), so that the trained positions are a prefix.
         """
-        batch = batch.to(self.device) if self.device.type != "cpu" else batch
-        if (window := self.horizon()[1]) < self.window:
-            batch = batch.shortened(window)
+        if terms.window < self.window:
+            batch = batch.shortened(terms.window)
         obs = self._floats(batch.obs.transpose(0, 1).flatten(0, 1))  # [(n+1) B, *obs_shape]
         rows = self.train_positions * len(batch)  # M trained rows
-        output = self.network(obs[:rows])
-        inputs, targets, learned = self._targets(batch, obs, output)
+        output = self.forward(self.network, obs[:rows])
+        inputs, targets, learned = self._targets(batch, obs, output, terms.gamma)
 
         trained = self._trained
         action, returns, valid = trained(batch.action), trained(targets.returns), trained(batch.valid)
@@ -145,36 +177,48 @@ class Agent:
         )  # fmt: skip
         scale = batch.replay_weight.repeat(self.train_positions) * share
         loss = scale @ (critic_loss + self.policy_coefficient * policy_loss)
-        gradient_norm = self._step(loss)
 
         with torch.no_grad():
             td_error = (returns - self.critic.value(taken).mean(0)).abs() * valid
             priority = self._priority(td_error.view(self.train_positions, -1), valid.view(self.train_positions, -1))
             if measure:
-                metrics |= health(batch, inputs, targets, self.updates)
+                metrics |= health(batch, inputs, targets, terms.updates)
                 metrics |= {
                     "loss": loss, "critic_loss": scale @ critic_loss, "policy_loss": scale @ policy_loss,
-                    "gradient_norm": gradient_norm, "td_error_abs_mean": td_error @ share,
+                    "td_error_abs_mean": td_error @ share,
                     "outside_support_share": self.critic.outside(returns).to(share.dtype) @ share,
                 }  # fmt: skip
                 metrics = {name: number.detach() for name, number in metrics.items()}
-            finite = (loss + gradient_norm + priority.sum()).isfinite()
-        return Update(priority, metrics, finite)
+            sound = loss + priority.sum()
+        gradient_norm = self._step(loss, terms.follow)
+        if measure:
+            metrics["gradient_norm"] = gradient_norm
+        return Update(priority, metrics, (sound + gradient_norm).isfinite())
 
     def horizon(self) -> tuple[float, int]:
         """Return gamma and the transitions that are used of each window, as of now: constants, unless annealed."""
         return self.annealing(self.gamma, self.window, self.resets.since(self.updates))
 
+    def reset_where_due(self) -> None:
+        """Draw parts of the networks anew after the updates that are to be followed by that."""
+        if self.resets.due(self.updates):
+            reset(self.network, self.build_network(), self.resets.keep, self.optimizer)
+            reset(self.target_network, self.build_network(), self.resets.keep)
+
     def _floats(self, obs: Tensor) -> Tensor:
         """Convert observations once for both networks, into memory that is kept: fresh pages cost more than it."""
         if obs.dtype == torch.float32:
             return obs
+        if self.device.type != "cpu":
+            return obs.float()
         if self._buffer.shape != obs.shape:
             self._buffer = torch.empty_like(obs, dtype=torch.float32)
         return self._buffer.copy_(obs)
 
     @torch.no_grad()
-    def _targets(self, batch: Batch, obs: Tensor, trained: NetworkOutput) -> tuple[TraceInputs, TraceTargets, Tensor]:
+    def _targets(
+        self, batch: Batch, obs: Tensor, trained: NetworkOutput, gamma: float | Tensor
+    ) -> tuple[TraceInputs, TraceTargets, Tensor]:
         """Evaluate the target network on the window's observations and trace the returns.
 
         `trained` is the online network's output for the first rows of `obs`. No return depends on the values of the
@@ -191,7 +235,7 @@ class Agent:
             pi = self.policy.probs(q_values, output.policy_logits)
         inputs = TraceInputs.of(
             q_values=q_values.view(shape).transpose(0, 1), pi=pi.view(shape).transpose(0, 1), action=batch.action,
-            reward=batch.reward, discount=torch.where(batch.terminated, 0.0, self.horizon()[0]),
+            reward=batch.reward, discount=torch.where(batch.terminated, 0.0, gamma),
             log_mu=batch.behavior_log_prob, valid_next=batch.valid_next,
         )  # fmt: skip
         inputs = self.policy.regularise(inputs)
@@ -202,8 +246,8 @@ class Agent:
     def _complete(self, known: NetworkOutput, network: Network, obs: Tensor, rows: int) -> NetworkOutput:
         """Return a network's output for all of `obs`, where its first `rows` are to be those of `known`."""
         if rows == 0:
-            return network(obs)
-        rest = network(obs[rows:])
+            return self.forward(network, obs)
+        rest = self.forward(network, obs[rows:])
         return NetworkOutput(
             q_logits=torch.cat([known.q_logits[:, :rows], rest.q_logits], 1),
             policy_logits=torch.cat([known.policy_logits[:rows], rest.policy_logits]),
@@ -213,17 +257,13 @@ class Agent:
         """Decode and join the critics: [H, M, A, K] -> [M, A]."""
         return self.critic.value(output.q_logits).mean(0)
 
-    def _step(self, loss: Tensor) -> Tensor:
+    def _step(self, loss: Tensor, follow: bool) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.optimizer_config.max_gradient_norm)
         self.optimizer.step()
-        self.updates += 1
-        if self.updates % self.target.period_updates == 0:
+        if follow:
             torch._foreach_lerp_(self._followers, self._online, self.target.rate)
-        if self.resets.due(self.updates):
-            reset(self.network, self.build_network(), self.resets.keep, self.optimizer)
-            reset(self.target_network, self.build_network(), self.resets.keep)
         return norm
 
     def _priority(self, td_error: Tensor, valid: Tensor) -> Tensor:
@@ -249,6 +289,10 @@ class Agent:
 
     def load_state_dict(self, state: StateDict) -> None:
         """Go on from where `state_dict` was taken."""
-        for name in ("network", "target_network", "critic", "policy", "optimizer"):
+        for name in ("network", "target_network", "critic", "policy"):
             getattr(self, name).load_state_dict(state[name])
+        load_adamw(self.optimizer, state["optimizer"])
         self.updates = state["updates"]
+        self.acting.forget()
+        if self.whole_update is not None:
+            self.whole_update.forget()

@@ -28,7 +28,7 @@ SECTIONS = {
     "policy": (),
     "trace": (),
     "topology": (),
-    "agent": ("build_network", "critic", "policy", "trace", "device"),
+    "agent": ("build_network", "critic", "policy", "trace", "device", "actor_device", "autocast"),
     "run": (),
 }
 
@@ -87,7 +87,8 @@ class Actors:
         from offpol.seeding import seed_for, seed_globals
 
         seed_globals(seed_for(self.cfg["seed"], "worker", worker + num_workers * restarts))
-        agent = build_agent({**self.cfg, "run": {**self.cfg["run"], "device": "cpu"}}, self.spec)
+        run = {**self.cfg["run"], "device": "cpu", "actor_device": None}
+        agent = build_agent({**self.cfg, "run": run}, self.spec)
         return agent, self._actor(agent.values, worker, num_workers, restarts)
 
     def _actor(self, values: Values, worker: int, num_workers: int, restarts: int) -> Actor:
@@ -131,12 +132,15 @@ def build_agent(cfg: Mapping[str, Any], spec: EnvSpec) -> Agent:
     policy, trace = build(cfg["policy"], "policy"), build(cfg["trace"], "trace")
     outputs = Outputs(critic.initial_logits, critic.num_critics, policy.learned)
 
+    run = cfg["run"]
+
     def build_network() -> Network:
         return build(cfg["network"], "network", spec=spec, outputs=outputs)
 
     return build(
         cfg["agent"], "agent", build_network=build_network, critic=critic, policy=policy, trace=trace,
-        device=_device(cfg["run"]["device"]),
+        device=_device(run["device"], "device"), actor_device=_device(run["actor_device"], "actor_device"),
+        autocast=run["autocast"],
     )  # fmt: skip
 
 
@@ -147,6 +151,7 @@ def build_parts(cfg: Mapping[str, Any], directory: Path) -> Parts:
     """
     from offpol.layers import is_noisy
     from offpol.seeding import seed_for, seed_globals
+    from offpol.whole_update import speed_up
 
     seed_globals(cfg["seed"])
     topology = build(cfg["topology"], "topology")
@@ -166,14 +171,16 @@ def build_parts(cfg: Mapping[str, Any], directory: Path) -> Parts:
         device=str(agent.device),
     )  # fmt: skip
     check_together(cfg, replay.capacity_rows)
+    speed_up(agent, replay, compile=cfg["run"]["compile"], cuda_graph=cfg["run"]["cuda_graph"])
     return Parts(Actors(cfg, spec), behavior, agent, replay, topology)
 
 
-def _device(name: str) -> str:
+def _device(name: str | None, key: str) -> str | None:
     import torch
 
+    if name is None:
+        return None
     try:
-        torch.empty(1, device=name)
+        return str(torch.empty(1, device=name).device)  # cuda becomes cuda:0, the one there is
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        raise ConfigError(f"run.device is '{name}', which this machine or this torch does not have.") from error
-    return name
+        raise ConfigError(f"run.{key} is '{name}', which this machine or this torch does not have.") from error

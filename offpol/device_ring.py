@@ -12,17 +12,12 @@ from torch import Tensor
 
 from offpol.kernels_numpy import Bools, Ints
 from offpol.ring import RECORD, Ring
+from offpol.transfer import upload
 from offpol.types import Batch, EnvSpec, Rows
 
-_PER_TRANSITION = ("action", "reward", "terminated", "truncated", "valid", "behavior_log_prob", "policy_version")
+# The bytes of a record by kind: numbers, floats, flags, history.
+_COLUMNS = ((torch.int64, 0, 16), (torch.float32, 16, 24), (torch.bool, 24, 27), (torch.uint8, 27, 28))
 _CHUNK = 4096  # rows that are copied at once when all of them are
-
-
-def upload(array: NDArray, device: torch.device) -> Tensor:
-    """Copy an array to a device without waiting for it; on the CPU the tensor may share the array's memory."""
-    tensor = torch.from_numpy(array)
-    # torch keeps pinned memory until the copy is done: the array may be changed at once.
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 class DeviceFrames:
@@ -66,7 +61,10 @@ class DeviceRing(Ring):
     def __init__(self, capacity: int, *, spec: EnvSpec, window: int, device: torch.device) -> None:
         self.device = device
         super().__init__(capacity, spec=spec, window=window, allocate=self._allocate)
-        self._records = torch.zeros(self.size, RECORD.itemsize, dtype=torch.uint8, device=device)
+        self._columns = [
+            torch.zeros(self.size, (stop - start) // dtype.itemsize, dtype=dtype, device=device)
+            for dtype, start, stop in _COLUMNS
+        ]
         self.generations = torch.zeros(self.size, dtype=torch.int64, device=device)
 
     def _allocate(self, shape: tuple[int, ...], dtype: np.dtype) -> Any:
@@ -87,13 +85,18 @@ class DeviceRing(Ring):
     def load_drawable(self) -> None:
         """Copy everything but the frames to the device, after rows were loaded."""
         slots = np.arange(self.size)
-        self._records.copy_(torch.from_numpy(self.records.view(np.uint8).reshape(self.size, -1)))
-        self.generations.copy_(torch.from_numpy(np.where(self.drawable(slots), self.generation(slots), 0)))
+        self._copy(slots)
+        self.generations.copy_(upload(np.where(self.drawable(slots), self.generation(slots), 0), self.device))
 
     def _copy_newest(self, streams: Ints) -> None:
-        slots = streams * self.rows_per_stream + (self.counts[streams] - 1) % self.rows_per_stream
-        records = self.records[slots].view(np.uint8).reshape(len(slots), -1)
-        self._records[upload(slots, self.device)] = upload(records, self.device)
+        self._copy(streams * self.rows_per_stream + (self.counts[streams] - 1) % self.rows_per_stream)
+
+    def _copy(self, slots: Ints) -> None:
+        """Copy the records of slots to the device, whole, and take them apart there."""
+        index = upload(slots, self.device)
+        packed = upload(self.records[slots].view(np.uint8).reshape(len(slots), RECORD.itemsize), self.device)
+        for column, (dtype, start, stop) in zip(self._columns, _COLUMNS, strict=True):
+            column[index] = packed[:, start:stop].view(dtype)
 
     # ------------------------------------------------------------------------- reading, on the device
 
@@ -102,12 +105,17 @@ class DeviceRing(Ring):
         rows = self.rows_per_stream
         base = (starts - starts % rows).unsqueeze(1)
         row = starts.unsqueeze(1) - base + torch.arange(self.window + 1, device=self.device)
-        records = self._records[base + row % rows]  # [B, n+1, 32]
-        steps = records[:, :-1]
-        fields: dict[Any, Any] = {name: _field(steps, name) for name in _PER_TRANSITION} | {
-            "obs": self._observations(base, row, _field(records, "history")),
-            "valid_next": _field(records[:, 1:], "valid"), "index": starts, "generation": self.generations[starts],
-            "probability": probability.float(), "replay_weight": replay_weight.float(),
+        slots = base + row % rows  # [B, n+1]
+        numbers, floats, flags, history = (column[slots] for column in self._columns)
+        action, policy_version = numbers[:, :-1].unbind(2)
+        reward, behavior_log_prob = floats[:, :-1].unbind(2)
+        terminated, truncated, valid = flags[:, :-1].unbind(2)
+        fields: dict[Any, Any] = {
+            "obs": self._observations(base, row, history.squeeze(2)), "action": action, "reward": reward,
+            "terminated": terminated, "truncated": truncated, "valid": valid, "valid_next": flags[:, 1:, 2],
+            "behavior_log_prob": behavior_log_prob, "policy_version": policy_version, "index": starts,
+            "generation": self.generations[starts], "probability": probability.float(),
+            "replay_weight": replay_weight.float(),
         }  # fmt: skip
         return Batch.from_tensordict(TensorDict._new_unsafe(fields, batch_size=starts.shape))
 
@@ -123,10 +131,3 @@ class DeviceRing(Ring):
         elif len(self.spec.frame_shape) == 2:
             obs = obs.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
         return obs.transpose(0, 1)
-
-
-def _field(records: Tensor, name: str) -> Tensor:
-    """View one field [...] of records [..., 32]."""
-    kind, offset = RECORD.fields[name][:2]  # type: ignore[index]
-    dtype = torch.from_numpy(np.empty(0, kind)).dtype
-    return records[..., offset : offset + kind.itemsize].view(dtype).squeeze(-1)

@@ -125,7 +125,8 @@ def evaluate_run(args: argparse.Namespace) -> None:
         raise ConfigError("--episodes must be at least 1, --epsilon between 0 and 1, --seed not negative.")
     cfg = load_saved(args.run_dir)
     check_config(cfg)
-    cfg["run"]["device"] = args.device or cfg["run"]["device"]
+    if args.device:
+        cfg["run"] |= {"device": args.device, "actor_device": None}
     if args.film:
         film.require_writable(args.film)
         if "render" in cfg["env"]:

@@ -14,7 +14,7 @@ QUARTILES = 4  # of sample age, by which some numbers are logged
 ENDS = ("exploration", "policy_change", "faded", "episode", "window")  # what ends returns, see `trace_ends`
 
 
-def health(batch: Batch, inputs: TraceInputs, targets: TraceTargets, updates: int) -> dict[str, Tensor]:
+def health(batch: Batch, inputs: TraceInputs, targets: TraceTargets, updates: int | Tensor) -> dict[str, Tensor]:
     """Summarise one batch as 0-dim tensors, without a host sync.
 
     `trace_length` is the mean of `trace_lengths`: the effective horizon, how many rewards a return really used;

@@ -17,17 +17,22 @@ if TYPE_CHECKING:
 def learn(agent: Agent, replay: Replay, run: Run, measure_every_updates: int) -> None:
     """Do the updates that the replay ratio asks for; raise NotFinite where one goes wrong."""
     for _ in range(run.updates_due(agent.updates)):
-        with run.timed("sample"):
-            batch = replay.sample(agent.batch_size)
-        measure = agent.updates % measure_every_updates == 0
+        measure, before = agent.updates % measure_every_updates == 0, agent.updates
+        if agent.whole_update is not None:
+            with run.timed("update"):
+                batch, update = agent.whole_update(measure)
+            run.guard.watch(agent, batch, update.finite)
+        else:
+            with run.timed("sample"):
+                batch = replay.sample(agent.batch_size)
+            with run.timed("update"):
+                update = agent.update(batch, measure)
+            run.guard.watch(agent, batch, update.finite)
+            with run.timed("prioritize"):
+                replay.update_priorities(batch.index, batch.generation, update.priority)
         if measure:
-            age = (agent.updates - batch.policy_version).float()
+            age = (before - batch.policy_version).float()
             run.log_values("sample_age_updates", age.masked_fill(~batch.valid, torch.nan).flatten())
-        with run.timed("update"):
-            update = agent.update(batch, measure)
-        run.guard.watch(agent, batch, update.finite)
-        with run.timed("prioritize"):
-            replay.update_priorities(batch.index, batch.generation, update.priority)
         run.log_update(update.metrics)
 
 

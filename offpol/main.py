@@ -32,7 +32,8 @@ RESUMABLE = {
     f"run.{name}"
     for name in (
         "agent_steps", "log_every_agent_steps", "checkpoint_every_agent_steps", "keep_checkpoints", "eval_episodes",
-        "eval_num_envs", "eval_epsilon", "eval_over", "torch_threads",
+        "eval_num_envs", "eval_epsilon", "eval_over", "torch_threads", "device", "actor_device", "compile",
+        "cuda_graph",
     )
 } | {"replay.storage", "replay.directory"}  # fmt: skip
 STOPPED, MISTAKE, FAILED = 130, 2, 1  # exit codes

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from offpol.types import StateDict
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
@@ -28,5 +30,14 @@ def adamw(parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfi
         (kept if spared else decayed).append(parameter)
     groups = [{"params": kept, "weight_decay": 0.0}, {"params": decayed, "weight_decay": config.weight_decay}]
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=config.learning_rate, eps=config.epsilon, fused=True
-    )
+        [group for group in groups if group["params"]], lr=config.learning_rate, eps=config.epsilon, fused=True,
+        capturable=kept[0].is_cuda,
+    )  # fmt: skip
+
+
+def load_adamw(optimizer: torch.optim.AdamW, state: StateDict) -> None:
+    """Load an optimizer's state, which may come from another device: what that asks for stays as it is here."""
+    capturable = [group["capturable"] for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, own in zip(optimizer.param_groups, capturable, strict=True):
+        group["capturable"] = own

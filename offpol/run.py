@@ -51,6 +51,10 @@ class RunConfig:
     eval_over: Literal["q", "policy"]
     torch_threads: int
     device: str
+    actor_device: str | None
+    compile: bool
+    cuda_graph: bool
+    autocast: Literal["none", "bfloat16"]
 
     def __post_init__(self) -> None:
         for name in (

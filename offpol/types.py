@@ -7,6 +7,7 @@ K bins of the critic, H critics of an ensemble, M flattened rows.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self
 
@@ -245,8 +246,25 @@ class Replay(Protocol):
     def load_state_dict(self, state: StateDict) -> None: ...
 
 
+class DeviceReplay(Replay, Protocol):
+    """A replay on the learner's device, whose draws may be recorded as part of a CUDA graph."""
+
+    lock: AbstractContextManager[Any]  # held while any of these is called
+
+    def chances(self, batch_size: int) -> np.ndarray:
+        """Draw the numbers of one draw on the host, float64; RuntimeError where no whole window is stored."""
+
+    def draw(self, chances: Tensor) -> Batch:
+        """Draw windows by these numbers: work of the device alone."""
+
+    def prioritize(self, index: Tensor, generation: Tensor, priority: Tensor) -> Tensor:
+        """Do what `update_priorities` does: work of the device alone."""
+
+
 class Module(Protocol):
     """What networks, critics and policies have as torch.nn.Modules."""
+
+    training: bool
 
     def to(self, *args: Any, **kwargs: Any) -> Self: ...
 
@@ -311,7 +329,10 @@ class Policy(Module, Protocol):
     reads_own_row: bool  # it reads the target network's output for a trained row, not only for the rows after it
 
     def probs(self, q: Tensor, policy_logits: Tensor) -> Tensor:
-        """Return pi(.|s) from Q(s, .) and the network's policy logits, all [..., A]."""
+        """Return pi(.|s) from Q(s, .) and the network's policy logits, all [..., A].
+
+        Nothing that learning changes may enter it but through these: actors keep a copy of the policy.
+        """
 
     def regularise(self, inputs: TraceInputs) -> TraceInputs:
         """Return what the trace is to see: rewards and values with the policy's own bonus, or unchanged."""

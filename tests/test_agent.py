@@ -103,7 +103,7 @@ def test_double_q_selects_by_the_online_network() -> None:
             parameter.copy_(torch.randn_like(parameter))
     batch = make_batch(window=1)
     obs = batch.obs.transpose(0, 1).flatten(0, 1)
-    _, targets, _ = agent._targets(batch, obs, agent.network(obs[: len(batch)]))
+    _, targets, _ = agent._targets(batch, obs, agent.network(obs[: len(batch)]), 0.9)
     online = agent.network(batch.obs[:, 1]).q_logits[0, :, :, 0]
     target = agent.target_network(batch.obs[:, 1]).q_logits[0, :, :, 0]
     chosen = target.gather(-1, online.argmax(-1, keepdim=True)).squeeze(-1)
@@ -124,9 +124,9 @@ def test_sparing_the_target_network_the_first_row_changes_no_return(double: bool
     obs = batch.obs.transpose(0, 1).flatten(0, 1)
     trained = agent.network(obs[: train_positions * len(batch)])
     assert not agent.policy.reads_own_row
-    spared_inputs, spared, _ = agent._targets(batch, obs, trained)
+    spared_inputs, spared, _ = agent._targets(batch, obs, trained, 0.9)
     agent.policy.reads_own_row = True
-    inputs, targets, _ = agent._targets(batch, obs, trained)
+    inputs, targets, _ = agent._targets(batch, obs, trained, 0.9)
     assert not torch.allclose(spared_inputs.q[:, 0], inputs.q[:, 0])
     torch.testing.assert_close(spared.returns, targets.returns)
 

@@ -11,6 +11,7 @@ from test_agent import CONSTANT, HEADS, SPEC, make_batch
 from test_agent import make_agent as plain_agent
 from torch import nn
 
+from offpol.acting import Autocast
 from offpol.agent import Agent, TargetConfig
 from offpol.config import build, conf_dir
 from offpol.layers import HeadsConfig
@@ -25,7 +26,7 @@ from offpol.types import Outputs
 PARTS = [file for seam in ("trace", "critic", "policy") for file in sorted((conf_dir() / seam).glob("*.yaml"))]
 
 
-def make_agent(heads: HeadsConfig = HEADS, **changes: str) -> Agent:
+def make_agent(heads: HeadsConfig = HEADS, autocast: Autocast = "none", **changes: str) -> Agent:
     """An agent with the default parts, but for those named by seam."""
     torch.manual_seed(0)
     names = {"trace": "retrace", "critic": "hl_gauss", "policy": "advantage_weighted"} | changes
@@ -39,7 +40,7 @@ def make_agent(heads: HeadsConfig = HEADS, **changes: str) -> Agent:
     return Agent(
         build_network, critic, parts["policy"], parts["trace"], gamma=0.9, window=3, train_positions=2, batch_size=5,
         policy_coefficient=1.0, priority_max_share=0.9, target=TargetConfig(0.5, 1, False),
-        optimizer=OptimizerConfig(1e-3, 1e-5, 0.0, 10.0), **CONSTANT,
+        optimizer=OptimizerConfig(1e-3, 1e-5, 0.0, 10.0), **CONSTANT, autocast=autocast,
     )  # fmt: skip
 
 
@@ -68,7 +69,7 @@ def test_distributions_go_through_the_other_traces(trace: str) -> None:
     agent = make_agent(critic="categorical", trace=trace)
     batch = make_batch()
     obs = batch.obs.transpose(0, 1).flatten(0, 1)
-    _, traced, learned = agent._targets(batch, obs, agent.network(obs[: len(batch)]))
+    _, traced, learned = agent._targets(batch, obs, agent.network(obs[: len(batch)]), 0.9)
     mean = (learned * agent.critic.atoms).sum(-1)
     torch.testing.assert_close(mean, traced.returns, rtol=0, atol=0.1)  # mass beyond the ends is put on them
 

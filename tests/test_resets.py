@@ -87,7 +87,8 @@ def test_a_shortened_window_is_that_window() -> None:
     for a, b in zip(annealed.network.parameters(), one_step.network.parameters(), strict=True):
         torch.testing.assert_close(a, b)
     annealed.updates = 0
-    inputs, _, _ = annealed._targets(long, long.obs.transpose(0, 1).flatten(0, 1), annealed.network(long.obs[:, 0]))
+    obs, gamma = long.obs.transpose(0, 1).flatten(0, 1), annealed.horizon()[0]
+    inputs, _, _ = annealed._targets(long, obs, annealed.network(long.obs[:, 0]), gamma)
     assert set(inputs.discount.unique().tolist()) == {0.0, 0.5}
 
 

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from offpol.block_sums import BlockSums
-from offpol.device_ring import DeviceRing, upload
+from offpol.device_ring import DeviceRing
 from offpol.kernels_numpy import Floats
 from offpol.replay.prioritized import check_settings
 from offpol.schedule import Schedule
 from offpol.segments import load_rows, rows_since
+from offpol.transfer import upload
 from offpol.types import Batch, EnvSpec, Rows, StateDict
 
 
@@ -31,6 +32,8 @@ class OnDevice:
         epsilon: added to every priority; above 0, so that there always is something to draw.
         spec, window, seed: as of `Prioritized`.
         device: where everything lies.
+
+    `lock` must be held by whoever calls `chances`, `draw` or `prioritize` by themselves.
     """
 
     def __init__(
@@ -47,16 +50,17 @@ class OnDevice:
         self.ring = DeviceRing(capacity, spec=spec, window=window, device=self.device)
         self.sums = BlockSums(self.ring.size, self.device, smallest=normaliser == "buffer")
         self.capacity_rows = self.ring.size
-        self._largest_mass = self._mass(torch.ones((), dtype=torch.float64, device=self.device))
+        # [1]: what torch.compile (2.13) writes to a float64 tensor without dimensions is lost.
+        self._largest_mass = self._mass(torch.ones(1, dtype=torch.float64, device=self.device))
         self._dropped = torch.zeros((), dtype=torch.int64, device=self.device)
         self._refused = torch.zeros((), dtype=torch.bool, device=self.device)
         self._agent_steps = 0
         self._rng = np.random.default_rng(np.random.SeedSequence(seed))
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
 
     def add(self, rows: Rows, first_stream: int = 0) -> None:
         """Append one row to each of the streams first_stream .. first_stream + E - 1; see `Ring.add` for errors."""
-        with self._lock:
+        with self.lock:
             slots, drawable = self.ring.add(rows, first_stream)
             if len(slots):
                 generation = np.where(drawable, self.ring.generation(slots), 0)
@@ -67,12 +71,12 @@ class OnDevice:
 
     def cut(self, stream: int) -> None:
         """End a stream whose env was lost: its newest row becomes a bootstrap row, its next starts anew."""
-        with self._lock:
+        with self.lock:
             self.ring.cut(stream)
 
     def sample(self, batch_size: int) -> Batch:
         """Draw windows [B] with replacement; RuntimeError where none is drawable. See `gather` for the layout."""
-        with self._lock:
+        with self.lock:
             return self.draw(upload(self.chances(batch_size), self.device))
 
     def update_priorities(self, index: Tensor, generation: Tensor, priority: Tensor) -> Tensor:
@@ -81,7 +85,7 @@ class OnDevice:
         Return how many were dropped (0-dim, on the device), because the slot was rewritten or its window cannot be
         drawn any more. Where a priority that counts is not finite, nothing is set.
         """
-        with self._lock:
+        with self.lock:
             return self.prioritize(index.to(self.device), generation.to(self.device), priority.to(self.device))
 
     # ------------------------------------------------------- the two halves of a draw, for CUDA graphs
@@ -118,7 +122,8 @@ class OnDevice:
         dropped = (~current).sum()
         fine = ((mass <= self.sums.limit) | ~current).all()  # False for NaN
         counts = current & fine
-        self._largest_mass.copy_(torch.maximum(self._largest_mass, torch.where(counts, mass, 0.0).amax()))
+        highest = torch.where(counts, mass, 0.0).amax(0, keepdim=True)
+        self._largest_mass.copy_(torch.maximum(self._largest_mass, highest))
         self.sums.set(index, _last(index, counts, mass, self.sums.masses[index]))
         self._refused |= ~fine
         self._dropped += dropped
@@ -140,7 +145,7 @@ class OnDevice:
         Raises:
             ValueError: where priorities were not finite since the replay was made.
         """
-        with self._lock:
+        with self.lock:
             if self._refused:
                 raise ValueError("Priorities must be finite and not too large to be added up: did the loss diverge?")
             written = torch.from_numpy(self.ring.slots(self.ring.oldest, self.ring.counts))
@@ -159,7 +164,7 @@ class OnDevice:
                 f"The saved priorities were made with {draws.get('made_with')}, this replay has {self._made_with()}: "
                 f"set these as they were."
             )
-        with self._lock:
+        with self.lock:
             load_rows(self.ring, state["rows"])
             self.ring.load_drawable()
             masses = torch.zeros(self.ring.size, dtype=torch.float64)

@@ -7,7 +7,6 @@ by which policy is fixed in advance, so runs repeat bit for bit however fast eit
 from __future__ import annotations
 
 import contextlib
-import copy
 import queue
 import threading
 import traceback
@@ -18,6 +17,7 @@ from typing import NamedTuple
 
 import torch
 
+from offpol.acting import copy_parameters
 from offpol.actor import Episode, Values
 from offpol.agent import Agent
 from offpol.errors import RunError
@@ -110,7 +110,8 @@ class _ActorThread:
             self.actor.load_state_dict(run.resumed["actor"])
         self.lag, self.settings = settings.max_policy_lag, settings
         self.clock = run.timed
-        self.slots = [copy.deepcopy(agent.acting_network) for _ in range(self.lag + 2)]  # one more than can be in use
+        copies = self.lag + 2  # one more than can be in use
+        self.slots = [agent.acting.copy_of(agent.acting_network) for _ in range(copies)]
         self.published = 0
         self.policies: queue.SimpleQueue[Published | None] = queue.SimpleQueue()
         self.steps: queue.SimpleQueue[Step | BaseException] = queue.SimpleQueue()
@@ -129,8 +130,7 @@ class _ActorThread:
         """Copy the learner's parameters for the actor's next step but `lag`."""
         slot = self.slots[self.published % len(self.slots)]
         self.published += 1
-        with torch.no_grad():
-            torch._foreach_copy_(list(slot.parameters()), list(self.agent.acting_network.parameters()))
+        copy_parameters(self.agent.acting_network, slot)
         self.policies.put(Published(partial(self.agent.values, network=slot), self.agent.updates))
 
     def next_step(self) -> Step:
