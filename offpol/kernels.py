@@ -6,4 +6,6 @@ from types import ModuleType
 
 ACCELERATED: bool = find_spec("numba") is not None
 
-KERNELS: ModuleType = import_module("offpol.kernels_numba" if ACCELERATED else "offpol.kernels_numpy")
+_KIND = "numba" if ACCELERATED else "numpy"
+KERNELS: ModuleType = import_module(f"offpol.kernels_{_KIND}")
+TREE_KERNELS: ModuleType = import_module(f"offpol.tree_kernels_{_KIND}")

@@ -1,77 +1,35 @@
 """The index arithmetic of replay, compiled; needs the extra `fast`. See `kernels_numpy` for what each does.
 
 No kernel holds Python's global lock, so that another thread may act meanwhile; whoever calls locks the replay.
+Loops go by `range`: numba's `enumerate` over an array takes several times as long.
 """
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from offpol.kernels_numpy import Bools, Floats, Ints
+from offpol.kernels_numpy import Bools, Bytes, Float32s, Floats, Ints
 
 
 @njit(cache=True, nogil=True)
-def tree_set(nodes: Floats, offsets: Ints, index: Ints, mass: Floats, limit: float) -> float:
-    largest = 0.0
+def replay_weights(
+    mass: Floats, total: float, uniform_mix: float, number: int, lowest: float, beta: float
+) -> tuple[Float32s, Float32s]:
+    probability, weight = np.empty(len(mass), np.float32), np.empty(len(mass), np.float32)
+    uniform = uniform_mix / number
     for i in range(len(mass)):
-        if not 0.0 <= mass[i] <= limit:
-            raise ValueError("Priorities must be finite and not too large to be added up: did the loss diverge?")
-        largest = max(largest, mass[i])
-    for i in range(len(index)):
-        node = index[i]
-        nodes[node] = mass[i]
-        for level in range(1, len(offsets)):
-            node >>= 3
-            first = offsets[level - 1] + 8 * node
-            total = nodes[first]
-            for child in range(first + 1, first + 8):
-                total += nodes[child]
-            nodes[offsets[level] + node] = total
-    return largest
-
-
-@njit(cache=True, nogil=True)
-def tree_least(nodes: Floats, offsets: Ints, least: Floats, index: Ints) -> None:
-    internal = offsets[1]
-    for i in range(len(index)):
-        node = index[i]
-        for level in range(1, len(offsets)):
-            node >>= 3
-            first = offsets[level - 1] + 8 * node
-            smallest = np.inf
-            for child in range(first, first + 8):
-                if level > 1:
-                    smallest = min(smallest, least[child - internal])
-                elif nodes[child] > 0.0:
-                    smallest = min(smallest, nodes[child])
-            least[offsets[level] - internal + node] = smallest
-
-
-@njit(cache=True, nogil=True)
-def tree_find(nodes: Floats, offsets: Ints, target: Floats) -> Ints:
-    found = np.empty(len(target), np.int64)
-    for i in range(len(target)):
-        node = 0
-        rest = min(target[i], np.nextafter(nodes[-1], 0.0))
-        for level in range(len(offsets) - 2, -1, -1):
-            child = offsets[level] + 8 * node
-            node *= 8
-            before, running = 0.0, nodes[child]
-            while running <= rest:
-                child += 1
-                node += 1
-                before = running
-                running += nodes[child]
-            rest -= before
-            if rest >= nodes[child]:
-                rest = np.nextafter(nodes[child], 0.0)
-        found[i] = node
-    return found
+        lowest = min(lowest, mass[i])
+    lowest = (1 - uniform_mix) * (lowest / total) + uniform
+    for i in range(len(mass)):
+        share = (1 - uniform_mix) * (mass[i] / total) + uniform
+        probability[i] = share
+        weight[i] = (share / lowest) ** -beta
+    return probability, weight
 
 
 @njit(cache=True, nogil=True)
 def ring_advance(
-    counts: Ints, valid: Bools, history: NDArray[np.uint8], rows: int, window: int, stack: int, first: int,
+    counts: Ints, valid: Bools, history: Bytes, rows: int, window: int, stack: int, first: int,
     number: int,
 ) -> tuple[Ints, Ints, Bools]:  # fmt: skip
     slots = np.empty(number, np.int64)
@@ -109,22 +67,22 @@ def _whereabouts(counts: Ints, rows: int, slot: int) -> tuple[int, int]:
 
 @njit(cache=True, nogil=True)
 def ring_drawable(
-    counts: Ints, valid: Bools, history: NDArray[np.uint8], rows: int, window: int, slots: Ints
+    counts: Ints, valid: Bools, history: Bytes, rows: int, window: int, slots: Ints
 ) -> Bools:
     result = np.empty(len(slots), np.bool_)
-    for i, slot in enumerate(slots):
-        generation, age = _whereabouts(counts, rows, slot)
-        result[i] = generation > 0 and valid[slot] and age >= window and age + history[slot] < rows
+    for i in range(len(slots)):
+        generation, age = _whereabouts(counts, rows, slots[i])
+        result[i] = generation > 0 and valid[slots[i]] and age >= window and age + history[slots[i]] < rows
     return result
 
 
 @njit(cache=True, nogil=True)
 def ring_current(
-    counts: Ints, valid: Bools, history: NDArray[np.uint8], rows: int, window: int, slots: Ints,
-    generation: Ints,
-) -> Bools:  # fmt: skip
+    counts: Ints, valid: Bools, history: Bytes, rows: int, window: int, slots: Ints, generation: Ints
+) -> Bools:
     result = np.empty(len(slots), np.bool_)
-    for i, slot in enumerate(slots):
+    for i in range(len(slots)):
+        slot = slots[i]
         if slot < 0 or slot >= len(valid):
             raise IndexError("an index of update_priorities is no slot of this replay")
         now, age = _whereabouts(counts, rows, slot)
@@ -134,29 +92,58 @@ def ring_current(
 
 
 @njit(cache=True, nogil=True)
+def ring_masses(
+    counts: Ints, valid: Bools, history: Bytes, rows: int, window: int, slots: Ints, generation: Ints,
+    priority: Floats, epsilon: float, alpha: float,
+) -> tuple[Ints, Floats]:  # fmt: skip
+    current = ring_current(counts, valid, history, rows, window, slots, generation)
+    kept, mass, number = np.empty(len(slots), np.int64), np.empty(len(slots)), 0
+    for i in range(len(slots)):
+        if current[i]:
+            base = abs(np.float64(priority[i])) + epsilon
+            if not base < np.inf:
+                raise ValueError("Priorities must be finite: did the loss diverge?")
+            kept[number], mass[number] = slots[i], base**alpha if base > 0 else 0.0
+            number += 1
+    return kept[:number], mass[:number]
+
+
+@njit(cache=True, nogil=True)
 def ring_generation(counts: Ints, rows: int, slots: Ints) -> Ints:
     result = np.empty(len(slots), np.int64)
-    for i, slot in enumerate(slots):
-        result[i] = _whereabouts(counts, rows, slot)[0]
+    for i in range(len(slots)):
+        result[i] = _whereabouts(counts, rows, slots[i])[0]
     return result
 
 
 @njit(cache=True, nogil=True)
 def ring_windows(
-    counts: Ints, history: NDArray[np.uint8], rows: int, stack: int, window: int, starts: Ints
-) -> tuple[Ints, Ints, Ints]:
-    slots = np.empty((len(starts), window + 1), np.int64)
-    frames = np.empty((window + 1, len(starts), stack), np.int64)
-    for i in range(len(starts)):
-        base = starts[i] // rows * rows
+    counts: Ints, rows: int, stack: int, window: int, starts: Ints, action: Ints, policy_version: Ints,
+    reward: Float32s, behavior_log_prob: Float32s, terminated: Bools, truncated: Bools,
+    valid: Bools, history: Bytes,
+) -> tuple[Ints, Ints, Float32s, Bools, Ints]:  # fmt: skip
+    number = len(starts)
+    frames, generation = np.empty((window + 1, number, stack), np.int64), np.empty(number, np.int64)
+    whole, real = np.empty((2, number, window), np.int64), np.empty((2, number, window), np.float32)
+    flags = np.empty((4, number, window), np.bool_)
+    for b in range(number):  # by itself, so that the records' first lines are waited for together
+        generation[b] = _whereabouts(counts, rows, starts[b])[0]
+        flags[2, b, 0] = valid[starts[b]]
+    for b in range(number):
+        base = starts[b] // rows * rows
         for t in range(window + 1):
-            row = starts[i] - base + t
-            slot = base + row % rows
-            slots[i, t] = slot
+            row = starts[b] + t
+            slot = row if row < base + rows else row - rows
             for back in range(stack):
-                kept = back <= history[slot]
-                frames[t, i, stack - 1 - back] = base + (row - back) % rows if kept else -1
-    return slots, frames, ring_generation(counts, rows, starts)
+                frame = slot - back if slot - back >= base else slot - back + rows
+                frames[t, b, stack - 1 - back] = frame if back <= history[slot] else -1
+            if t < window:
+                whole[0, b, t], whole[1, b, t] = action[slot], policy_version[slot]
+                real[0, b, t], real[1, b, t] = reward[slot], behavior_log_prob[slot]
+                flags[0, b, t], flags[1, b, t], flags[2, b, t] = terminated[slot], truncated[slot], valid[slot]
+            if t > 0:
+                flags[3, b, t - 1] = valid[slot]
+    return frames, whole, real, flags, generation
 
 
 def interleave(frames: NDArray, index: Ints, out: NDArray) -> None:
@@ -179,7 +166,7 @@ def _interleave(frames: NDArray, index: Ints, out: NDArray) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _interleave_four_bytes(frames: NDArray[np.uint8], index: Ints, out: NDArray[np.uint32]) -> None:
+def _interleave_four_bytes(frames: Bytes, index: Ints, out: NDArray[np.uint32]) -> None:
     # Four pixels make one little-endian word: this loop is vectorised, single strided bytes are not.
     nothing = np.zeros(frames.shape[1], np.uint8)
     for b in range(index.shape[1]):

@@ -1,9 +1,10 @@
 """The index arithmetic of replay in numpy. `kernels_numba` does the same, bit for bit, about 10 times faster.
 
 Words: a ring has S streams of R rows; a slot is stream * R + position; a stream's row number k lives at
-position k mod R and `counts` [S] says how many rows each stream ever got. A tree is one float64 array, level
-after level from the leaves up, 8 children a node; level l begins at `offsets[l]`.
+position k mod R and `counts` [S] says how many rows each stream ever got. The trees' part is `tree_kernels_numpy`.
 """
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,60 +12,30 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+Float32s = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
 
-_EIGHT = np.arange(8)
+def replay_weights(
+    mass: Floats, total: float, uniform_mix: float, number: int, lowest: float, beta: float
+) -> tuple[Float32s, Float32s]:
+    """Return with which probability masses were drawn, and (probability / lowest probability)^-beta.
 
-
-def tree_set(nodes: Floats, offsets: Ints, index: Ints, mass: Floats, limit: float) -> float:
-    """Set leaves and add up their ancestors anew; of equal indices the last counts. Return the largest new mass.
-
-    Raises ValueError, with nothing changed, where a mass is not within 0 .. limit.
+    A share `uniform_mix` of the draws is uniform over `number`. The lowest probability is that of the mass `lowest`, or
+    of the smallest one here, if that is smaller.
     """
-    if not ((mass >= 0) & (mass <= limit)).all():
-        raise ValueError("Priorities must be finite and not too large to be added up: did the loss diverge?")
-    nodes[index] = mass
-    node = index
-    for level in range(1, len(offsets)):
-        node = node >> 3
-        children = nodes[offsets[level - 1] + 8 * node[:, None] + _EIGHT]
-        nodes[offsets[level] + node] = children.cumsum(1)[:, -1]  # one after the other, as numba does
-    return float(mass.max(initial=0.0))
+    masses = np.append(mass, min(lowest, mass.min(initial=np.inf)))
+    share = (1 - uniform_mix) * (masses / total) + uniform_mix / number
+    weight = _power(share[:-1] / share[-1], -beta)
+    return share[:-1].astype(np.float32), weight.astype(np.float32)
 
 
-def tree_least(nodes: Floats, offsets: Ints, least: Floats, index: Ints) -> None:
-    """Renew the smallest positive leaf below each ancestor of the leaves; `least` has no level 0."""
-    node = index
-    for level in range(1, len(offsets)):
-        node = node >> 3
-        children = offsets[level - 1] + 8 * node[:, None] + _EIGHT
-        if level == 1:
-            mass = nodes[children]
-            smallest = np.where(mass > 0, mass, np.inf).min(1)
-        else:
-            smallest = least[children - offsets[1]].min(1)
-        least[offsets[level] - offsets[1] + node] = smallest
-
-
-def tree_find(nodes: Floats, offsets: Ints, target: Floats) -> Ints:
-    """Find the leaf in whose stretch of the running sum each target falls; its mass is always positive.
-
-    Rounding may push a target past the end of the stretch it fell in; it is then put back inside, so that a
-    descent never enters a node without mass (0 <= target < mass of the node holds at every level).
-    """
-    node = np.zeros(len(target), np.int64)
-    rest = np.minimum(target, np.nextafter(nodes[-1], 0.0))
-    for level in range(len(offsets) - 2, -1, -1):
-        first = offsets[level] + 8 * node
-        running = nodes[first[:, None] + _EIGHT].cumsum(1)
-        child = (running <= rest[:, None]).sum(1)
-        before = np.where(child > 0, running[np.arange(len(child)), child - 1], 0.0)
-        node = 8 * node + child
-        rest = np.minimum(rest - before, np.nextafter(nodes[first + child], 0.0))
-    return node
+def _power(base: Floats, exponent: float) -> Floats:
+    """Raise to a power by the C library, as numba does: numpy's own differs in the last bit."""
+    return np.array([math.pow(number, exponent) for number in base.tolist()])
 
 
 def ring_advance(
-    counts: Ints, valid: Bools, history: NDArray[np.uint8], rows: int, window: int, stack: int, first: int,
+    counts: Ints, valid: Bools, history: Bytes, rows: int, window: int, stack: int, first: int,
     number: int,
 ) -> tuple[Ints, Ints, Bools]:  # fmt: skip
     """Make room for one row in each of the streams first .. first + number - 1.
@@ -92,7 +63,7 @@ def ring_advance(
 
 
 def ring_drawable(
-    counts: Ints, valid: Bools, history: NDArray[np.uint8], rows: int, window: int, slots: Ints
+    counts: Ints, valid: Bools, history: Bytes, rows: int, window: int, slots: Ints
 ) -> Bools:
     """Tell at which slots a window starts that is valid, complete, and whose frame history is still there."""
     generation, age = _whereabouts(counts, rows, slots)
@@ -100,7 +71,7 @@ def ring_drawable(
 
 
 def ring_current(
-    counts: Ints, valid: Bools, history: NDArray[np.uint8], rows: int, window: int, slots: Ints,
+    counts: Ints, valid: Bools, history: Bytes, rows: int, window: int, slots: Ints,
     generation: Ints,
 ) -> Bools:  # fmt: skip
     """Tell which slots are drawable and still hold the row of that generation; IndexError out of range."""
@@ -108,6 +79,21 @@ def ring_current(
         raise IndexError("an index of update_priorities is no slot of this replay")
     same = ring_generation(counts, rows, slots) == generation
     return same & ring_drawable(counts, valid, history, rows, window, slots)
+
+
+def ring_masses(
+    counts: Ints, valid: Bools, history: Bytes, rows: int, window: int, slots: Ints, generation: Ints,
+    priority: Floats, epsilon: float, alpha: float,
+) -> tuple[Ints, Floats]:  # fmt: skip
+    """Return the slots that are current (see `ring_current`), and their masses (|priority| + epsilon)^alpha.
+
+    0^0 is 0 here: what has no priority is not drawn. Raises ValueError where such a priority is not finite.
+    """
+    current = ring_current(counts, valid, history, rows, window, slots, generation)
+    base = np.abs(priority[current].astype(np.float64)) + epsilon
+    if not np.isfinite(base).all():
+        raise ValueError("Priorities must be finite: did the loss diverge?")
+    return slots[current], np.where(base > 0, _power(base, alpha), 0.0)
 
 
 def ring_generation(counts: Ints, rows: int, slots: Ints) -> Ints:
@@ -123,17 +109,26 @@ def _whereabouts(counts: Ints, rows: int, slots: Ints) -> tuple[Ints, Ints]:
 
 
 def ring_windows(
-    counts: Ints, history: NDArray[np.uint8], rows: int, stack: int, window: int, starts: Ints
-) -> tuple[Ints, Ints, Ints]:
-    """Look up windows: slots of their rows [B, window + 1], slots of these rows' frames [window + 1, B, stack] with
-    -1 for no frame, and generations of the starts [B].
+    counts: Ints, rows: int, stack: int, window: int, starts: Ints, action: Ints, policy_version: Ints,
+    reward: Float32s, behavior_log_prob: Float32s, terminated: Bools, truncated: Bools,
+    valid: Bools, history: Bytes,
+) -> tuple[Ints, Ints, Float32s, Bools, Ints]:  # fmt: skip
+    """Copy windows of n = `window` transitions but for their frames.
+
+    Return the slots of the frames [n + 1, B, stack] with -1 for no frame; action and policy_version [2, B, n]; reward
+    and behavior_log_prob [2, B, n]; terminated, truncated, valid and the next row's valid [4, B, n]; and the
+    generations of the starts [B].
     """
     base = (starts // rows * rows)[:, None]
     row = starts[:, None] - base + np.arange(window + 1)
     slots = base + row % rows
     back = np.arange(stack - 1, -1, -1)
     frames = base.T[..., None] + (row.T[..., None] - back) % rows
-    return slots, np.where(back <= history[slots.T][..., None], frames, -1), ring_generation(counts, rows, starts)
+    frames = np.where(back <= history[slots.T][..., None], frames, -1)
+    here = slots[:, :-1]
+    whole, real = np.stack([action[here], policy_version[here]]), np.stack([reward[here], behavior_log_prob[here]])
+    flags = np.stack([terminated[here], truncated[here], valid[here], valid[slots[:, 1:]]])
+    return frames, whole, real, flags, ring_generation(counts, rows, starts)
 
 
 def interleave(frames: NDArray, index: Ints, out: NDArray) -> None:

@@ -107,12 +107,11 @@ def ages_updates(ring: Ring, updates: int) -> np.ndarray:
 
 
 def priorities_of(draws: StateDict) -> np.ndarray | None:
-    """Return the priorities of drawable windows, None where the replay has none."""
-    made_with = draws.get("made_with", {})
-    if "masses" not in draws or not made_with.get("alpha"):
+    """Return the priorities of drawable windows that have one, None where the replay keeps none."""
+    if not draws.get("alpha"):
         return None
     masses = draws["masses"].numpy()
-    priorities: np.ndarray = masses[masses > 0] ** (1 / made_with["alpha"]) - made_with["epsilon"]
+    priorities: np.ndarray = masses[masses > 0] ** (1 / draws["alpha"]) - draws["made_with"]["epsilon"]
     return priorities
 
 

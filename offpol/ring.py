@@ -6,9 +6,10 @@ from types import ModuleType
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from offpol.kernels import KERNELS
-from offpol.kernels_numpy import Bools, Ints
+from offpol.kernels_numpy import Bools, Floats, Ints
 from offpol.storage import Allocate
 from offpol.types import EnvSpec, Rows
 
@@ -64,6 +65,7 @@ class Ring:
         self.frames = allocate((self.size, *spec.frame_shape), torch.empty(0, dtype=spec.dtype).numpy().dtype)
         self.records = np.zeros(self.size, RECORD)
         self.fields = {"obs": self.frames, **{name: self.records[name] for name in RECORD.names or ()}}
+        self.columns = tuple(self.records[name] for name in RECORD.names or ())
         self._state = (self.counts, self.fields["valid"], self.fields["history"], self.rows_per_stream, window)
 
     # ------------------------------------------------------------------------------------ writing
@@ -151,6 +153,20 @@ class Ring:
             IndexError: where a slot does not exist.
         """
         result: Bools = self.kernels.ring_current(*self._state, slots, generation)
+        return result
+
+    def masses(
+        self, slots: Ints, generation: Ints, priority: NDArray, epsilon: float, alpha: float
+    ) -> tuple[Ints, Floats]:
+        """Return which slots [B] are `current`, and their masses (|priority| + epsilon)^alpha, where 0^0 is 0.
+
+        Raises:
+            ValueError: where the priority of one of these is not finite.
+            IndexError: where a slot does not exist.
+        """
+        result: tuple[Ints, Floats] = self.kernels.ring_masses(
+            *self._state, slots, generation, priority, epsilon, alpha
+        )
         return result
 
     def draw(self, rng: np.random.Generator, number: int) -> Ints:

@@ -3,9 +3,8 @@
 from types import ModuleType
 
 import numpy as np
-from numpy.typing import NDArray
 
-from offpol.kernels import ACCELERATED, KERNELS
+from offpol.kernels import ACCELERATED, TREE_KERNELS
 from offpol.kernels_numpy import Floats, Ints
 
 __all__ = ["ACCELERATED", "SumTree"]
@@ -20,19 +19,15 @@ class SumTree:
     Args:
         size: how many masses.
         smallest: also keep the smallest positive mass.
-        kernels: `offpol.kernels_numba` or `offpol.kernels_numpy`.
+        kernels: `offpol.tree_kernels_numba` or `offpol.tree_kernels_numpy`.
     """
 
-    def __init__(self, size: int, *, smallest: bool = False, kernels: ModuleType = KERNELS) -> None:
-        widths = [_padded(size)]
-        while widths[-1] > 1:
-            parents = widths[-1] // 8
-            widths.append(_padded(parents) if parents > 1 else 1)
+    def __init__(self, size: int, *, smallest: bool = False, kernels: ModuleType = TREE_KERNELS) -> None:
         self.size = size
         self._kernels = kernels
-        self._offsets = np.cumsum([0, *widths[:-1]], dtype=np.int64)
-        self._nodes = np.zeros(sum(widths))
-        self._least = np.full(sum(widths[1:]), np.inf) if smallest else None
+        self._offsets, nodes = level_offsets(size)
+        self._nodes = np.zeros(nodes)
+        self._least = np.full(nodes - self._offsets[1], np.inf) if smallest else None
         self._limit = np.finfo(np.float64).max / (2 * size)  # the sum must stay finite
 
     @property
@@ -71,8 +66,13 @@ class SumTree:
         """Set all masses [size] at once."""
         self.set(np.arange(self.size), masses)
 
-    def find(self, target: Floats) -> NDArray[np.int64]:
-        """Find the indices [B] at which the running sum of masses exceeds the targets [B].
+    def at(self, index: Ints) -> Floats:
+        """Return masses [B] at indices [B]."""
+        found: Floats = self._nodes[index]
+        return found
+
+    def find(self, target: Floats) -> tuple[Ints, Floats]:
+        """Find the indices [B] at which the running sum of masses exceeds the targets [B]; return their masses, too.
 
         A random target in [0, total) finds index i with the probability mass_i / total; targets at or past the
         total count as just below it. What is found always has a positive mass.
@@ -80,10 +80,34 @@ class SumTree:
         Raises:
             RuntimeError: where all masses are zero.
         """
-        if not self._nodes[-1] > 0:
-            raise RuntimeError("Every priority is zero, so nothing can be drawn by priority: set epsilon above 0.")
-        found: NDArray[np.int64] = self._kernels.tree_find(self._nodes, self._offsets, target)
+        require_mass(self._nodes[-1])
+        found: tuple[Ints, Floats] = self._kernels.tree_find(self._nodes, self._offsets, target)
         return found
+
+    def draw(self, rng: np.random.Generator, number: int, stratified: bool) -> tuple[Ints, Floats]:
+        """Draw indices [number] in proportion to their masses, and return these, too; see `find`.
+
+        Stratified takes one from each of `number` equal parts of the sum, in order.
+        """
+        require_mass(self._nodes[-1])
+        drawn: tuple[Ints, Floats] = self._kernels.tree_draw(self._nodes, self._offsets, rng.random(number), stratified)
+        return drawn
+
+
+def level_offsets(size: int) -> tuple[Ints, int]:
+    """Return where each level of a tree over `size` leaves begins, from the leaves up, and how many nodes there are."""
+    widths = [_padded(size)]
+    while widths[-1] > 1:
+        parents = widths[-1] // 8
+        widths.append(_padded(parents) if parents > 1 else 1)
+    return np.cumsum([0, *widths[:-1]], dtype=np.int64), sum(widths)
+
+
+def require_mass(total: float) -> float:
+    """Return a total; raise RuntimeError where it is 0."""
+    if not total > 0:
+        raise RuntimeError("Every priority is zero, so nothing can be drawn by priority: set epsilon above 0.")
+    return total
 
 
 def _padded(width: int) -> int:

@@ -5,18 +5,25 @@ import math
 import numpy as np
 import pytest
 
-from offpol import kernels, kernels_numpy
+from offpol import kernels, tree_kernels_numpy
 from offpol.sum_tree import ACCELERATED, SumTree
 
-MODULES = [kernels_numpy, kernels.KERNELS] if ACCELERATED else [kernels_numpy]
+MODULES = [tree_kernels_numpy, kernels.TREE_KERNELS] if ACCELERATED else [tree_kernels_numpy]
 SIZES = [1, 2, 7, 8, 9, 63, 64, 65, 100, 512, 513, 1000]
 both_kernels = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__.split("_")[-1])
 
 
-def tree_of(masses: np.ndarray, module=kernels.KERNELS, **options) -> SumTree:
+def tree_of(masses: np.ndarray, module=kernels.TREE_KERNELS, **options) -> SumTree:
     tree = SumTree(len(masses), kernels=module, **options)
     tree.load(np.asarray(masses, np.float64))
     return tree
+
+
+def find(tree: SumTree, target: np.ndarray) -> np.ndarray:
+    """Find indices, and see that the masses that come with them are theirs."""
+    found, mass = tree.find(target)
+    np.testing.assert_array_equal(mass, tree.masses[found])
+    return found
 
 
 def test_numba_is_there_in_development():
@@ -35,7 +42,7 @@ def test_finds_what_the_running_sum_says(module, size):
     running = masses.cumsum()
     target = np.concatenate((np.arange(running[-1]), np.arange(running[-1]) + 0.5))
     assert tree.total == running[-1]
-    np.testing.assert_array_equal(tree.find(target), np.searchsorted(running, target, side="right"))
+    np.testing.assert_array_equal(find(tree, target), np.searchsorted(running, target, side="right"))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -57,7 +64,7 @@ def test_changes_give_the_same_bits_on_both_kernels_and_as_a_new_tree(size):
         np.testing.assert_array_equal(tree._nodes, trees[0]._nodes)
         assert tree.smallest == plain[plain > 0].min(initial=np.inf)
         assert tree.total == pytest.approx(math.fsum(plain), rel=1e-14)
-        np.testing.assert_array_equal(tree.find(target), trees[0].find(target))
+        np.testing.assert_array_equal(find(tree, target), find(trees[0], target))
 
 
 HOSTILE = {
@@ -79,12 +86,12 @@ def test_what_is_found_is_in_range_and_has_mass(module, kind):
     tree = tree_of(masses, module)
     borders = np.concatenate((masses.cumsum(), masses.reshape(-1, 8).sum(1).cumsum(), [0.0, tree.total]))
     target = np.concatenate((borders, np.nextafter(borders, 0), np.nextafter(borders, np.inf), [2 * tree.total]))
-    found = tree.find(np.concatenate((target, np.random.default_rng(3).random(20_000) * tree.total)))
+    found = find(tree, np.concatenate((target, np.random.default_rng(3).random(20_000) * tree.total)))
     assert found.min() >= 0
     assert found.max() < len(masses)
     assert (masses[found] > 0).all()
-    at_total, past = tree.find(np.array([tree.total, np.inf]))
-    assert at_total == past == tree.find(np.array([np.nextafter(tree.total, 0)]))[0]
+    at_total, past = find(tree, np.array([tree.total, np.inf]))
+    assert at_total == past == find(tree, np.array([np.nextafter(tree.total, 0)]))[0]
 
 
 @both_kernels
@@ -92,7 +99,7 @@ def test_float32_shares_never_leave_the_tree(module):
     """Random float32 numbers round to 1: the textbook tree then walks off its end (36 of 6 million draws)."""
     tree = tree_of(HOSTILE["float32 values"], module)
     shares = np.float32([1, 1 - 2**-24, 0]).astype(np.float64)
-    found = tree.find(shares * tree.total)
+    found = find(tree, shares * tree.total)
     assert found.tolist()[::2] == [2999, 0]
     assert (tree.masses[found] > 0).all()
 
@@ -102,17 +109,28 @@ def test_rounding_on_the_way_down_does_not_leave_a_node(module):
     """3/2 ulp + 1.5 is a tie and rounds up, and so does the target's rest in the second node: to all of it."""
     masses = np.zeros(24)
     masses[0], masses[8] = 1.5 * 2**-52, 1.5
-    assert tree_of(masses, module).find(np.array([1.5 + 2**-52])).tolist() == [8]
+    assert find(tree_of(masses, module), np.array([1.5 + 2**-52])).tolist() == [8]
 
 
 @both_kernels
 def test_draws_follow_the_masses(module):
     masses = np.array([0.0, 1, 2, 0, 3, 0.5, 0.25, 8, 1e-9, 0, 4])
     tree = tree_of(masses, module)
-    found = tree.find(np.random.default_rng(0).random(400_000) * tree.total)
+    found = find(tree, np.random.default_rng(0).random(400_000) * tree.total)
     share = np.bincount(found, minlength=len(masses)) / len(found)
     expected = masses / masses.sum()
     assert (np.abs(share - expected) <= 5 * np.sqrt(expected / len(found))).all()
+
+
+@both_kernels
+@pytest.mark.parametrize("stratified", [False, True])
+def test_draws_are_shares_of_the_sum(module, stratified):
+    tree = tree_of(np.random.default_rng(0).exponential(size=1000), module)
+    found, mass = tree.draw(np.random.default_rng(7), 64, stratified)
+    share = np.random.default_rng(7).random(64)
+    share = (share + np.arange(64)) / 64 if stratified else share
+    np.testing.assert_array_equal(found, find(tree, share * tree.total))
+    np.testing.assert_array_equal(mass, tree.masses[found])
 
 
 @both_kernels
@@ -129,8 +147,9 @@ def test_impossible_masses_are_refused_and_nothing_changes(module, wrong):
 def test_nothing_is_found_where_there_is_nothing(module):
     tree = tree_of(np.zeros(20), module, smallest=True)
     assert tree.smallest == np.inf
-    with pytest.raises(RuntimeError, match="set epsilon above 0"):
-        tree.find(np.zeros(1))
+    for draw in (lambda: tree.find(np.zeros(1)), lambda: tree.draw(np.random.default_rng(0), 1, True)):
+        with pytest.raises(RuntimeError, match="set epsilon above 0"):
+            draw()
     with pytest.raises(ValueError, match="smallest=True"):
         _ = SumTree(3).smallest
 

@@ -41,7 +41,7 @@ class OnDevice:
         uniform_mix: float, draws: Literal["stratified", "iid"], normaliser: Literal["batch", "buffer"], *,
         spec: EnvSpec, window: int, seed: int, device: str = "cpu",
     ) -> None:  # fmt: skip
-        check_settings(alpha, beta, epsilon, new_priority, uniform_mix, draws, normaliser)
+        check_settings(Schedule(alpha, alpha, 0), beta, epsilon, new_priority, uniform_mix, draws, normaliser)
         if epsilon == 0:
             raise ValueError("epsilon=0 could leave nothing to draw, which is not looked for on a device: raise it.")
         self.alpha, self.beta, self.epsilon = alpha, beta, epsilon
@@ -152,7 +152,7 @@ class OnDevice:
             draws = {
                 "rng": self._rng.bit_generator.state, "masses": self.sums.masses[written.to(self.device)].cpu(),
                 "largest_mass": float(self._largest_mass), "agent_steps": self._agent_steps,
-                "dropped": self.dropped_priorities, "made_with": self._made_with(),
+                "dropped": self.dropped_priorities, "alpha": self.alpha, "made_with": self._made_with(),
             }  # fmt: skip
             return {"rows": [rows_since(self.ring, since)], "draws": draws}
 
@@ -183,9 +183,11 @@ class OnDevice:
         share = mass / self.sums.total
         return (1 - self.uniform_mix) * share + self.uniform_mix / number if self.uniform_mix else share
 
-    def _made_with(self) -> dict[str, float]:
-        rows = self.ring.rows_per_stream
-        return {"alpha": self.alpha, "epsilon": self.epsilon, "window": self.ring.window, "rows per stream": rows}
+    def _made_with(self) -> dict[str, object]:
+        return {
+            "alpha": self.alpha, "epsilon": self.epsilon, "new_priority": "max", "window": self.ring.window,
+            "rows per stream": self.ring.rows_per_stream,
+        }  # fmt: skip
 
 
 def _last(index: Tensor, counts: Tensor, values: Tensor, otherwise: Tensor) -> Tensor:

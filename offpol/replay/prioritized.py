@@ -1,13 +1,14 @@
 """Prioritized replay: windows are drawn the more often, the more there was to learn from them last time."""
 
 import threading
+from dataclasses import asdict
 from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from offpol.context_tree import ContextTree
 from offpol.kernels_numpy import Floats, Ints
 from offpol.ring import Ring
 from offpol.schedule import Schedule
@@ -27,11 +28,13 @@ class Prioritized:
 
     Args:
         capacity: rows kept, of all streams together; each stream keeps its newest capacity // num_envs.
-        alpha: how much priorities matter; 0 is uniform.
+        alpha: how much priorities matter; 0 is uniform. A schedule, by agent steps added, moves in a hundred jumps, and
+            all masses with it; it may not begin or end at 0, where priorities would be lost.
         beta: how much of the draw the replay weight corrects (1: all), by agent steps added.
         epsilon: added to every priority.
-        new_priority: a window's first priority, which it gets once it is complete; max: the highest priority ever
-            set, 1 before there is any.
+        new_priority: what a window counts as that is complete and has never got a priority. max: the highest priority
+            ever set, 1 before there is any. neighborhood: the mean mass of its neighbors in time that have got theirs
+            (Reactor, Gruslys et al. 2018; see `ContextTree`).
         uniform_mix: share of the draws that is uniform instead.
         draws: stratified takes one draw from each of B equal parts of the sum; iid draws independently.
         normaliser: weights are divided by the largest of the batch, or of all windows in the buffer.
@@ -47,20 +50,26 @@ class Prioritized:
     """
 
     def __init__(
-        self, capacity: int, alpha: float, beta: Schedule, epsilon: float, new_priority: Literal["max"],
-        uniform_mix: float, draws: Literal["stratified", "iid"], normaliser: Literal["batch", "buffer"],
-        storage: Literal["memory", "memmap"], directory: str | None, *, spec: EnvSpec, window: int, seed: int,
-        run_directory: str | None = None,
+        self, capacity: int, alpha: float | Schedule, beta: Schedule, epsilon: float,
+        new_priority: Literal["max", "neighborhood"], uniform_mix: float, draws: Literal["stratified", "iid"],
+        normaliser: Literal["batch", "buffer"], storage: Literal["memory", "memmap"], directory: str | None, *,
+        spec: EnvSpec, window: int, seed: int, run_directory: str | None = None,
     ) -> None:  # fmt: skip
-        check_settings(alpha, beta, epsilon, new_priority, uniform_mix, draws, normaliser)
-        self.alpha, self.beta, self.epsilon = alpha, beta, epsilon
+        self.alpha_schedule = alpha if isinstance(alpha, Schedule) else Schedule(alpha, alpha, 0)
+        check_settings(self.alpha_schedule, beta, epsilon, new_priority, uniform_mix, draws, normaliser)
+        self.alpha, self.beta, self.epsilon = self.alpha_schedule(0), beta, epsilon
+        self.new_priority = new_priority
         self.uniform_mix, self.draws, self.normaliser = uniform_mix, draws, normaliser
         allocate = allocator(storage, directory, run_directory)
         self.ring = Ring(capacity, spec=spec, window=window, allocate=allocate)
-        self.tree = SumTree(self.ring.size, smallest=normaliser == "buffer")
+        self._largest_mass = (1 + epsilon) ** self.alpha
+        smallest = normaliser == "buffer"
+        self.tree: SumTree | ContextTree = (
+            SumTree(self.ring.size, smallest=smallest) if new_priority == "max"
+            else ContextTree(self.ring.size, self._largest_mass, smallest=smallest)
+        )  # fmt: skip
         self.capacity_rows = self.ring.size
         self.dropped_priorities = 0
-        self._largest_mass = float(self._mass(np.ones(1))[0])
         self._agent_steps = 0
         self._rng = np.random.default_rng(np.random.SeedSequence(seed))
         self._lock = threading.Lock()
@@ -69,8 +78,11 @@ class Prioritized:
         """Append one row to each of the streams first_stream .. first_stream + E - 1; see `Ring.add` for errors."""
         with self._lock:
             slots, drawable = self.ring.add(rows, first_stream)
-            self.tree.set(slots, np.where(drawable, self._largest_mass, 0.0))
+            first = np.nan if self.new_priority == "neighborhood" else self._largest_mass
+            self.tree.set(slots, np.where(drawable, first, 0.0))
             self._agent_steps += int(np.count_nonzero(rows.valid))
+            if self.alpha != self.alpha_schedule.end:
+                self._move_alpha()
 
     def cut(self, stream: int) -> None:
         """End a stream whose env was lost: its newest row becomes a bootstrap row, its next starts anew."""
@@ -85,11 +97,12 @@ class Prioritized:
         """
         with self._lock:
             self.ring.require_drawable()
-            starts = self._draw(batch_size)
-            probability = self._probability(self.tree.masses[starts])
-            lowest = probability.min() if self.normaliser == "batch" else self._probability(self.tree.smallest)
-            beta = self.beta(self._agent_steps)
-            return gather(self.ring, starts, probability, (probability / lowest) ** -beta)  # N cancels
+            starts, mass = self._draw(batch_size)
+            lowest = self.tree.smallest if self.normaliser == "buffer" else np.inf
+            probability, weight = self.ring.kernels.replay_weights(
+                mass, self.tree.total, self.uniform_mix, len(self), lowest, self.beta(self._agent_steps)
+            )
+            return gather(self.ring, starts, probability, weight)
 
     def update_priorities(self, index: Tensor, generation: Tensor, priority: Tensor) -> int:
         """Set the absolute values of priorities [B]; of equal indices the last counts.
@@ -100,14 +113,11 @@ class Prioritized:
             ValueError: where a priority that counts is not finite; nothing is set.
             IndexError: where an index is no slot.
         """
-        mass = self._mass(np.abs(priority.numpy(force=True), dtype=np.float64))
-        slots = index.numpy(force=True)
+        drawn, written, value = index.numpy(force=True), generation.numpy(force=True), priority.numpy(force=True)
         with self._lock:
-            current = self.ring.current(slots, generation.numpy(force=True))
-            dropped = len(slots) - int(np.count_nonzero(current))
-            if dropped:
-                slots, mass = slots[current], mass[current]
+            slots, mass = self.ring.masses(drawn, written, value, self.epsilon, self.alpha)
             self._largest_mass = max(self._largest_mass, self.tree.set(slots, mass))
+            dropped = len(drawn) - len(slots)
             self.dropped_priorities += dropped
             return dropped
 
@@ -125,7 +135,7 @@ class Prioritized:
             draws = {
                 "rng": self._rng.bit_generator.state, "masses": torch.from_numpy(self.tree.masses[written]),
                 "largest_mass": self._largest_mass, "agent_steps": self._agent_steps,
-                "dropped": self.dropped_priorities, "made_with": self._made_with(),
+                "dropped": self.dropped_priorities, "alpha": self.alpha, "made_with": self._made_with(),
             }  # fmt: skip
             return {"rows": [rows_since(self.ring, since)], "draws": draws}
 
@@ -142,50 +152,66 @@ class Prioritized:
             masses = np.zeros(self.ring.size)
             masses[self.ring.slots(self.ring.oldest, self.ring.counts)] = draws["masses"].numpy()
             self.tree.load(masses)
+            self._set_alpha(draws["alpha"], draws["largest_mass"])
             self._rng.bit_generator.state = draws["rng"]
-            self._largest_mass, self._agent_steps = draws["largest_mass"], draws["agent_steps"]
+            self._agent_steps = draws["agent_steps"]
             self.dropped_priorities = draws["dropped"]
 
-    def _draw(self, number: int) -> Ints:
-        share = self._rng.random(number)
-        if self.draws == "stratified":
-            share = (share + np.arange(number, dtype=np.float64)) / number
-        starts = self.tree.find(share * self.tree.total)
+    def _draw(self, number: int) -> tuple[Ints, Floats]:
+        """Draw windows; return their slots [B] and masses [B]."""
+        starts, mass = self.tree.draw(self._rng, number, self.draws == "stratified")
         if self.uniform_mix:
             uniform = self._rng.random(number) < self.uniform_mix
             starts[uniform] = self.ring.draw(self._rng, int(np.count_nonzero(uniform)))
-        return starts
+            mass = self.tree.at(starts)
+        return starts, mass
 
-    def _mass(self, absolute: Floats) -> Floats:
-        absolute += self.epsilon
-        mass: Floats = absolute**self.alpha
-        return mass if self.alpha else mass * (absolute > 0)  # 0^0 is 0 here: what has no priority is not drawn
+    def _move_alpha(self) -> None:
+        """Raise all masses to the alpha that is due now, unless it moved by less than a hundredth of its way."""
+        schedule, due = self.alpha_schedule, self.alpha_schedule(self._agent_steps)
+        if due != schedule.end and abs(due - self.alpha) < abs(schedule.end - schedule.start) / 100:
+            return
+        self.tree.load(self.tree.masses ** (due / self.alpha))
+        self._set_alpha(due, self._largest_mass ** (due / self.alpha))
 
-    def _probability(self, mass: NDArray | float) -> NDArray:
-        share = np.asarray(mass) / self.tree.total
-        if not self.uniform_mix:
-            return share
-        return (1 - self.uniform_mix) * share + self.uniform_mix / self.ring.num_drawable
+    def _set_alpha(self, alpha: float, largest_mass: float) -> None:
+        self.alpha, self._largest_mass = alpha, largest_mass
+        if isinstance(self.tree, ContextTree):
+            self.tree.prior = (1 + self.epsilon) ** alpha
 
-    def _made_with(self) -> dict[str, float]:
-        rows = self.ring.rows_per_stream
-        return {"alpha": self.alpha, "epsilon": self.epsilon, "window": self.ring.window, "rows per stream": rows}
+    def _made_with(self) -> dict[str, object]:
+        schedule = self.alpha_schedule
+        alpha = self.alpha if schedule.start == schedule.end else asdict(schedule)
+        return {
+            "alpha": alpha, "epsilon": self.epsilon, "new_priority": self.new_priority, "window": self.ring.window,
+            "rows per stream": self.ring.rows_per_stream,
+        }  # fmt: skip
 
 
 def check_settings(
-    alpha: float, beta: Schedule, epsilon: float, new_priority: str, uniform_mix: float, draws: str, normaliser: str
+    alpha: Schedule, beta: Schedule, epsilon: float, new_priority: str, uniform_mix: float, draws: str, normaliser: str
 ) -> None:
-    for name, value in {"alpha": alpha, "beta.start": beta.start, "beta.end": beta.end, "epsilon": epsilon}.items():
+    numbers = {
+        "alpha": alpha.start, "alpha.end": alpha.end, "beta.start": beta.start, "beta.end": beta.end, "epsilon": epsilon
+    }  # fmt: skip
+    for name, value in numbers.items():
         if not 0 <= value < np.inf:
             raise ValueError(f"{name}={value} must be 0 or more, and finite.")
     if not 0 <= uniform_mix <= 1:
         raise ValueError(f"uniform_mix={uniform_mix} is a share: set it from 0 to 1.")
     for name, choice, options in (
-        ("new_priority", new_priority, ("max",)), ("draws", draws, ("stratified", "iid")),
+        ("new_priority", new_priority, ("max", "neighborhood")), ("draws", draws, ("stratified", "iid")),
         ("normaliser", normaliser, ("batch", "buffer")),
     ):  # fmt: skip
         if choice not in options:
             raise ValueError(f"{name}={choice} must be one of {', '.join(options)}.")
+    if alpha.start != alpha.end and not alpha.start * alpha.end:
+        raise ValueError(
+            f"alpha cannot go from {alpha.start} to {alpha.end}: at 0 all priorities look alike and are lost. Begin or "
+            "end it just above."
+        )
+    if new_priority == "neighborhood" and epsilon == 0:
+        raise ValueError("epsilon=0 lets a priority be 0, which new_priority=neighborhood takes for none: raise it.")
     if uniform_mix and normaliser == "buffer" and epsilon == 0:
         raise ValueError(
             "epsilon=0 lets a window have no priority, whose weight is then larger than the buffer's maximum when "

@@ -46,7 +46,8 @@ class Recent(Uniform):
             self.ring.require_drawable()
             slots = self._drawable()
             starts = slots[self._rng.integers(len(slots), size=batch_size)]
-            return gather(self.ring, starts, np.full(batch_size, 1 / len(slots)), np.ones(batch_size))
+            probability = np.full(batch_size, 1 / len(slots), np.float32)
+            return gather(self.ring, starts, probability, np.ones(batch_size, np.float32))
 
     def __len__(self) -> int:
         return len(self._drawable())

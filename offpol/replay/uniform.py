@@ -52,8 +52,8 @@ class Uniform:
         """Draw windows [B] with replacement; RuntimeError where none is drawable. See `gather` for the layout."""
         with self._lock:
             starts = self.ring.draw(self._rng, batch_size)
-            probability = np.full(batch_size, 1 / self.ring.num_drawable)
-            return gather(self.ring, starts, probability, np.ones(batch_size))
+            probability = np.full(batch_size, 1 / self.ring.num_drawable, np.float32)
+            return gather(self.ring, starts, probability, np.ones(batch_size, np.float32))
 
     def update_priorities(self, index: Tensor, generation: Tensor, priority: Tensor) -> int:
         """Ignore priorities; count the windows [B] that cannot be drawn any more, as `Prioritized` drops them."""

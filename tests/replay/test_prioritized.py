@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from naive_replay import NaiveEnv, as_rows, chi_square_p, spec_of
+from test_context_tree import estimated
 
-from offpol import kernels, kernels_numpy
+from offpol import kernels, kernels_numpy, tree_kernels_numpy
 from offpol.replay.prioritized import Prioritized
 from offpol.replay.uniform import Uniform
 from offpol.schedule import Schedule
-from offpol.sum_tree import ACCELERATED, SumTree
+from offpol.sum_tree import ACCELERATED
 from offpol.types import Batch, Rows
 
 PLAIN = {"capacity": 40, "alpha": 0.6, "beta": Schedule(0.4, 1.0, 100), "epsilon": 0.01, "new_priority": "max",
@@ -161,6 +162,56 @@ def test_a_window_gets_the_highest_priority_when_it_is_complete():
     assert masses[6] == [0.5, 2, 9, 9, 9, 0, 0]
 
 
+@pytest.mark.parametrize("mix", [0.0, 0.3])
+@pytest.mark.parametrize("normaliser", ["batch", "buffer"])
+def test_a_window_without_priority_counts_as_its_neighborhood(mix, normaliser):
+    replay = build(capacity=400, new_priority="neighborhood", uniform_mix=mix, normaliser=normaliser)
+    steps(replay, 130)
+    index, generation = all_windows(replay)
+    uniform = replay.sample(8)
+    np.testing.assert_allclose(uniform.probability, 1 / len(replay), rtol=1e-6)
+    np.testing.assert_allclose(uniform.replay_weight, 1)
+    rng = np.random.default_rng(0)
+    for _ in range(8):  # a few more are known each time
+        some = torch.from_numpy(rng.integers(len(index), size=5))
+        replay.update_priorities(index[some], generation[some], torch.from_numpy(rng.normal(size=5)))
+        mass = estimated(replay.tree.masses, prior=1.01**0.6)
+        assert (mass[index] > 0).all()
+        share = (1 - mix) * mass / mass.sum() + mix / len(index)
+        batch = replay.sample(300)
+        np.testing.assert_allclose(batch.probability, share[batch.index], rtol=1e-6)
+        least = share[index].min() if normaliser == "buffer" else share[batch.index].min()
+        beta = replay.beta(replay._agent_steps)
+        np.testing.assert_allclose(batch.replay_weight, (share[batch.index] / least) ** -beta, rtol=1e-5)
+    assert np.isnan(replay.tree.masses[index]).sum() > len(index) / 2
+
+
+@pytest.mark.parametrize("new_priority", ["max", "neighborhood"])
+def test_alpha_moves_in_steps_and_takes_all_masses_with_it(new_priority):
+    replay = build(capacity=800, alpha=Schedule(0.9, 0.3, 300), new_priority=new_priority, uniform_mix=0.0)
+    env = [NaiveEnv(replay.ring.spec, [1000], np.random.default_rng(i)) for i in range(2)]
+    alphas, priority = {replay.alpha}, {}
+    for step in range(200):
+        replay.add(as_rows([one.step() for one in env]))
+        alphas.add(replay.alpha)
+        assert abs(replay.alpha - replay.alpha_schedule(replay._agent_steps)) < 0.006
+        index, generation = all_windows(replay)
+        if step % 10 == 9:
+            some = np.random.default_rng(step).integers(len(index), size=6)
+            value = np.random.default_rng(step).normal(size=6) * 3
+            replay.update_priorities(index[some], generation[some], torch.from_numpy(value))
+            priority |= dict(zip(index[some].tolist(), np.abs(value) + 0.01, strict=True))
+            known = np.array(list(priority))
+            expected = np.array(list(priority.values())) ** replay.alpha
+            np.testing.assert_allclose(replay.tree.masses[known], expected, rtol=1e-12)
+            np.testing.assert_allclose(replay._largest_mass, max(1.01, *priority.values()) ** replay.alpha, rtol=1e-12)
+            mass = estimated(replay.tree.masses, prior=1.01**replay.alpha)
+            batch = replay.sample(9)
+            np.testing.assert_allclose(batch.probability, mass[batch.index] / mass.sum(), rtol=1e-6)
+    assert replay.alpha == 0.3
+    assert 50 < len(alphas) <= 101
+
+
 def test_a_late_priority_leaves_the_new_row_alone():
     replay = build(streams=1, stack=1, window=1, capacity=5)
     steps(replay, 4, lengths=(100,))
@@ -201,15 +252,19 @@ def test_of_equal_indices_the_last_counts():
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
-def test_priorities_that_are_no_numbers_are_refused(wrong):
-    replay = build()
+@pytest.mark.parametrize("alpha", [0.6, 0.0])
+@pytest.mark.parametrize("module", [kernels_numpy, kernels.KERNELS])
+def test_priorities_that_are_no_numbers_are_refused(wrong, alpha, module):
+    replay = build(alpha=alpha)
+    replay.ring.kernels = module
     steps(replay, 50)
     index, generation = all_windows(replay)
     before = replay.tree.masses.copy()
     with pytest.raises(ValueError, match="Priorities must be finite"):
         replay.update_priorities(index[:2], generation[:2], torch.tensor([1.0, wrong]))
     np.testing.assert_array_equal(replay.tree.masses, before)
-    assert replay._largest_mass == 1.01**0.6
+    assert replay._largest_mass == 1.01**alpha
+    assert replay.update_priorities(index[:1], generation[:1] + 1, torch.tensor([wrong])) == 1  # it does not count
 
 
 @pytest.mark.parametrize("index", [-1, 40])
@@ -237,6 +292,10 @@ def test_no_priorities_at_all_are_fine():
         ({"epsilon": -1.0}, "epsilon=-1.0"),
         ({"beta": Schedule(0.4, -1.0, 10)}, "beta.end=-1.0"),
         ({"uniform_mix": 1.5}, "uniform_mix=1.5"),
+        ({"alpha": Schedule(0.5, -1.0, 10)}, "alpha.end=-1.0"),
+        ({"alpha": Schedule(0.5, 0.0, 10)}, "alpha cannot go from 0.5 to 0.0"),
+        ({"alpha": Schedule(0.0, 0.5, 10)}, "alpha cannot go from 0.0 to 0.5"),
+        ({"new_priority": "neighborhood", "epsilon": 0.0}, "epsilon=0 lets a priority be 0"),
         ({"draws": "random"}, "draws=random must be one of stratified, iid"),
         ({"normaliser": "sum"}, "normaliser=sum"),
         ({"new_priority": "mean"}, "new_priority=mean"),
@@ -268,17 +327,24 @@ def run(replay: Prioritized | Uniform, rounds: int, seed: int) -> list[Batch]:
     return batches
 
 
+KINDS: dict[str, dict] = {
+    "uniform": {}, "batch": {"uniform_mix": 0.2}, "buffer": {"normaliser": "buffer", "uniform_mix": 0.2},
+    "neighborhood": {"new_priority": "neighborhood", "normaliser": "buffer", "uniform_mix": 0.2},
+    "moving alpha": {"new_priority": "neighborhood", "alpha": Schedule(0.9, 0.3, 150)},
+}  # fmt: skip
+
+
 def make(kind: str, seed: int = 0) -> Prioritized | Uniform:
     if kind == "uniform":
         return Uniform(40, "memory", None, spec=spec_of(2, 2), window=2, seed=seed)
-    return build(normaliser=kind, uniform_mix=0.2, seed=seed)
+    return build(**KINDS[kind], seed=seed)
 
 
 def same(one: list[Batch], other: list[Batch]) -> bool:
     return len(one) == len(other) > 0 and all((a == b).all() for a, b in zip(one, other, strict=True))
 
 
-@pytest.mark.parametrize("kind", ["uniform", "batch", "buffer"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rows", [3, 8, 60])
 def test_a_loaded_state_goes_on_bit_for_bit(kind, rows):
     replay = make(kind)
@@ -317,7 +383,10 @@ def test_counters_are_part_of_the_state():
         assert getattr(copy, name) == getattr(replay, name) > 0, name
 
 
-@pytest.mark.parametrize("change", [{"alpha": 0.5}, {"epsilon": 0.1}, {"window": 1}, {"capacity": 44}])
+@pytest.mark.parametrize("change", [
+    {"alpha": 0.5}, {"alpha": Schedule(0.6, 0.5, 9)}, {"epsilon": 0.1}, {"new_priority": "neighborhood"}, {"window": 1},
+    {"capacity": 44},
+])  # fmt: skip
 def test_priorities_made_otherwise_are_refused(change):
     replay = build()
     steps(replay, 50)
@@ -326,12 +395,12 @@ def test_priorities_made_otherwise_are_refused(change):
 
 
 @pytest.mark.skipif(not ACCELERATED, reason="there is only one kind of kernels")
-@pytest.mark.parametrize("kind", ["uniform", "batch", "buffer"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_numpy_and_numba_draw_the_same(kind):
     fast, slow = make(kind), make(kind)
     slow.ring.kernels = kernels_numpy
     if isinstance(slow, Prioritized):
-        slow.tree = SumTree(slow.ring.size, smallest=kind == "buffer", kernels=kernels_numpy)
+        slow.tree._kernels = tree_kernels_numpy
     assert same(run(fast, 100, seed=3), run(slow, 100, seed=3))
 
 

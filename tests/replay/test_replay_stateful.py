@@ -10,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from naive_replay import NaiveEnv, NaiveReplay, as_rows, spec_of
+from test_context_tree import estimated
 
 from offpol.replay.prioritized import Prioritized
 from offpol.schedule import Schedule
@@ -23,15 +24,16 @@ class Machine(RuleBasedStateMachine):
     @initialize(
         streams=st.integers(1, 3), window=st.integers(1, 3), stack=st.integers(1, 4), spare=st.integers(0, 6),
         lengths=st.lists(st.integers(1, 8), min_size=1, max_size=3), seed=st.integers(0, 99),
-        mix=st.sampled_from([0, 0.3]),
+        mix=st.sampled_from([0, 0.3]), new_priority=st.sampled_from(["max", "neighborhood"]),
     )  # fmt: skip
-    def start(self, streams, window, stack, spare, lengths, seed, mix):
+    def start(self, streams, window, stack, spare, lengths, seed, mix, new_priority):
         self.rows_per_stream = window + stack + spare
         self.spec = spec_of(streams, stack)
+        new_priority = new_priority if self.make is Prioritized else "max"
         self.arguments = {
             "capacity": streams * self.rows_per_stream, "alpha": 1.0, "beta": Schedule(0.5, 0.5, 1), "epsilon": 0.125,
-            "new_priority": "max", "uniform_mix": mix, "draws": "stratified", "normaliser": "buffer", "spec": self.spec,
-            "window": window, "seed": seed,
+            "new_priority": new_priority, "uniform_mix": mix, "draws": "stratified", "normaliser": "buffer",
+            "spec": self.spec, "window": window, "seed": seed,
         }  # fmt: skip
         if self.make is Prioritized:
             self.arguments |= {"storage": "memory", "directory": None}
@@ -54,7 +56,8 @@ class Machine(RuleBasedStateMachine):
             self.replay.add(as_rows(rows), first)
             self.naive.add(rows, first)
             drawable = set(self.naive.drawable())
-            self.priorities = {at: self.priorities.get(at, self.highest) for at in drawable}
+            new = self.highest if self.arguments["new_priority"] == "max" else np.nan
+            self.priorities = {at: self.priorities.get(at, new) for at in drawable}
 
     @rule(data=st.data())
     def cut(self, data):
@@ -68,8 +71,8 @@ class Machine(RuleBasedStateMachine):
     def sample(self, number):
         batch = self.replay.sample(number)
         self.naive.check(batch)
-        masses = np.array([self.priorities[self.naive.row_at(slot)] + 0.125 for slot in batch.index.tolist()])
-        everything = np.array(list(self.priorities.values())) + 0.125
+        everything = estimated(self.masses(), prior=1.125)
+        masses, everything = everything[batch.index], everything[everything > 0]
         mix = self.arguments["uniform_mix"]
         share = (1 - mix) * masses / everything.sum() + mix / len(everything)
         least = (1 - mix) * everything.min() / everything.sum() + mix / len(everything)
@@ -119,13 +122,19 @@ class Machine(RuleBasedStateMachine):
         slots = np.arange(self.replay.ring.size)
         assert np.flatnonzero(self.replay.ring.drawable(slots)).tolist() == self.naive.slots()
         assert len(self.replay) == len(self.priorities)
-        masses = np.zeros(len(slots))
-        for at, priority in self.priorities.items():
-            masses[self.naive.slot(*at)] = priority + 0.125
+        masses = self.masses()
         tree = self.replay.tree if self.make is Prioritized else self.replay.sums
         np.testing.assert_array_equal(tree.masses, masses)
-        assert tree.total == masses.sum()  # multiples of 1/16: exact in any order
+        if self.arguments["new_priority"] == "max":
+            assert tree.total == masses.sum()  # multiples of 1/16: exact in any order
         assert self.replay.dropped_priorities == self.dropped
+
+    def masses(self) -> np.ndarray:
+        """By slot; NaN where a window has no priority yet."""
+        masses = np.zeros(self.replay.ring.size)
+        for at, priority in self.priorities.items():
+            masses[self.naive.slot(*at)] = priority + 0.125
+        return masses
 
     @precondition(lambda self: not self.naive.drawable())
     @rule()

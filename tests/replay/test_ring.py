@@ -22,7 +22,8 @@ FRAMES = {1: [((2,), torch.float32), ((2, 3, 3), torch.uint8)], 2: [((3, 2), tor
 
 def windows(ring: Ring, slots: list[int]) -> Batch:
     index = np.array(slots, np.int64)
-    return gather(ring, index, np.ones(len(slots)), np.ones(len(slots)))
+    one = np.ones(len(slots), np.float32)
+    return gather(ring, index, one, one)
 
 
 class World:
