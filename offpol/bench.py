@@ -20,7 +20,7 @@ from types import FrameType
 from offpol.bench_plan import Paces, Task, tasks, write_plan
 from offpol.bench_pool import Pool, reason
 from offpol.bench_view import View, plan_text, total_text, verdict
-from offpol.errors import ConfigError
+from offpol.errors import ConfigError, RunError
 from offpol.run_directory import require_writable
 from offpol.run_results import find_runs, read_run
 from offpol.suite import NO_SUITE, expand, load_suite
@@ -28,6 +28,7 @@ from offpol.suite import NO_SUITE, expand, load_suite
 OWN_WORDS = ("suite", "jobs", "out")
 LAUNCHER_KEYS = ("hydra/launcher", "hydra.launcher.")
 POLL_S = 0.25
+GO_ON = "The same command again goes on from the checkpoints."
 FAILED, MISTAKE, STOPPED = 1, 2, 130  # exit codes
 HELP = """\
 Run a suite of games x seeds x agents.
@@ -101,9 +102,15 @@ class Bench:
         """Run everything through Hydra's launcher; return the exit code."""
         from offpol.bench_launcher import Runs, launch
 
-        arguments = tuple(tuple(task.arguments(config_dir=self.request.config_dir)) for task in self.waiting)
-        runs = Runs(arguments, tuple(str(task.log) for task in self.waiting))
-        codes = launch(runs, self.request.launcher, self.request.out)
+        runs = Runs(tuple(self.waiting), self.request.config_dir)
+        try:
+            codes = launch(runs, self.request.launcher, self.request.out)
+        except KeyboardInterrupt:
+            self.view.say(f"Stopped waiting; jobs of a cluster stay in its queue. {GO_ON}")
+            return STOPPED
+        except RunError as error:
+            self.view.say(f"{error} Other jobs may still run: see the queue before the same command again.")
+            codes = [FAILED] * len(runs.tasks)
         for task, code in zip(self.waiting, codes, strict=True):
             self._end(task, code, task.log)
         return self._verdict()
@@ -125,7 +132,7 @@ class Bench:
             self.view.show(running, self.waiting, self.finished, len(self.failures), self.paces, self.request.jobs)
             time.sleep(POLL_S)
         if self.signals:
-            self.view.say("Stopped. The same command again goes on from the checkpoints.")
+            self.view.say(f"Stopped. {GO_ON}")
             return STOPPED
         return self._verdict()
 
@@ -159,7 +166,7 @@ class Bench:
         if (task.directory / "info.json").is_file():
             run = read_run(task.directory)
             self.paces.add(run)
-            if code == 0 and run.finished:
+            if run.finished:
                 self.finished += 1
                 score = run.score("final_evaluation")
                 self.view.say(f"finished: {task.name}" + ("" if score is None else f", final score {score:.2f}"))
@@ -186,9 +193,10 @@ def bench(request: Request) -> int:
     """Do what was asked for; return the exit code."""
     suite = load_suite(request.suite) if request.suite else NO_SUITE
     jobs = expand(suite, request.overrides, request.config_dir)
+    at_a_time = None if request.launcher else request.jobs
     if request.dry_run:
         found = list(find_runs([request.out]))
-        print(plan_text(tasks(jobs, found, request.out), Paces(found), request.jobs))
+        print(plan_text(tasks(jobs, found, request.out), Paces(found), at_a_time))
         return 0
     require_writable(request.out)
     with only_one(request.out):
@@ -196,7 +204,7 @@ def bench(request: Request) -> int:
         planned, paces = tasks(jobs, found, request.out), Paces(found)
         todo = [task for task in planned if task.state != "finished"]
         write_plan(request.out, suite.name, jobs)
-        print(total_text(planned, paces, request.jobs), flush=True)
+        print(total_text(planned, paces, at_a_time), flush=True)
         runner = Bench(request, todo, len(planned) - len(todo), paces)
         return runner.launch() if request.launcher and todo else runner.run()
 

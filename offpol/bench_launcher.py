@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hydra import initialize_config_dir
@@ -18,33 +16,40 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from offpol.bench_plan import Task
+from offpol.bench_pool import start_child
 from offpol.command_line import VERSION_BASE
 from offpol.config import conf_dir
-from offpol.errors import ConfigError
+from offpol.errors import ConfigError, RunError
 
 
 @dataclass(frozen=True)
 class Runs:
     """What a launcher calls once per job, on whatever machine: the run of the job's number."""
 
-    arguments: tuple[tuple[str, ...], ...]
-    logs: tuple[str, ...]
+    tasks: tuple[Task, ...]
+    config_dir: str | None
 
     def __call__(self, cfg: DictConfig) -> int:
-        """Run `offpol`; return its exit code."""
-        number = int(HydraConfig.get().job.num)
-        Path(self.logs[number]).parent.mkdir(parents=True, exist_ok=True)
-        with open(self.logs[number], "ab") as log:
-            command = [sys.executable, "-m", "offpol.main", *self.arguments[number]]
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, check=False)
-        return done.returncode
+        """Run `offpol`; return its exit code. The run saves itself where this process is ended."""
+        task = self.tasks[int(HydraConfig.get().job.num)]
+        if any(task.directory.glob("checkpoints/*/manifest.json")):  # a cluster has put the job in its queue again
+            task = replace(task, state="resume")
+        process = start_child(task.arguments(config_dir=self.config_dir), task.log)
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.terminate()
+            process.wait()
+            raise
 
 
 def launch(runs: Runs, overrides: Sequence[str], out: Path) -> list[int]:
     """Give all runs to the launcher that the overrides name, wait for them, return their exit codes.
 
     How many run at a time is the launcher's business (hydra.launcher.n_jobs, hydra.launcher.array_parallelism).
-    Raises ConfigError for a launcher that is not installed, or a setting that it does not have.
+    Raises ConfigError for a launcher that is not installed, or a setting that it does not have, and RunError where
+    the launcher stops waiting, as submitit does for a job that the cluster has ended.
     """
     folder = [f"hydra.sweep.dir='{out.absolute()}/launcher'", "hydra.sweep.subdir=${hydra.job.num}"]
     with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE, job_name="offpol-bench"):
@@ -61,5 +66,9 @@ def launch(runs: Runs, overrides: Sequence[str], out: Path) -> list[int]:
         HydraConfig.instance().set_config(cfg)
         context = HydraContext(config_loader=loader, callbacks=Callbacks(cfg))
         launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=runs, config=cfg)
-        ended = launcher.launch([[] for _ in runs.arguments], initial_job_idx=0)
+        try:
+            ended = launcher.launch([[] for _ in runs.tasks], initial_job_idx=0)
+        except Exception as error:
+            said = (str(error).strip().splitlines() or [""])[0]
+            raise RunError(f"The launcher stopped waiting ({type(error).__name__}: {said}).") from error
     return [int(job.return_value) for job in ended]

@@ -33,18 +33,7 @@ class Pool(Generic[Task]):
 
     def start(self, task: Task, arguments: Sequence[str], log: Path) -> None:
         """Start `offpol` with these arguments; what it prints is appended to `log`."""
-        log.parent.mkdir(parents=True, exist_ok=True)
-        environment = {"OMP_NUM_THREADS": "1", **os.environ}
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                [*COMMAND, *arguments],
-                stdin=subprocess.PIPE,  # closes with this process, which ends the child
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                start_new_session=True,  # Ctrl-C reaches the children through `ask_to_end` alone
-            )
-        self.children.append(Child(task, process, log))
+        self.children.append(Child(task, start_child(arguments, log), log))
 
     def ended(self) -> list[tuple[Task, int, Path]]:
         """Return task, exit code and log of the children that have ended since the last call."""
@@ -68,11 +57,27 @@ class Pool(Generic[Task]):
             child.process.wait()
 
 
+def start_child(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start `offpol` in a process that saves itself and ends when this one does; what it prints goes to `log`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [*COMMAND, *arguments],
+            stdin=subprocess.PIPE,  # closes with this process, which ends the child
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={"OMP_NUM_THREADS": "1", **os.environ},
+            start_new_session=True,  # Ctrl-C reaches the children through this process alone
+        )
+
+
 def reason(code: int, log: Path) -> str:
     """Say why a child failed: the signal that ended it, or the last line it printed."""
     if code < 0:
         name = signal.Signals(-code).name
         return f"ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+    if not log.is_file():
+        return "never begun"
     with log.open("rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_TAIL_BYTES))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]

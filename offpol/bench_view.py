@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections import defaultdict
@@ -27,8 +28,8 @@ def duration(seconds: float | None) -> str:
     return f"{minutes / 60:.1f} h" if minutes < 72 * 60 else f"{minutes / 1440:.1f} days"
 
 
-def plan_text(tasks: Sequence[Task], paces: Paces, jobs: int) -> str:
-    """List what would run, a line per agent and game, and how long it would take."""
+def plan_text(tasks: Sequence[Task], paces: Paces, jobs: int | None) -> str:
+    """List what would run, a line per agent and game, and how long it would take; see `total_text`."""
     lines = []
     groups: dict[tuple[str, str], list[Task]] = defaultdict(list)
     for task in tasks:
@@ -45,14 +46,17 @@ def plan_text(tasks: Sequence[Task], paces: Paces, jobs: int) -> str:
     return "\n".join([*lines, total_text(tasks, paces, jobs)])
 
 
-def total_text(tasks: Sequence[Task], paces: Paces, jobs: int) -> str:
-    """Say in a sentence how much there is to do, and how long it takes by the speeds measured so far."""
+def total_text(tasks: Sequence[Task], paces: Paces, jobs: int | None) -> str:
+    """Say in a sentence how much there is to do, and how long it takes by the speeds measured so far.
+
+    `jobs` run at a time; None: as many as a launcher has room for, so that only the sum can be told.
+    """
     count = {state: sum(task.state == state for task in tasks) for state in ("finished", "resume", "start")}
     todo = [task for task in tasks if task.state != "finished"]
     steps = sum(task.budget - task.agent_steps for task in todo)
     head = (
         f"{len(tasks)} run{'s' * (len(tasks) != 1)}: {count['finished']} finished, {count['resume']} to go on, "
-        f"{count['start']} to start; {steps:,} agent steps to go, {jobs} at a time"
+        f"{count['start']} to start; {steps:,} agent steps to go, {f'{jobs} at a time' if jobs else 'by the launcher'}"
     )
     if not todo:
         return head + "."
@@ -61,10 +65,10 @@ def total_text(tasks: Sequence[Task], paces: Paces, jobs: int) -> str:
     if not known:
         return head + "; no run like these was measured yet, so nothing is known of how long it takes."
     guess = sum(known) / len(known)
-    left = makespan([guess if s is None else s for s in seconds], jobs)
+    left = makespan([guess if s is None else s for s in seconds], jobs or 1)
     unknown = len(seconds) - len(known)
     doubt = f", taking {unknown} unmeasured runs for average ones" if unknown else ""
-    return head + f": about {duration(left)} by measured speeds{doubt}."
+    return head + f": about {duration(left)}{'' if jobs else ' one after the other'} by measured speeds{doubt}."
 
 
 class View:
@@ -95,12 +99,16 @@ class View:
         lefts = [row[-1] for row in rows] + [paces.seconds(task) for task in waiting]
         known = [left for left in lefts if left is not None]
         left = makespan([sum(known) / len(known) if s is None else s for s in lefts], jobs) if known else None
+        to_go = f", about {duration(left)} to go" if left is not None else ""
         head = (
             f"{self.title}: {finished} of {self.total} finished, {len(running)} running, {len(waiting)} waiting, "
-            f"{failed} failed; {duration(now - self._began)} so far, about {duration(left)} to go"
+            f"{failed} failed; {duration(now - self._began)} so far{to_go}"
         )
-        lines = [head, *_aligned([(*row[:-1], f"{duration(row[-1])} left") for row in rows])]
+        ends = ["" if row[-1] is None else f"{duration(row[-1])} left" for row in rows]
+        lines = [head, *_aligned([(*row[:-1], end) for row, end in zip(rows, ends, strict=True)])]
         self._erase()
+        if self.is_terminal:
+            lines = _fitting(lines)
         print("\n".join(lines), flush=True)
         self._drawn = len(lines) if self.is_terminal else 0
 
@@ -125,6 +133,14 @@ def _row(task: Task, paces: Paces) -> tuple[str, str, str, str, str, str, float 
         task.job.label, task.job.game, f"seed {task.job.seed}", share, shown,
         "" if score is None else f"return {score:.1f}", left,
     )  # fmt: skip
+
+
+def _fitting(lines: list[str]) -> list[str]:
+    """Cut what a terminal would wrap or scroll away: it could not be drawn over."""
+    width, height = shutil.get_terminal_size()
+    if len(lines) >= height:
+        lines = [*lines[: height - 2], f"  and {len(lines) - height + 2} more"]
+    return [line if len(line) < width else f"{line[: width - 2]}…" for line in lines]
 
 
 def _aligned(rows: Iterable[Sequence[str]]) -> list[str]:

@@ -11,6 +11,8 @@ from gymnasium.wrappers import FlattenObservation, TransformObservation
 from offpol.env_loop import EnvLoop
 from offpol.types import EnvSpec
 
+ATARI = ("ALE/", "NoFrameskip-v", "Deterministic-v")  # in ids that ale-py registers
+
 
 class Gymnasium(EnvLoop):
     """E copies of `gymnasium.make(id, **make_kwargs)`, stepped in a loop.
@@ -23,11 +25,18 @@ class Gymnasium(EnvLoop):
         make_kwargs: passed to `gymnasium.make`, e.g. max_episode_steps.
         render: build the envs so that `render` works (slower for some).
 
-    Raises ValueError for an unknown id or make_kwargs, and for spaces that offpol cannot use.
+    Raises ValueError for an unknown id or make_kwargs, for spaces that offpol cannot use, and for pictures of Atari
+    games: env=atari plays them under a named protocol.
     """
 
     def __init__(self, id: str, make_kwargs: dict[str, object], render: bool, *, num_envs: int, seed: int) -> None:
         render_mode = "rgb_array" if render else None
+        if any(mark in id for mark in ATARI) and make_kwargs.get("obs_type") != "ram":
+            raise ValueError(
+                f"id={id} is an Atari game, whose frames may already be skipped, or not, and which is none of the "
+                "protocols that scores are known for: play it by env=atari env.game=..., which skips them once. (Its "
+                "memory can be watched here: env.make_kwargs={obs_type: ram}.)"
+            )
         try:
             made = [
                 gymnasium.make(id, render_mode=render_mode, disable_env_checker=True, **make_kwargs)  # type: ignore[arg-type]

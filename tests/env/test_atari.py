@@ -144,6 +144,36 @@ def test_all_protocol_fields_are_covered():
     assert set(CHANGES) == fields - {"name", "evaluation_epsilon"}
 
 
+@pytest.mark.parametrize("max_frames", [480, 482])
+def test_a_limit_of_frames_is_a_quarter_of_it_in_decisions(max_frames):
+    """With four frames each, the last decision being the one in which the limit is passed."""
+    env = make("atari", "env/preset=sticky", f"env.protocol.max_frames_per_episode={max_frames}", num_envs=1)
+    env.reset()
+    steps = [env.step(np.zeros(1, dtype=int)) for _ in range(2 * -(-max_frames // 4) + 2)]  # nobody presses FIRE
+    ends = [t for t, step in enumerate(steps, start=1) if step.truncated[0]]
+    assert ends == [-(-max_frames // 4), 2 * -(-max_frames // 4) + 1]  # the step in between starts a game
+    assert not any(step.terminated[0] for step in steps)
+    env.close()
+
+
+@pytest.mark.slow
+def test_108_000_frames_are_27_000_decisions():
+    env = make("atari", "env/preset=atari100k", "env.protocol.noop_max=0", num_envs=1)
+    env.reset()
+    decisions = 1
+    while not env.step(np.zeros(1, dtype=int)).truncated[0]:
+        decisions += 1
+    assert decisions == 27_000
+    env.close()
+
+
+@pytest.mark.parametrize("id", ["ALE/Breakout-v5", "ale_py:ALE/Breakout-v5", "BreakoutNoFrameskip-v4"])
+def test_atari_cannot_be_played_past_its_protocol(id):
+    """Else its frames could be skipped twice, or its sticky actions differ from what a report says."""
+    with pytest.raises(ValueError, match="play it by env=atari"):
+        make("gymnasium", f"env.id={id}")
+
+
 def test_colors_and_single_frames():
     env = make("atari", "env.protocol.grayscale=false", "env.protocol.stack=1")
     assert env.reset().shape == (2, 3, 84, 84) == (2, *env.spec.obs_shape)
