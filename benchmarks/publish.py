@@ -22,7 +22,7 @@ from offpol.run_directory import CONFIG, INFO, write_json
 from offpol.run_labels import PLAN, collect
 from offpol.run_results import RunResult
 
-ROWS = 50  # of metrics that are kept of a run
+ROWS = 100  # of metrics that are kept of a run: all of them at the cadences of most suites
 DIGITS = 6  # of every metric
 
 
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("to", type=Path, help="runs/published/NAME")
     args = parser.parse_args()
     finished, others = publish(args.bench, args.to)
-    print(report([str(args.to)], args.to / "report", args.to.name, [], True))
+    print(report([str(args.to)], args.to / "report", f"Benchmark: {args.to.name}", [], True))
     size = sum(path.stat().st_size for path in args.to.rglob("*") if path.is_file())
     print(f"{finished} runs in {size / 1e6:.1f} MB; {others} that are not finished were left out.")
 

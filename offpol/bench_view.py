@@ -101,8 +101,8 @@ class View:
         left = makespan([sum(known) / len(known) if s is None else s for s in lefts], jobs) if known else None
         to_go = f", about {duration(left)} to go" if left is not None else ""
         head = (
-            f"{self.title}: {finished} of {self.total} finished, {len(running)} running, {len(waiting)} waiting, "
-            f"{failed} failed; {duration(now - self._began)} so far{to_go}"
+            f"{self.title}: {finished}/{self.total} done, {len(running)} running, {len(waiting)} waiting, "
+            f"{failed} failed; {duration(now - self._began)}{to_go}"
         )
         ends = ["" if row[-1] is None else f"{duration(row[-1])} left" for row in rows]
         lines = [head, *_aligned([(*row[:-1], end) for row, end in zip(rows, ends, strict=True)])]

@@ -153,19 +153,25 @@ def _comparison(members: list[Labelled], statistic: str, games: Sequence[str]) -
 def _own_scale(comparison: Comparison) -> Scale | None:
     """Return a scale for games that have no human reference: 1 is the mean of the agent that is best in the game.
 
-    None where that compares nothing: one game or agent, no measured random play, or no agent above it.
+    None where that compares nothing: one game or agent, no measured random play, or a game that nobody has learned
+    (where not every run of the best agent is above who does not learn), so that its scale would be made of noise.
     """
     agents = [entrant for entrant in comparison.agents if not entrant.missing(comparison.games)]
-    random = [entrant for entrant in comparison.entrants if (entrant.kind, entrant.name) == ("baseline", "random")]
-    if min(len(agents), len(comparison.games)) < 2 or not random or random[0].missing(comparison.games):
+    idle = [entrant for entrant in comparison.entrants if entrant.kind == "baseline"]
+    random = next((entrant for entrant in idle if entrant.name == "random"), None)
+    if min(len(agents), len(comparison.games)) < 2 or random is None or random.missing(comparison.games):
         return None
-    references = {
-        game: Reference(float(random[0].scores[game].mean()), max(float(one.scores[game].mean()) for one in agents))
-        for game in comparison.games
-    }
-    level = [game for game, reference in references.items() if reference.goal <= reference.random]
-    if level:
-        comparison.warnings.append(f"No agent is above random play in {', '.join(level)}: so there is no aggregate.")
+    references, unlearned = {}, []
+    for game in comparison.games:
+        best = max((entrant.scores[game] for entrant in agents), key=np.mean)
+        references[game] = Reference(float(random.scores[game].mean()), float(best.mean()))
+        if best.min() <= max(float(entrant.scores[game].mean()) for entrant in idle if game in entrant.scores):
+            unlearned.append(game)
+    if unlearned:
+        comparison.warnings.append(
+            f"There is no aggregate, for no agent has learned {', '.join(unlearned)}: even of the best one's runs not "
+            "all are above random play and the best constant action."
+        )
         return None
     return Scale("score relative to the best agent", "best agent", references)
 

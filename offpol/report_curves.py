@@ -120,12 +120,15 @@ def _references(axes: Axes, comparison: Comparison, game: str, neighbours: Seque
         for e, dash in zip(neighbours, DASHES, strict=False)
         if game in e.scores
     ]
-    constant = [e for e in comparison.entrants if e.name == CONSTANT and game in e.scores]
-    lines += [(CONSTANT, float(e.scores[game].mean()), ":", BROWN) for e in constant]
-    if comparison.scale:
-        lines.append(("random", comparison.scale.references[game].random, ":", LIGHT))
+    idle = {entrant.name: entrant.scores[game] for entrant in comparison.entrants
+            if entrant.kind == "baseline" and game in entrant.scores}  # fmt: skip
+    if CONSTANT in idle:
+        lines.append((CONSTANT, float(idle[CONSTANT].mean()), ":", BROWN))
     if comparison.scale and comparison.of_humans:
-        lines.append(("human", comparison.scale.references[game].goal, "-", LIGHT))
+        reference = comparison.scale.references[game]
+        lines += [("human", reference.goal, "-", LIGHT), ("random", reference.random, ":", LIGHT)]
+    elif "random" in idle:
+        lines.append(("random", float(idle["random"].mean()), ":", LIGHT))
     bottom, top = axes.get_ylim()
     for name, value, style, color in lines:
         if bottom - (top - bottom) <= value <= top + 1.5 * (top - bottom):

@@ -41,7 +41,8 @@ def panels(
         legend: put the handles of all panels above the whole; pages have their own.
     """
     rows = -(-count // columns)
-    whole = Figure(figsize=(WIDE_INCHES, rows * height * WIDE_INCHES / (columns * width)), layout="constrained")
+    tall = rows * height * max(1.0, WIDE_INCHES / (columns * width))
+    whole = Figure(figsize=(WIDE_INCHES, tall), layout="constrained")
     grid = whole.subplots(rows, columns, squeeze=False).ravel()
     for i, axes in enumerate(grid):
         if i < count:
@@ -70,12 +71,13 @@ def aggregates_figure(comparison: Comparison, found: Mapping[str, Mapping[str, E
         axes.set_title(aggregate + (" (less is better)" if aggregate == "optimality gap" else ""), fontsize=FONT + 1)
         axes.set_yticks(range(len(names)), names if labelled else [""] * len(names))
         axes.set_ylim(-0.7, len(names) - 0.3)
-        axes.set_xlim(left=min(0.0, *(low(found[name][aggregate]) for name in names)))
+        left = min(0.0, *(low(found[name][aggregate]) for name in names))
+        axes.set_xlim(left=left - 0.02 * (axes.get_xlim()[1] - left))
+        plain(axes, grid="x")
         for tick, name in zip(axes.get_yticklabels(), names, strict=True):
             tick.set_color(palette.get(name, GREY))
-        plain(axes, grid="x")
 
-    return panels(len(AGGREGATES), len(AGGREGATES), 3.4, 0.8 + 0.2 * len(names), draw)
+    return panels(len(AGGREGATES), len(AGGREGATES), 4.2, 0.8 + 0.2 * len(names), draw)
 
 
 def low(estimate: Estimate) -> float:

@@ -9,8 +9,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from matplotlib import rc_context
+from matplotlib.colors import to_hex
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure as Drawing
 
 
@@ -208,15 +211,24 @@ def _html_figure(figure: Figure) -> str:
 
 
 def _legend(panels: Sequence[Drawing]) -> str:
-    """Return a list of the lines that any of the panels has a label for."""
-    lines = {line.get_label(): line for panel in panels for axes in panel.axes for line in axes.get_lines()}
-    items = ""
-    for label, line in lines.items():
-        if not str(label).startswith("_"):
-            dash, width = STROKES[str(line.get_linestyle())], line.get_linewidth() + 0.5
-            stroke = f'stroke="{line.get_color()}" stroke-width="{width:g}" stroke-dasharray="{dash}"'
-            items += f'<li><svg viewBox="0 0 26 8"><path d="M0 4H26" {stroke}/></svg>{html.escape(str(label))}</li>'
+    """Return a list of the lines and areas that any of the panels has a label for."""
+    handles: dict[str, Any] = {}
+    for axes in [axes for panel in panels for axes in panel.axes]:
+        found, labels = axes.get_legend_handles_labels()
+        handles |= dict(zip(labels, found, strict=True))
+    items = "".join(
+        f'<li><svg viewBox="0 0 26 8"><path d="M0 4H26" {_stroke(handle)}/></svg>{html.escape(label)}</li>'
+        for label, handle in handles.items()
+    )
     return f'<ul class="legend">{items}</ul>' if items else ""
+
+
+def _stroke(handle: Any) -> str:
+    """Describe a line, or the color of bars, to SVG."""
+    if isinstance(handle, BarContainer):
+        return f'stroke="{to_hex(handle.patches[0].get_facecolor())}" stroke-width="8"'
+    dash, width = STROKES[str(handle.get_linestyle())], handle.get_linewidth() + 0.5
+    return f'stroke="{handle.get_color()}" stroke-width="{width:g}" stroke-dasharray="{dash}"'
 
 
 STROKES = {"-": "none", "--": "5 2.5", "-.": "7 2 1.5 2", ":": "1.5 2", "None": "none"}  # of SVG, by matplotlib's

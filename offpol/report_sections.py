@@ -97,7 +97,7 @@ class Section:
         size = f"{_count(len(c.games), 'game')}, {_seeds(c.seeds)}; {STATISTICS[c.statistic]}"
         if scored and c.scale:
             bracket = "95% intervals" if any("[" in text for text in scored) else "one run a game, so no intervals"
-            return f"IQM of {c.scale.name}s: {'; '.join(scored)} ({bracket}). {size}."
+            return f"IQM of the {c.scale.name}: {'; '.join(scored)} ({bracket}). {size}."
         if c.of_humans:
             return f"{size}; no agent has a score in every game, so there is no aggregate."
         means = [f"**{e.name}** {score(e, c.games[0])}" for e in c.agents] if len(c.games) == 1 else []
@@ -133,10 +133,11 @@ class Section:
 
     def _games(self) -> list[Block]:
         c = self.comparison
-        told: list[Block] = [self._panels("games", games_figure(c, self.neighbours()), GAMES, 230)]
+        panel_px = 230 if len(c.games) > 6 else 300
+        told: list[Block] = [self._panels("games", games_figure(c, self.neighbours()), GAMES, panel_px)]
         if not c.scale and len(c.games) > 1:
             drawn = games_figure(c, [], "minutes")
-            told.append(self._panels("games-time", drawn, "The same over wall-clock, in minutes.", 230))
+            told.append(self._panels("games-time", drawn, "The same over wall-clock, in minutes.", panel_px))
         return told
 
     def _off_policy(self) -> list[Block]:

@@ -17,10 +17,8 @@ AGGREGATED = (
     "Brackets: 95% stratified bootstrap intervals over runs and games. No interval where every game has one run. "
     "Optimality gap: less is better."
 )
-PUBLISHED = (
-    " *: computed from games' means, which is not comparable with an IQM over runs (it tends to be higher). "
-    "†: its source does not state all of its protocol (see below). Grey: not ours."
-)
+OF_MEANS = " *: computed from games' means, which is not comparable with an IQM over runs (it tends to be higher)."
+UNSTATED = " †: its source does not state all of its protocol (see below)."
 RUNS = "Scores are of the final policy, never the best on the way; unfinished runs are listed without one."
 
 
@@ -38,7 +36,8 @@ def aggregate_table(comparison: Comparison, found: Mapping[str, Mapping[str, Est
         games = f"{total - len(entrant.missing(comparison.games))} of {total}"
         name = f"**{entrant.name}**" if entrant.kind == "agent" else entrant.name
         rows.append([name + " †" * ("not stated" in entrant.remark), *cells, _runs_per_game(entrant), games])
-    caption = AGGREGATED + PUBLISHED * bool(dim)
+    said = "".join(cell for row in rows for cell in row)
+    caption = AGGREGATED + OF_MEANS * ("*" in said.replace("**", "")) + UNSTATED * ("†" in said)
     return Table(["", *AGGREGATES, "runs per game", "games"], rows, caption, frozenset(dim))
 
 

@@ -124,6 +124,23 @@ def test_the_table_is_redrawn_in_place_on_a_terminal(jobs: list[Job], tmp_path: 
     first, second, stays = capsys.readouterr().out.split("\x1b[2F\x1b[J")
     assert first == second
     head, row = first.splitlines()
-    assert head.startswith("s6: 1 of 3 finished, 1 running, 1 waiting, 0 failed; 0 s so far, about 17 min to go")
+    assert head == "s6: 1/3 done, 1 running, 1 waiting, 0 failed; 0 s, about 17 min to go"
     assert " ".join(row.split()) == "trace=retrace Pong seed 0 50% 100 steps/s return 0.0 8 min left"
     assert stays == "a line that stays\n"
+
+
+@pytest.mark.parametrize(("columns", "lines"), [(40, 30), (80, 4)])
+def test_the_table_never_outgrows_the_terminal(
+    jobs: list[Job], tmp_path: Path, monkeypatch, capsys, columns: int, lines: int
+) -> None:
+    """What is wrapped or scrolled away cannot be drawn over."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("LINES", str(lines))
+    view = bench_view.View("s6", 12)
+    view.is_terminal = True
+    running = tasks(jobs[:6], [], tmp_path)
+    view.show(running, [], 0, 0, Paces(), 6)
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == min(7, lines - 1)
+    assert max(map(len, shown)) < columns
+    assert ("and 5 more" in shown[-1]) == (lines == 4)
