@@ -18,6 +18,7 @@ from offpol.acting import Acting, Autocast, forward
 from offpol.combinations import check_parts
 from offpol.health import health
 from offpol.optimizer import OptimizerConfig, adamw, load_adamw
+from offpol.processes import backward
 from offpol.resets import AnnealingConfig, ResetConfig, reset
 from offpol.transfer import upload
 from offpol.types import (
@@ -190,7 +191,7 @@ class Agent:
                 }  # fmt: skip
                 metrics = {name: number.detach() for name, number in metrics.items()}
             sound = loss + priority.sum()
-        gradient_norm = self._step(loss, terms.follow)
+        gradient_norm = self._step(loss, share, terms.follow)
         if measure:
             metrics["gradient_norm"] = gradient_norm
         return Update(priority, metrics, (sound + gradient_norm).isfinite())
@@ -257,9 +258,10 @@ class Agent:
         """Decode and join the critics: [H, M, A, K] -> [M, A]."""
         return self.critic.value(output.q_logits).mean(0)
 
-    def _step(self, loss: Tensor, follow: bool) -> Tensor:
+    def _step(self, loss: Tensor, share: Tensor, follow: bool) -> Tensor:
+        """Descend a loss that is the mean of rows weighted by `share` [M]; return the gradient's norm."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        backward(loss, share, self.parameters)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.optimizer_config.max_gradient_norm)
         self.optimizer.step()
         if follow:

@@ -5,11 +5,14 @@ The checks need no torch; it is imported by what builds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import signal
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from offpol import processes
 from offpol.config import build, check, coerce
 from offpol.errors import ConfigError, did_you_mean
 
@@ -58,6 +61,11 @@ def check_together(cfg: Mapping[str, Any], capacity_rows: int) -> None:
         raise ConfigError(
             f"topology.num_workers is {workers}, but must be a divisor of run.num_envs ({envs}): each worker steps as "
             "many of them."
+        )
+    if batch % processes.number():
+        raise ConfigError(
+            f"agent.batch_size is {batch}, but must be a multiple of {processes.number()}: each of the processes that "
+            "torchrun started takes an equal share of a batch."
         )
     windows = max(0, capacity_rows - envs * window)
     if batch > windows:
@@ -137,11 +145,41 @@ def build_agent(cfg: Mapping[str, Any], spec: EnvSpec) -> Agent:
     def build_network() -> Network:
         return build(cfg["network"], "network", spec=spec, outputs=outputs)
 
+    node = dict(cfg["agent"])
+    if processes.number() > 1:
+        node["_target_"] = "offpol.data_parallel.DataParallelAgent"
     return build(
-        cfg["agent"], "agent", build_network=build_network, critic=critic, policy=policy, trace=trace,
-        device=_device(run["device"], "device"), actor_device=_device(run["actor_device"], "actor_device"),
-        autocast=run["autocast"],
+        node, "agent", build_network=build_network, critic=critic, policy=policy, trace=trace,
+        device=_device(processes.local_device(run["device"]), "device"),
+        actor_device=_device(run["actor_device"], "actor_device"), autocast=run["autocast"],
     )  # fmt: skip
+
+
+@contextlib.contextmanager
+def together(agent: Agent) -> Iterator[None]:
+    """Learn together with the other processes that torchrun started, if any."""
+    if processes.number() == 1:
+        yield
+        return
+    with processes.joined(agent.device), contextlib.closing(cast(Any, agent)):
+        yield
+
+
+def assist(cfg: Mapping[str, Any]) -> None:
+    """Be one of the other processes: compute shares of updates until the first one, which acts and writes, is done."""
+    import torch
+
+    from offpol.seeding import seed_for, seed_globals
+
+    for number in (signal.SIGINT, signal.SIGTERM):  # the first process ends the run
+        signal.signal(number, signal.SIG_IGN)
+    torch.set_num_threads(cfg["run"]["torch_threads"])
+    seed_globals(seed_for(cfg["seed"], "process", processes.rank()))
+    probe = build_env(cfg, 1, "env")
+    probe.close()
+    agent: Any = build_agent(cfg, probe.spec)
+    with processes.joined(agent.device):
+        agent.serve()
 
 
 def build_parts(cfg: Mapping[str, Any], directory: Path) -> Parts:
@@ -171,6 +209,8 @@ def build_parts(cfg: Mapping[str, Any], directory: Path) -> Parts:
         device=str(agent.device),
     )  # fmt: skip
     check_together(cfg, replay.capacity_rows)
+    if processes.number() > 1 and (cfg["run"]["compile"] or cfg["run"]["cuda_graph"]):
+        raise ConfigError("run.compile and run.cuda_graph are for one process: turn them off to learn in several.")
     speed_up(agent, replay, compile=cfg["run"]["compile"], cuda_graph=cfg["run"]["cuda_graph"])
     return Parts(Actors(cfg, spec), behavior, agent, replay, topology)
 

@@ -18,8 +18,8 @@ from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from offpol import command_line
-from offpol.assembly import Parts, build_parts, check_config
+from offpol import command_line, processes
+from offpol.assembly import Parts, assist, build_parts, check_config, together
 from offpol.config import build, conf_dir
 from offpol.errors import ConfigError, RunError
 
@@ -75,7 +75,7 @@ def train(cfg: Mapping[str, Any], directory: Path, resumed: Mapping[str, object]
         run_directory.note_resumption(directory, run.agent_steps, resumed, config)
     _add_gauges(run, parts)
     try:
-        with run:
+        with run, together(parts.agent):
             parts.topology.run(parts.actors, parts.agent, parts.replay, run)
     except Exception as error:
         raise explained(error, directory, run.agent_steps, run.saved_at) from error.__cause__
@@ -178,6 +178,8 @@ def launch(arguments: list[str]) -> None:
     """Check what was asked for, then let Hydra run it."""
     args = command_line.parse(arguments)
     acts = not (args.cfg or args.info)
+    if args.multirun and processes.number() > 1:
+        raise ConfigError("A sweep (-m) cannot be started by torchrun: start each of its runs by itself.")
     SWEPT.update(command_line.swept_keys(args))
     if not (args.help or args.hydra_help or args.shell_completion or args.experimental_rerun):
         for composed in command_line.compositions(args):
@@ -220,6 +222,18 @@ def _resumed_config(cfg: dict[str, Any], asked: Mapping[str, object]) -> dict[st
     return differing
 
 
+def _shared_config(arguments: list[str]) -> dict[str, Any]:
+    """Return the config that the first process of a data-parallel run is starting or resuming."""
+    if any(argument.startswith("resume=") for argument in arguments):
+        asked = command_line.parse_assignments(arguments)
+        cfg = command_line.load_saved(Path(str(asked.pop("resume"))))
+        _resumed_config(cfg, asked)
+    else:
+        cfg = command_line.plain(next(command_line.compositions(command_line.parse(arguments))))
+    check_config(cfg)
+    return cfg
+
+
 def _check_folder(folder: Path, sweep: bool) -> None:
     from offpol.run_directory import require_new, require_writable
 
@@ -235,12 +249,15 @@ def main() -> None:
     # By default it spins for ever, and two runs beside each other then take turns at doing nothing.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
-        if any(argument.startswith("resume=") for argument in arguments):
+        if processes.rank() > 0:
+            assist(_shared_config(arguments))
+        elif any(argument.startswith("resume=") for argument in arguments):
             resume(arguments)
         else:
             launch(arguments)
     except ConfigError as error:
-        print(f"offpol: {error}", file=sys.stderr)
+        if processes.rank() == 0:  # which speaks for all
+            print(f"offpol: {error}", file=sys.stderr)
         sys.exit(MISTAKE)
     except RunError as error:
         print(f"offpol: {error}", file=sys.stderr)

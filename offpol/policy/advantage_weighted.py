@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from offpol.policy_base import PolicyBase, entropy
+from offpol.processes import joint_mean
 from offpol.temperature import Temperature, TemperatureSettings
 from offpol.types import PolicyInputs
 
@@ -63,7 +64,7 @@ class AdvantageWeighted(PolicyBase):
         log_pi = torch.log_softmax(inputs.logits, -1)
         with torch.no_grad():
             gaps = inputs.q_values - (inputs.pi * inputs.q_values).sum(-1, keepdim=True)
-            divisor = self.temperature(gaps.square().mean(-1) @ inputs.share)
+            divisor = self.temperature(joint_mean(gaps.square().mean(-1), inputs.share))
             weights = self._all if self.actions == "all" else self._logged
             target, log = weights(inputs, gaps, divisor, measure)
             if measure:
@@ -82,7 +83,7 @@ class AdvantageWeighted(PolicyBase):
         else:
             exponent = (gaps / divisor).clamp(-self.log_cap, self.log_cap)
         target = torch.softmax(prior + exponent, -1)
-        target_entropy = torch.special.entr(target).sum(-1) @ inputs.share
+        target_entropy = joint_mean(torch.special.entr(target).sum(-1), inputs.share)
         self.temperature.adapt(target_entropy, gaps.shape[-1])
         if not measure:
             return target, {}

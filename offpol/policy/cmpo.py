@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from offpol.policy_base import PolicyBase, entropy, log_ratio
+from offpol.processes import joint_mean
 from offpol.temperature import RunningScale
 from offpol.types import PolicyInputs
 
@@ -41,7 +42,7 @@ class CMPO(PolicyBase):
         log_taken = log_pi.gather(-1, inputs.action.unsqueeze(-1)).squeeze(-1)
         with torch.no_grad():
             gaps = inputs.q_values - (inputs.pi * inputs.q_values).sum(-1, keepdim=True)
-            scale = self.scale(gaps.square().mean(-1) @ inputs.share)
+            scale = self.scale(joint_mean(gaps.square().mean(-1), inputs.share))
             scaled = gaps / scale
             log_prior = inputs.pi.clamp(min=torch.finfo(inputs.pi.dtype).tiny).log()
             target = torch.softmax(log_prior + scaled.clamp(-self.clip, self.clip), -1)

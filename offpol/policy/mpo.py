@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from offpol.policy_base import PolicyBase, entropy
+from offpol.processes import joint_mean
 from offpol.temperature import Multiplier
 from offpol.types import PolicyInputs
 
@@ -49,8 +50,8 @@ class MPO(PolicyBase):
             eta, alpha = self.temperature(), self.penalty()
             log_target = torch.log_softmax(log_prior + inputs.q_values / eta, -1)
             target = log_target.exp()
-            step = (target * (log_target - log_prior)).sum(-1) @ inputs.share
-            mean_drift = drift @ inputs.share
+            step = joint_mean((target * (log_target - log_prior)).sum(-1), inputs.share)
+            mean_drift = joint_mean(drift, inputs.share)
             self.temperature.push(((step - self.epsilon) / self.epsilon).clamp(-1.0, 1.0))
             self.penalty.push(((mean_drift - self.epsilon_policy) / self.epsilon_policy).clamp(-1.0, 1.0))
         loss = -(target * log_pi).sum(-1) + alpha * drift
