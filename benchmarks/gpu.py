@@ -1,0 +1,292 @@
+"""What offpol makes of a GPU: in some ten minutes a table for each question, and JSON.
+
+    python benchmarks/gpu.py --out gpu.json                  # all of it
+    python benchmarks/gpu.py --only updates acting           # some of it
+    python benchmarks/gpu.py --device cpu --quick            # that the script works, on any machine; means nothing else
+
+`same`: is an update recorded or compiled the update done step by step, from the same seeds? `updates`: updates a
+second, drawing and prioritizing included, and the share of the time that the GPU computes. `acting`: an actor's
+question, from host to host. `replay`: adding, drawing and prioritizing alone, on the device and on the host. `runs`:
+Atari 100k by the command line, one run alone and several side by side. Rows are random; only `runs` plays a game.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+
+from offpol.agent import Agent
+from offpol.assembly import build_agent
+from offpol.command_line import VERSION_BASE, plain
+from offpol.config import build, conf_dir
+from offpol.transfer import upload
+from offpol.types import EnvSpec, Rows
+from offpol.whole_update import speed_up
+
+ENVS, ACTIONS = 8, 6
+SPEC = EnvSpec("random", ENVS, ACTIONS, (84, 84), torch.uint8, stack=4)
+MODES = {
+    "step by step": {}, "graph": {"cuda_graph": True}, "compiled": {"compile": True},
+    "compiled graph": {"compile": True, "cuda_graph": True},
+}  # fmt: skip
+DQN = ["policy=greedy", "trace=one_step", "critic=scalar", "agent.window=1"]
+WORK = {
+    "DQN, Nature, batch 32": ["network=nature", *DQN],
+    "default agent, batch 32": [],
+    "default agent, Impala, batch 256": ["network=impala", "agent.batch_size=256"],
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured."""
+
+    rows: int  # in the replay
+    same_updates: int
+    seconds: float  # of each measurement
+    modes: tuple[str, ...]
+    work: tuple[str, ...]
+    envs: tuple[int, ...]  # of an actor
+    job: tuple[str, ...]  # what is run
+
+
+FULL = Scale(
+    50_000, 50, 4.0, tuple(MODES), tuple(WORK), (8, 64, 256),
+    ("env.game=Pong", "run.agent_steps=100000", "run.replay_ratio=1", "run.eval_episodes=0", "run.torch_threads=1"),
+)  # fmt: skip
+QUICK = Scale(
+    600, 3, 0.01, ("step by step",), ("DQN, Nature, batch 32",), (8,),
+    ("task=chain", "run.agent_steps=700", "run.learning_starts_agent_steps=600", "run.eval_episodes=0"),
+)  # fmt: skip
+
+
+def settings(overrides: Sequence[str], device: str, autocast: str = "none") -> dict[str, Any]:
+    """Compose the config of a run on a device."""
+    with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
+        cfg = compose("config", overrides=[*overrides, f"run.device={device}", f"run.autocast={autocast}"])
+    return plain(cfg)
+
+
+def rows(seed: int) -> Iterator[Rows]:
+    """Make rows of random frames, without end."""
+    rng = np.random.default_rng(seed)
+    frames = rng.integers(0, 256, (64, ENVS, 84, 84), dtype=np.uint8)
+    log_prob = np.full(ENVS, -np.log(ACTIONS), np.float32)
+    for step in range(10**9):
+        yield Rows(
+            obs=frames[step % 64], action=rng.integers(ACTIONS, size=ENVS), valid=np.ones(ENVS, bool),
+            reward=rng.integers(-1, 2, ENVS).astype(np.float32), terminated=rng.random(ENVS) < 0.005,
+            truncated=np.zeros(ENVS, bool), behavior_log_prob=log_prob, policy_version=np.full(ENVS, step),
+        )  # fmt: skip
+
+
+def parts(overrides: Sequence[str], device: str, mode: str, number: int, autocast: str = "none") -> tuple[Agent, Any]:
+    """Build an agent and its replay on the device, with so many rows, from fixed seeds."""
+    cfg = settings([*overrides, "replay=on_device", f"replay.capacity={2 * number}"], device, autocast)
+    torch.manual_seed(0)
+    agent = build_agent(cfg, SPEC)
+    replay = build(cfg["replay"], "replay", spec=SPEC, window=cfg["agent"]["window"], seed=0, device=str(agent.device))
+    for _, row in zip(range(number // ENVS), rows(0), strict=False):
+        replay.add(row)
+    speed_up(agent, replay, **({"compile": False, "cuda_graph": False} | MODES[mode]))
+    return agent, replay
+
+
+def update(agent: Agent, replay: Any) -> None:
+    """Do what `offpol.learning.learn` does for one update."""
+    if agent.whole_update is not None:
+        agent.whole_update(measure=False)
+        return
+    batch = replay.sample(agent.batch_size)
+    answer = agent.update(batch)
+    replay.update_priorities(batch.index, batch.generation, answer.priority)
+
+
+def wait(device: str) -> None:
+    """Wait until the device has done all it was asked for."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def seconds_each(call: Callable[[], object], seconds: float, device: str) -> float:
+    """Time a call, done again and again for so long; the device's work is waited for at the end."""
+    times, began = 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        for _ in range(10 if device != "cpu" else 1):
+            call()
+            times += 1
+        wait(device)
+    return (time.perf_counter() - began) / times
+
+
+def busy_seconds(call: Callable[[], object], times: int = 30) -> float:
+    """Add up the time that kernels take in one call."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        for _ in range(times):
+            call()
+        torch.cuda.synchronize()
+    return sum(event.self_device_time_total for event in profile.key_averages()) / times / 1e6
+
+
+# ------------------------------------------------------------------------------------------- questions
+
+
+def same(scale: Scale, device: str) -> list[dict[str, Any]]:
+    """Compare parameters and priorities after some updates with those of updates done step by step."""
+    found: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    answers = []
+    for mode in scale.modes:
+        agent, replay = parts(WORK["default agent, batch 32"], device, mode, scale.rows)
+        for _ in range(scale.same_updates):
+            update(agent, replay)
+        parameters = torch.cat([parameter.detach().flatten() for parameter in agent.parameters])
+        found[mode] = parameters, replay.sums.masses.clone()
+        pairs = zip(found[mode], found["step by step"], strict=True)
+        apart = [(one - other).abs().max() / other.abs().max() for one, other in pairs]
+        answers.append({
+            "mode": mode, "updates": agent.updates, "parameters apart": f"{float(apart[0]):.1e}",
+            "priorities apart": f"{float(apart[1]):.1e}", "same": bool(max(apart) < 1e-2),
+        })  # fmt: skip
+    return answers
+
+
+def updates(scale: Scale, device: str) -> list[dict[str, Any]]:
+    """Measure updates per second and the share of the time that the device computes."""
+    answers = []
+    for work in scale.work:
+        for mode in scale.modes:
+            for autocast in ("none", "bfloat16"):
+                agent, replay = parts(WORK[work], device, mode, scale.rows, autocast)
+                began = time.perf_counter()
+                for _ in range(5):
+                    update(agent, replay)
+                wait(device)
+                first = time.perf_counter() - began
+                each = seconds_each(lambda: update(agent, replay), scale.seconds, device)  # noqa: B023
+                busy = busy_seconds(lambda: update(agent, replay)) / each if device != "cpu" else None  # noqa: B023
+                answers.append({
+                    "work": work, "mode": mode, "autocast": autocast, "updates/s": round(1 / each, 1),
+                    "busy": busy if busy is None else f"{busy:.0%}", "first 5 updates, s": round(first, 1),
+                })  # fmt: skip
+                print(answers[-1], flush=True)
+    return answers
+
+
+def acting(scale: Scale, device: str) -> list[dict[str, Any]]:
+    """Measure how long an actor waits for values of E observations."""
+    answers = []
+    for network in ("data_efficient", "nature", "impala"):
+        for mode in [mode for mode in scale.modes if "compiled" not in mode]:
+            agent, _ = parts([f"network={network}"], device, mode, scale.rows)
+            answer: dict[str, Any] = {"network": network, "mode": mode}
+            for envs in scale.envs:
+                obs = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (envs, 4, 84, 84), dtype=np.uint8))
+                for _ in range(5):
+                    agent.values(obs)
+                each = seconds_each(lambda: agent.values(obs), scale.seconds / 4, device)  # noqa: B023
+                answer[f"{envs} envs, us"] = round(each * 1e6)
+            answers.append(answer)
+    return answers
+
+
+def replay(scale: Scale, device: str) -> list[dict[str, Any]]:
+    """Measure replay alone; what the host draws is sent to the device."""
+    answers = []
+    for kind in ("on_device", "prioritized"):
+        for size in (32, 256):
+            cfg = settings([f"replay={kind}", f"replay.capacity={2 * scale.rows}"], device)
+            memory = build(cfg["replay"], "replay", spec=SPEC, window=5, seed=0, device=device, run_directory=".")
+            source = rows(0)
+            for _ in range(scale.rows // ENVS):
+                memory.add(next(source))
+
+            def sample() -> Any:
+                batch = memory.sample(size)  # noqa: B023
+                return batch if device == "cpu" else batch.apply(lambda part: upload(part, torch.device(device)))
+
+            batch = sample()
+            priority = torch.rand(size, device=device)
+            calls: dict[str, Callable[[], object]] = {
+                f"add {ENVS}, us": lambda: memory.add(next(source)),  # noqa: B023
+                "draw, us": sample,
+                "prioritize, us": lambda: memory.update_priorities(batch.index, batch.generation, priority),  # noqa: B023
+            }
+            timings = {name: round(seconds_each(call, scale.seconds / 4, device) * 1e6) for name, call in calls.items()}
+            answers.append({"replay": kind, "batch of windows": size, **timings})
+    return answers
+
+
+def runs(scale: Scale, device: str, together: int) -> list[dict[str, Any]]:
+    """Time whole runs from the command line, one alone and then several at once."""
+    fast = [] if device == "cpu" else ["run.cuda_graph=true"]
+    command = [sys.executable, "-m", "offpol.main", *scale.job, f"run.device={device}", "replay=on_device", *fast]
+    answers = []
+    for number in dict.fromkeys((1, together)):
+        with tempfile.TemporaryDirectory() as folder:
+            places = [Path(folder) / str(k) for k in range(number)]
+            began = time.perf_counter()
+            children = [
+                subprocess.Popen([*command, f"seed={k}", f"hydra.run.dir={place}"], stdout=subprocess.DEVNULL)
+                for k, place in enumerate(places)
+            ]
+            codes = [child.wait() for child in children]
+            took = time.perf_counter() - began
+            if any(codes):
+                raise SystemExit(f"a run ended with exit code {max(codes)}: {' '.join(command)}")
+            last = [json.loads((place / "metrics.jsonl").read_text().splitlines()[-1]) for place in places]
+        answers.append({
+            "runs at once": number, "agent steps each": last[0]["agent_steps"], "all done after, s": round(took, 1),
+            "updates/s each": round(float(np.mean([row["machine/updates_per_s"] for row in last])), 1),
+        })  # fmt: skip
+    return answers
+
+
+# ---------------------------------------------------------------------------------------------- output
+
+
+def table(answers: list[dict[str, Any]]) -> str:
+    """Lay out answers as a table in Markdown."""
+    names = list(answers[0])
+    lines = [names, ["---"] * len(names), *([str(answer[name]) for name in names] for answer in answers)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    questions = ("same", "updates", "acting", "replay", "runs")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda", help="cuda, cuda:1, ... or cpu, with --quick (cuda)")
+    parser.add_argument("--quick", action="store_true", help="the least of everything: does the script work?")
+    parser.add_argument("--only", nargs="+", choices=questions, default=questions, help="some questions")
+    parser.add_argument("--together", type=int, default=8, help="runs side by side (8)")
+    parser.add_argument("--out", type=Path, help="also write everything to this JSON file")
+    args = parser.parse_args(arguments)
+    if args.device == "cpu" and not args.quick:
+        parser.error("on a CPU only --quick makes sense")
+    if args.device != "cpu" and not torch.cuda.is_available():
+        parser.error(f"there is no {args.device} here, or this torch was built without CUDA")
+    scale = QUICK if args.quick else FULL
+    name = args.device if args.device == "cpu" else torch.cuda.get_device_name(args.device)
+    everything: dict[str, Any] = {"device": name, "torch": torch.__version__}
+    print(f"{name}, torch {torch.__version__}")
+    for question in args.only:
+        ask = {"same": same, "updates": updates, "acting": acting, "replay": replay}.get(question)
+        everything[question] = ask(scale, args.device) if ask else runs(scale, args.device, args.together)
+        print(f"\n{question}\n\n{table(everything[question])}", flush=True)
+        if args.out:
+            args.out.write_text(json.dumps(everything, indent=2))
+
+
+if __name__ == "__main__":
+    main()
