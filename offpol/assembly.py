@@ -134,16 +134,19 @@ def build_behavior(cfg: Mapping[str, Any], first_stream: int, num_streams: int) 
 
 def build_agent(cfg: Mapping[str, Any], spec: EnvSpec) -> Agent:
     """Build the networks and what learns them, for observations and actions of `spec`."""
+    from offpol.ensemble import Networks
     from offpol.types import Outputs
 
     critic = build(cfg["critic"], "critic")
     policy, trace = build(cfg["policy"], "policy"), build(cfg["trace"], "trace")
-    outputs = Outputs(critic.initial_logits, critic.num_critics, policy.learned)
+    members = critic.num_critics if critic.separate_networks else 1
+    outputs = Outputs(critic.initial_logits, critic.num_critics // members, policy.learned)
 
     run = cfg["run"]
 
     def build_network() -> Network:
-        return build(cfg["network"], "network", spec=spec, outputs=outputs)
+        networks = [build(cfg["network"], "network", spec=spec, outputs=outputs) for _ in range(members)]
+        return Networks(networks) if members > 1 else networks[0]
 
     node = dict(cfg["agent"])
     if processes.number() > 1:

@@ -13,12 +13,15 @@ class CriticBase(nn.Module):
     """A critic of `num_critics` members with `num_bins` outputs each, learning the trace's scalar returns.
 
     `join` makes learning targets: the members' mean where `minimum_of` is 0, else the minimum over that many random
-    members, drawn anew for every batch (REDQ, Chen et al. 2021; RLPD, Ball et al. 2023).
+    members, drawn anew for every batch (REDQ, Chen et al. 2021; RLPD, Ball et al. 2023). Members share a network but
+    for their heads, or with `separate_networks` nothing.
     """
 
     distributional = False
 
-    def __init__(self, num_bins: int, num_critics: int, minimum_of: int, transform: Transform) -> None:
+    def __init__(
+        self, num_bins: int, num_critics: int, minimum_of: int, separate_networks: bool, transform: Transform
+    ) -> None:
         super().__init__()
         if num_critics < 1:
             raise ValueError(f"num_critics must be at least 1, but is {num_critics}: 1 means no ensemble.")
@@ -27,6 +30,7 @@ class CriticBase(nn.Module):
                 f"minimum_of must lie between 0 (the mean) and num_critics ({num_critics}), but is {minimum_of}."
             )
         self.num_bins, self.num_critics, self.minimum_of, self.transform = num_bins, num_critics, minimum_of, transform
+        self.separate_networks = separate_networks
 
     @property
     def initial_logits(self) -> Tensor:

@@ -30,6 +30,28 @@ def channels_last(network: nn.Module) -> None:
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+class SpectralConv2d(nn.Conv2d):
+    """A convolution whose weight, as a matrix [out, in * height * width], is divided by its largest singular value.
+
+    That value is followed by one step of power iteration a call (Miyato et al. 2018; in BTR, Clark et al. 2025). The
+    vector it needs is kept as a parameter without gradient, so that it is copied, saved and averaged with the weight;
+    it moves only where a gradient is asked for, so acting and evaluating change nothing.
+    """
+
+    def __init__(self, num_inputs: int, num_outputs: int, kernel_size: int, padding: int) -> None:
+        super().__init__(num_inputs, num_outputs, kernel_size, padding=padding)
+        self.left = nn.Parameter(F.normalize(torch.randn(num_outputs), dim=0), requires_grad=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        matrix = self.weight.flatten(1)
+        with torch.no_grad():
+            right = F.normalize(self.left @ matrix, dim=0)
+            left = F.normalize(matrix @ right, dim=0)
+        if torch.is_grad_enabled():
+            self.left.copy_(left)
+        return self._conv_forward(inputs, self.weight / (left @ matrix @ right), self.bias)
+
+
 def require_image(spec: EnvSpec, network: str, height: int, width: int) -> int:
     """Check that observations are stacked gray images of at least height x width; return the channels."""
     if len(spec.obs_shape) != 3 or spec.obs_shape[1] < height or spec.obs_shape[2] < width:
@@ -104,9 +126,24 @@ def is_noisy(network: Module) -> bool:
     return any(isinstance(layer, NoisyLinear | NoisyEnsembleLinear) for layer in network.modules())
 
 
+class ChannelNorm(nn.GroupNorm):
+    """LayerNorm over all of an image's features [M, C, H, W], scaled by channel.
+
+    `vmap` cannot tell group_norm a memory format other than the plain one: where it runs this, set `plain`.
+    """
+
+    plain = False
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(1, channels)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return super().forward(inputs.contiguous() if self.plain else inputs)
+
+
 def channel_norm(layer_norm: bool, channels: int) -> nn.Module:
-    """Return LayerNorm over all of an image's features [M, C, H, W], scaled by channel, or nothing."""
-    return nn.GroupNorm(1, channels) if layer_norm else nn.Identity()
+    """Return `ChannelNorm`, or nothing."""
+    return ChannelNorm(channels) if layer_norm else nn.Identity()
 
 
 @dataclass(frozen=True)

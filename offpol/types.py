@@ -295,6 +295,7 @@ class Critic(Module, Protocol):
 
     num_bins: int
     num_critics: int
+    separate_networks: bool  # each critic of an ensemble has a whole network, not a head of one
     initial_logits: Tensor  # [K] what an action's logits are to be before anything is learned
     distributional: bool  # its targets are made of distributions: it needs the trace's `mixture`
 

@@ -30,7 +30,7 @@ def make_agent(trace=None, policy=None, *, window=3, train_positions=3, rate=1.0
         "policy_coefficient": 1.0, "priority_max_share": 0.9, "target": TargetConfig(rate, period, False),
         "optimizer": OptimizerConfig(1e-3, 1e-5, 0.0, 10.0), **CONSTANT,
     }  # fmt: skip
-    critic = Scalar("mse", 1.0, "none", 1, 0)
+    critic = Scalar("mse", 1.0, "none", 1, 0, False)
     return Agent(build_network, critic, policy or Greedy(False), trace or Retrace(0.9), **(settings | changes))
 
 

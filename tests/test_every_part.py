@@ -9,10 +9,12 @@ import torch
 from omegaconf import OmegaConf
 from test_agent import CONSTANT, HEADS, SPEC, make_batch
 from test_agent import make_agent as plain_agent
+from test_conf import composed
 from torch import nn
 
 from offpol.acting import Autocast
 from offpol.agent import Agent, TargetConfig
+from offpol.assembly import build_parts
 from offpol.config import build, conf_dir
 from offpol.layers import HeadsConfig
 from offpol.network.mlp import MLP
@@ -113,6 +115,22 @@ def test_what_does_not_say_that_it_needs_the_logged_probability_never_looks_at_i
 def test_combinations_that_mean_nothing_are_refused(changes, sentence) -> None:
     with pytest.raises(ValueError, match=sentence):
         plain_agent(**changes)
+
+
+@pytest.mark.parametrize("critic", ["hl_gauss", "categorical"])
+def test_an_ensemble_of_networks_learns_each_its_own(critic: str, tmp_path: Path) -> None:
+    size = ("critic.num_critics=3", "critic.separate_networks=true", "network.channels=2", "run.num_envs=2")
+    cfg = composed("task=minatar", f"critic={critic}", *size, "agent.resets.every_updates=2", "agent.batch_size=4")
+    parts = build_parts(cfg, tmp_path)
+    actor = parts.actors.build(parts.agent.values)
+    for _ in range(10):
+        parts.replay.add(actor.step(actor.act(0, 0))[0])
+    weights = [p.detach().clone() for p in parts.agent.parameters]
+    for _ in range(3):
+        assert parts.agent.update(parts.replay.sample(4)).finite
+    for before, after in zip(weights, parts.agent.parameters, strict=True):
+        assert all((before[member] != after[member]).any() for member in range(3))
+    actor.env.close()
 
 
 def test_puffer_goes_with_a_policy_that_leaves_its_advantage_alone() -> None:

@@ -29,8 +29,9 @@ class HLGauss(CriticBase):
     def __init__(
         self, v_min: float, v_max: float, num_bins: int, sigma_ratio: float,
         transform: Literal["none", "signed_hyperbolic"], num_critics: int, minimum_of: int,
+        separate_networks: bool,
     ) -> None:  # fmt: skip
-        super().__init__(num_bins, num_critics, minimum_of, transform)
+        super().__init__(num_bins, num_critics, minimum_of, separate_networks, transform)
         check_support(v_min, v_max, num_bins)
         if not sigma_ratio > 0:
             raise ValueError(f"sigma_ratio must be positive, but is {sigma_ratio}: 0.75 is usual.")

@@ -22,8 +22,8 @@ class Quantile(CriticBase):
     distributional = True
     levels: Tensor
 
-    def __init__(self, num_bins: int, delta: float, num_critics: int) -> None:
-        super().__init__(num_bins, num_critics, minimum_of=0, transform="none")
+    def __init__(self, num_bins: int, delta: float, num_critics: int, separate_networks: bool) -> None:
+        super().__init__(num_bins, num_critics, 0, separate_networks, transform="none")
         if num_bins < 1:
             raise ValueError(f"num_bins must be at least 1, but is {num_bins}: 200 is QR-DQN's.")
         if not delta > 0:

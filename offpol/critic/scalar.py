@@ -19,8 +19,9 @@ class Scalar(CriticBase):
     def __init__(
         self, error: Literal["huber", "mse"], delta: float, transform: Literal["none", "signed_hyperbolic"],
         num_critics: int, minimum_of: int,
+        separate_networks: bool,
     ) -> None:  # fmt: skip
-        super().__init__(1, num_critics, minimum_of, transform)
+        super().__init__(1, num_critics, minimum_of, separate_networks, transform)
         if not delta > 0:
             raise ValueError(f"delta must be positive, but is {delta}: 1 is usual.")
         self.error, self.delta = error, delta

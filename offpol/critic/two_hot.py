@@ -22,8 +22,9 @@ class TwoHot(CriticBase):
     def __init__(
         self, v_min: float, v_max: float, num_bins: int, transform: Literal["none", "signed_hyperbolic"],
         num_critics: int, minimum_of: int,
+        separate_networks: bool,
     ) -> None:  # fmt: skip
-        super().__init__(num_bins, num_critics, minimum_of, transform)
+        super().__init__(num_bins, num_critics, minimum_of, separate_networks, transform)
         check_support(v_min, v_max, num_bins)
         self.v_min, self.v_max = v_min, v_max
         low, high = self.encode(torch.tensor([v_min, v_max], dtype=torch.float64)).tolist()

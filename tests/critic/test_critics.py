@@ -34,7 +34,7 @@ TARGETS = [-10.0, -9.999, -3.7, 0.0, 0.196, 5.0, 9.8, 10.0, 10.5, 1e4, -1e30]
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("sigma_ratio", [0.1, 0.75, 3.0])
 def test_hl_gauss_encodes_as_the_paper_says(sigma_ratio: float) -> None:
-    critic = HLGauss(-10.0, 10.0, 51, sigma_ratio, "none", 1, 0)
+    critic = HLGauss(-10.0, 10.0, 51, sigma_ratio, "none", 1, 0, False)
     probs = critic.probs(torch.tensor(TARGETS))
     want = torch.tensor([hl_gauss_oracle(y, -10.0, 10.0, 51, sigma_ratio) for y in TARGETS])
     torch.testing.assert_close(probs, want, rtol=0, atol=1e-12)
@@ -42,7 +42,7 @@ def test_hl_gauss_encodes_as_the_paper_says(sigma_ratio: float) -> None:
 
 @pytest.mark.usefixtures("float64")
 def test_hl_gauss_loss_and_gradient() -> None:
-    critic = HLGauss(-10.0, 10.0, 51, 0.75, "none", 1, 0)
+    critic = HLGauss(-10.0, 10.0, 51, 0.75, "none", 1, 0, False)
     torch.manual_seed(0)
     logits = (3 * torch.randn(len(TARGETS), 51)).requires_grad_()
     returns = torch.tensor(TARGETS, requires_grad=True)
@@ -57,7 +57,7 @@ def test_hl_gauss_loss_and_gradient() -> None:
 
 @pytest.mark.parametrize("v_min", [-10.0, 0.0, -1e4])
 def test_any_finite_target_gives_a_distribution_in_float32(v_min: float) -> None:
-    critic = HLGauss(v_min, 10.0, 51, 0.75, "none", 1, 0)
+    critic = HLGauss(v_min, 10.0, 51, 0.75, "none", 1, 0, False)
     edges = critic.edges
     grid = torch.linspace(v_min - 5, 15, 997)
     extremes = torch.tensor([-3e38, 3e38, -1e4, 1e4, 1e-40])
@@ -70,7 +70,7 @@ def test_any_finite_target_gives_a_distribution_in_float32(v_min: float) -> None
 
 @pytest.mark.usefixtures("float64")
 def test_decoding_is_exact_inside_and_off_by_a_known_amount_at_an_edge() -> None:
-    critic = HLGauss(-10.0, 10.0, 51, 0.75, "none", 1, 0)
+    critic = HLGauss(-10.0, 10.0, 51, 0.75, "none", 1, 0, False)
     width = 20 / 51
     inside = torch.linspace(-10 + 4 * width, 10 - 4 * width, 501)
     assert (critic.value(critic.probs(inside).log()) - inside).abs().max() < 1e-3
@@ -79,13 +79,13 @@ def test_decoding_is_exact_inside_and_off_by_a_known_amount_at_an_edge() -> None
 
 
 def test_a_narrow_sigma_is_a_one_hot_and_outside_is_told() -> None:
-    critic = HLGauss(-1.0, 1.0, 4, 1e-3, "none", 1, 0)
+    critic = HLGauss(-1.0, 1.0, 4, 1e-3, "none", 1, 0, False)
     assert critic.probs(torch.tensor([-0.9, 0.3])).tolist() == [[1, 0, 0, 0], [0, 0, 1, 0]]
     assert critic.outside(torch.tensor([-1.1, -1.0, 1.0, 1.01])).tolist() == [True, False, False, True]
 
 
 def test_value_is_float32_for_half_precision_logits_and_critics_broadcast() -> None:
-    critic = HLGauss(-10.0, 10.0, 51, 0.75, "none", 2, 0)
+    critic = HLGauss(-10.0, 10.0, 51, 0.75, "none", 2, 0, False)
     logits = torch.randn(2, 5, 51)
     assert critic.value(logits.bfloat16()).dtype == torch.float32
     assert critic.loss(logits, torch.randn(5)).shape == (2, 5)
@@ -103,7 +103,7 @@ def test_value_is_float32_for_half_precision_logits_and_critics_broadcast() -> N
 )
 def test_hl_gauss_refuses(arguments: tuple, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        HLGauss(*arguments)
+        HLGauss(*arguments, False)
 
 
 @pytest.mark.usefixtures("float64")
@@ -115,7 +115,7 @@ def test_scalar_losses_and_gradients(delta: float) -> None:
     huber = [0.5 * x * x if abs(x) <= delta else delta * (abs(x) - 0.5 * delta) for x in gaps]
     clipped = [math.copysign(min(abs(x), delta), x) for x in gaps]
     for error, loss, grad in [("huber", huber, clipped), ("mse", [0.5 * x * x for x in gaps], gaps)]:
-        got = Scalar(error, delta, "none", 1, 0).loss(q, y)
+        got = Scalar(error, delta, "none", 1, 0, False).loss(q, y)
         torch.testing.assert_close(got.detach(), torch.tensor(loss), rtol=1e-12, atol=1e-9)
         (got_grad,) = torch.autograd.grad(got.sum(), q)
         torch.testing.assert_close(got_grad.squeeze(-1), torch.tensor(grad), rtol=0, atol=1e-9)
@@ -140,11 +140,11 @@ def test_the_value_transform_and_its_inverse_are_exact_in_float32() -> None:
 @pytest.mark.usefixtures("float64")
 def test_a_transformed_critic_learns_h_of_the_return() -> None:
     y = torch.tensor([-300.0, -0.3, 0.0, 20.0, 299.0])
-    scalar = Scalar("mse", 1.0, "signed_hyperbolic", 1, 0)
+    scalar = Scalar("mse", 1.0, "signed_hyperbolic", 1, 0, False)
     h = torch.tensor([transform_oracle(v) for v in y.tolist()])
     torch.testing.assert_close(scalar.loss(torch.zeros(5, 1), y), 0.5 * h * h, rtol=0, atol=1e-9)
     torch.testing.assert_close(scalar.value(h.unsqueeze(-1)), y, rtol=1e-9, atol=1e-9)
-    hl_gauss = HLGauss(-300.0, 300.0, 51, 0.75, "signed_hyperbolic", 1, 0)
+    hl_gauss = HLGauss(-300.0, 300.0, 51, 0.75, "signed_hyperbolic", 1, 0, False)
     high = transform_oracle(300.0)
     want = torch.tensor([hl_gauss_oracle(v, -high, high, 51, 0.75) for v in h.tolist()])
     torch.testing.assert_close(hl_gauss.probs(y), want, rtol=0, atol=1e-9)
@@ -155,12 +155,12 @@ def test_a_transformed_critic_learns_h_of_the_return() -> None:
 
 def test_an_ensemble_joins_by_its_mean_or_a_random_subsets_minimum() -> None:
     values = torch.tensor([1.0, 2.0, 4.0, 8.0]).view(4, 1, 1).expand(4, 3, 2)
-    mean = Scalar("mse", 1.0, "none", 4, 0).join(values)
+    mean = Scalar("mse", 1.0, "none", 4, 0, False).join(values)
     assert mean.shape == (3, 2)
     assert (mean == 3.75).all()
     torch.manual_seed(0)
-    pairs = Scalar("mse", 1.0, "none", 4, 2)
+    pairs = Scalar("mse", 1.0, "none", 4, 2, False)
     drawn = torch.tensor([pairs.join(values)[0, 0].item() for _ in range(1200)])
     for value, chance in [(1.0, 3 / 6), (2.0, 2 / 6), (4.0, 1 / 6), (8.0, 0.0)]:
         assert (drawn == value).float().mean().item() == pytest.approx(chance, abs=0.06)
-    assert (Scalar("mse", 1.0, "none", 4, 4).join(values) == 1.0).all()
+    assert (Scalar("mse", 1.0, "none", 4, 4, False).join(values) == 1.0).all()

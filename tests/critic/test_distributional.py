@@ -35,7 +35,7 @@ def with_logits(seed: int, spread: float) -> tuple[TraceInputs, torch.Tensor]:
     """Random windows whose Q are the means of random distributions; logits [1, B, n+1, A, K] of BINS atoms."""
     inputs = random_inputs(seed, windows=3, n=4, actions=3)
     logits = spread * torch.randn(1, 3, 5, 3, BINS, generator=torch.Generator().manual_seed(seed))
-    q_values = Categorical(LOW, HIGH, BINS, 1).value(logits[0])
+    q_values = Categorical(LOW, HIGH, BINS, 1, False).value(logits[0])
     return TraceInputs.of(
         q_values, inputs.pi, inputs.action, inputs.reward, inputs.discount, inputs.log_mu, inputs.valid_next
     ), logits
@@ -93,7 +93,7 @@ def test_enough_operators_are_mixtures_and_state_values_are_not() -> None:
 @pytest.mark.parametrize("seed", range(2))
 def test_categorical_targets_equal_reactors_sum(trace: Trace, seed: int) -> None:
     inputs, logits = with_logits(seed, 2.0)
-    critic = Categorical(LOW, HIGH, BINS, 1)
+    critic = Categorical(LOW, HIGH, BINS, 1, False)
     traced = trace(inputs)
     got = critic.targets(inputs, traced, logits, trace.mixture)
     probs = (logits[0] - logits[0].logsumexp(-1, keepdim=True)).exp().tolist()
@@ -111,7 +111,7 @@ def test_categorical_targets_equal_reactors_sum(trace: Trace, seed: int) -> None
 def test_signed_mixtures_are_kept_and_keep_the_mean() -> None:
     """Inside the support the target's mean is Retrace's scalar return, though masses are negative."""
     inputs, logits = with_logits(3, 8.0)
-    wide = Categorical(LOW, HIGH, BINS, 1)
+    wide = Categorical(LOW, HIGH, BINS, 1, False)
     inputs = changed(inputs, reward=0.1 * inputs.reward, log_mu=inputs.log_pi, discount=0.5 * inputs.discount)
     traced = Retrace(1.0)(inputs)
     got = wide.targets(inputs, traced, logits, "taken")
@@ -123,15 +123,15 @@ def test_c51_at_discount_zero_is_the_two_hot_reward() -> None:
     inputs, logits = with_logits(0, 2.0)
     ended = changed(inputs, discount=torch.zeros_like(inputs.discount), valid_next=torch.zeros_like(inputs.valid_next))
     for trace in (OneStep(), NStep(), Retrace(1.0)):
-        got = Categorical(LOW, HIGH, BINS, 1).targets(ended, trace(ended), logits, trace.mixture)
-        want = TwoHot(LOW, HIGH, BINS, "none", 1, 0).probs(inputs.reward)
+        got = Categorical(LOW, HIGH, BINS, 1, False).targets(ended, trace(ended), logits, trace.mixture)
+        want = TwoHot(LOW, HIGH, BINS, "none", 1, 0, False).probs(inputs.reward)
         torch.testing.assert_close(got, want, rtol=0, atol=1e-9)
 
 
 def test_one_step_greedy_is_c51() -> None:
     inputs, logits = with_logits(1, 2.0)
     greedy = changed(inputs, pi=Greedy(double=False).probs(inputs.q_values, inputs.q_values))
-    got = Categorical(LOW, HIGH, BINS, 1).targets(greedy, OneStep()(greedy), logits, "taken")
+    got = Categorical(LOW, HIGH, BINS, 1, False).targets(greedy, OneStep()(greedy), logits, "taken")
     atoms = [LOW + i * (HIGH - LOW) / (BINS - 1) for i in range(BINS)]
     for b in range(3):
         for t in range(4):
@@ -142,7 +142,7 @@ def test_one_step_greedy_is_c51() -> None:
 
 
 def test_categorical_loss_gradient_and_ensemble() -> None:
-    critic = Categorical(LOW, HIGH, BINS, 2)
+    critic = Categorical(LOW, HIGH, BINS, 2, False)
     logits = torch.randn(2, 5, BINS, requires_grad=True)
     target = torch.softmax(3 * torch.randn(5, BINS), -1) * 1.5 - 0.5 / BINS
     loss = critic.loss(logits, target)
@@ -154,13 +154,13 @@ def test_categorical_loss_gradient_and_ensemble() -> None:
     inputs, one = with_logits(0, 2.0)
     both = torch.cat([one, one.flip(-1)])
     got = critic.targets(inputs, OneStep()(inputs), both, "taken")
-    single = [Categorical(LOW, HIGH, BINS, 1).targets(inputs, OneStep()(inputs), x[None], "taken") for x in both]
+    single = [Categorical(LOW, HIGH, BINS, 1, False).targets(inputs, OneStep()(inputs), x[None], "taken") for x in both]
     torch.testing.assert_close(got, 0.5 * (single[0] + single[1]), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("y", [LOW, HIGH, 0.0, 0.25, 5.999, -17.0, 1e30])
 def test_two_hot_encodes_between_its_neighbours(y: float) -> None:
-    critic = TwoHot(LOW, HIGH, BINS, "none", 1, 0)
+    critic = TwoHot(LOW, HIGH, BINS, "none", 1, 0, False)
     probs = critic.probs(torch.tensor(y)).tolist()
     assert max(abs(a - b) for a, b in zip(probs, project([y], [1.0]), strict=True)) < 1e-12
     assert sum(p > 0 for p in probs) <= 2
@@ -175,14 +175,14 @@ def test_two_hot_encodes_between_its_neighbours(y: float) -> None:
 
 
 def test_a_transformed_two_hot_decodes_exactly() -> None:
-    critic = TwoHot(-300.0, 300.0, 601, "signed_hyperbolic", 1, 0)
+    critic = TwoHot(-300.0, 300.0, 601, "signed_hyperbolic", 1, 0, False)
     y = torch.tensor([-299.0, -1.5, 0.0, 0.2, 250.0])
     torch.testing.assert_close(critic.value(critic.probs(y).log()), y, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("delta", [0.5, 1.0])
 def test_quantile_loss_and_gradient(delta: float) -> None:
-    critic = Quantile(4, delta, 1)
+    critic = Quantile(4, delta, 1, False)
     logits = torch.randn(1, 3, 4, requires_grad=True)
     targets = torch.stack([2 * torch.randn(3, 7), torch.randn(3, 7)], -2)
     loss = critic.loss(logits, targets)
@@ -207,7 +207,7 @@ def test_quantile_targets_are_reactors_mixture(trace: Trace) -> None:
     inputs, logits = with_logits(2, 2.0)
     traced = trace(inputs)
     coefficients = traced.trace.tolist()
-    atoms, weights = Quantile(BINS, 1.0, 1).targets(inputs, traced, logits, trace.mixture).unbind(-2)
+    atoms, weights = Quantile(BINS, 1.0, 1, False).targets(inputs, traced, logits, trace.mixture).unbind(-2)
     for b in range(3):
         for t in range(4):
             got = sorted((z, w) for z, w in zip(atoms[b, t].tolist(), weights[b, t].tolist(), strict=True) if w != 0)
@@ -222,7 +222,7 @@ def test_quantile_targets_are_reactors_mixture(trace: Trace) -> None:
 
 
 def test_quantiles_of_a_known_distribution_are_learned() -> None:
-    critic = Quantile(5, 1e-3, 1)
+    critic = Quantile(5, 1e-3, 1, False)
     theta = torch.zeros(1, 1, 5, requires_grad=True)
     atoms = torch.linspace(0, 1, 501)
     targets = torch.stack([atoms, torch.full_like(atoms, 1 / 501)]).unsqueeze(0)
@@ -235,9 +235,9 @@ def test_quantiles_of_a_known_distribution_are_learned() -> None:
     assert critic.value(theta.detach())[0, 0].item() == pytest.approx(0.5, abs=0.02)
 
 
-@pytest.mark.parametrize("critic", [Categorical, lambda *a: TwoHot(*a[:3], "none", a[3], 0)])
+@pytest.mark.parametrize("critic", [Categorical, lambda *a: TwoHot(*a[:3], "none", a[3], 0, a[4])])
 @pytest.mark.parametrize(("arguments", "message"), [((1.0, 0.0, 5, 1), "v_min"), ((0.0, 1.0, 1, 1), "num_bins")])
 def test_a_bad_support_is_refused(critic: type, arguments: tuple, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        critic(*arguments)
+        critic(*arguments, False)
 

@@ -1,5 +1,6 @@
 """Networks answer the right shapes, scale bytes exactly, and refuse what they cannot see."""
 
+import copy
 
 import pytest
 import torch
@@ -7,7 +8,17 @@ import torch
 from offpol.critic.categorical import Categorical
 from offpol.critic.hl_gauss import HLGauss
 from offpol.critic.two_hot import TwoHot
-from offpol.layers import ByteConv2d, EnsembleLinear, Heads, HeadsConfig, NoisyEnsembleLinear, NoisyLinear, is_noisy
+from offpol.ensemble import Networks
+from offpol.layers import (
+    ByteConv2d,
+    EnsembleLinear,
+    Heads,
+    HeadsConfig,
+    NoisyEnsembleLinear,
+    NoisyLinear,
+    SpectralConv2d,
+    is_noisy,
+)
 from offpol.network.data_efficient import DataEfficient
 from offpol.network.impala import Impala
 from offpol.network.minatar import MinAtar
@@ -23,7 +34,8 @@ RUNTIME = {"outputs": Outputs(torch.zeros(7), 3, True)}
 CASES = [
     (lambda heads: Nature(True, heads, spec=IMAGE, **RUNTIME), IMAGE),
     (lambda heads: DataEfficient(True, heads, spec=IMAGE, **RUNTIME), IMAGE),
-    (lambda heads: Impala((4, 8, 8), 2, 1, True, heads, spec=IMAGE, **RUNTIME), IMAGE),
+    (lambda heads: Impala((4, 8, 8), 2, 1, None, True, False, heads, spec=IMAGE, **RUNTIME), IMAGE),
+    (lambda heads: Impala((4, 8), 1, 2, 6, False, True, heads, spec=IMAGE, **RUNTIME), IMAGE),
     (lambda heads: MinAtar(16, True, heads, spec=SMALL, **RUNTIME), SMALL),
     (lambda heads: MLP((12, 9), True, heads, spec=VECTOR, **RUNTIME), VECTOR),
 ]
@@ -46,6 +58,9 @@ def test_output_shapes_and_every_parameter_learns(make, spec, dueling, noisy) ->
     assert output.policy_logits.shape == (6, 5)
     (output.q_logits.square().sum() + output.policy_logits.square().sum()).backward()
     for name, parameter in network.named_parameters():
+        if name.endswith(".left"):  # of a power iteration
+            assert not parameter.requires_grad
+            continue
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
 
@@ -102,7 +117,7 @@ def test_ensemble_members_are_independent() -> None:
 @pytest.mark.parametrize("make", [
     lambda: Nature(False, HEADS, spec=VECTOR, **RUNTIME),
     lambda: DataEfficient(False, HEADS, spec=SMALL, **RUNTIME),
-    lambda: Impala((4,), 1, 1, False, HEADS, spec=VECTOR, **RUNTIME),
+    lambda: Impala((4,), 1, 1, None, False, False, HEADS, spec=VECTOR, **RUNTIME),
     lambda: MinAtar(16, False, HEADS, spec=VECTOR, **RUNTIME),
 ])  # fmt: skip
 def test_wrong_observations_are_refused_in_one_sentence(make) -> None:
@@ -112,8 +127,8 @@ def test_wrong_observations_are_refused_in_one_sentence(make) -> None:
 
 @pytest.mark.parametrize("dueling", [False, True])
 @pytest.mark.parametrize("critic", [
-    HLGauss(-2.0, 20.0, 51, 0.75, "none", 2, 0), TwoHot(-2.0, 20.0, 51, "none", 2, 0),
-    TwoHot(-2.0, 20.0, 51, "signed_hyperbolic", 2, 0), Categorical(-2.0, 20.0, 51, 2),
+    HLGauss(-2.0, 20.0, 51, 0.75, "none", 2, 0, False), TwoHot(-2.0, 20.0, 51, "none", 2, 0, False),
+    TwoHot(-2.0, 20.0, 51, "signed_hyperbolic", 2, 0, False), Categorical(-2.0, 20.0, 51, 2, False),
 ])  # fmt: skip
 def test_values_start_where_the_critic_wants_them(critic, dueling) -> None:
     """A support of [-2, 20] would start at 9 otherwise."""
@@ -174,3 +189,101 @@ def test_noise_is_fresh_at_every_call_and_gone_in_eval_mode() -> None:
 def test_negative_noise_is_refused() -> None:
     with pytest.raises(ValueError, match="noisy must not be negative"):
         HeadsConfig(16, 8, False, False, -0.5, True)
+
+
+def test_spectral_norm_divides_by_the_largest_singular_value() -> None:
+    torch.manual_seed(0)
+    layer, inputs = SpectralConv2d(3, 6, 3, padding=1), torch.randn(2, 3, 8, 8)
+    for _ in range(100):
+        layer(inputs)
+    largest = torch.linalg.svdvals(layer.weight.detach().flatten(1))[0]
+    want = torch.nn.functional.conv2d(inputs, layer.weight / largest, layer.bias, padding=1)
+    torch.testing.assert_close(layer(inputs), want, rtol=1e-4, atol=1e-4)
+    scaled = SpectralConv2d(3, 6, 3, padding=1)
+    scaled.load_state_dict(layer.state_dict())
+    with torch.no_grad():
+        scaled.weight.mul_(1000)
+    torch.testing.assert_close(scaled(inputs), want, rtol=1e-4, atol=1e-4)
+
+
+def test_only_training_moves_the_power_iteration() -> None:
+    torch.manual_seed(0)
+    layer, inputs = SpectralConv2d(3, 6, 3, padding=1), torch.randn(2, 3, 8, 8)
+    before = layer.left.clone()
+    with torch.inference_mode():
+        first = layer(inputs)
+    with torch.no_grad():
+        second = layer(inputs)
+    assert torch.equal(layer.left, before)
+    assert torch.equal(first, second)
+    layer(inputs).sum().backward()
+    assert not torch.equal(layer.left, before)
+    assert layer.left.grad is None
+
+
+def test_the_gradient_goes_through_the_singular_value() -> None:
+    """The output does not change with the weight's scale, so the gradient is orthogonal to the weight."""
+    torch.manual_seed(0)
+    layer, inputs = SpectralConv2d(3, 6, 3, padding=1), torch.randn(2, 3, 8, 8)
+    for _ in range(100):
+        layer(inputs)
+    (layer(inputs) * torch.randn(2, 6, 8, 8)).sum().backward()
+    assert abs((layer.weight.grad * layer.weight).sum().item()) < 1e-3 * layer.weight.grad.norm().item()
+
+
+def test_a_pool_that_is_larger_than_its_image_is_refused() -> None:
+    with pytest.raises(ValueError, match="pool_size must be within 1 and what there is \\(11x11\\)"):
+        Impala((4, 8, 8), 1, 1, 12, False, False, HEADS, spec=IMAGE, **RUNTIME)
+
+
+ONE = {"outputs": Outputs(torch.zeros(7), 1, True)}
+WHOLE = [
+    (lambda: Nature(True, HEADS, spec=IMAGE, **ONE), IMAGE),
+    (lambda: Impala((4, 8), 1, 1, None, True, False, HEADS, spec=IMAGE, **ONE), IMAGE),
+    (lambda: Impala((4, 8), 1, 1, 6, False, True, HEADS, spec=IMAGE, **ONE), IMAGE),
+    (lambda: MinAtar(16, True, HEADS, spec=SMALL, **ONE), SMALL),
+    (lambda: MLP((12, 9), True, HEADS, spec=VECTOR, **ONE), VECTOR),
+]
+
+
+@pytest.mark.parametrize(("make", "spec"), WHOLE)
+def test_networks_in_one_pass_are_these_networks(make, spec) -> None:
+    torch.manual_seed(0)
+    members, obs = [make() for _ in range(3)], observations(spec, 6)
+    alone = [member(obs) for member in members]
+    q = torch.cat([output.q_logits for output in alone])
+    policy = torch.stack([output.policy_logits for output in alone]).mean(0)
+    (q.square().sum() + policy.square().sum()).backward()
+    gradients = [{name: p.grad for name, p in member.named_parameters()} for member in members]
+    torch.manual_seed(0)
+    together = Networks([make() for _ in range(3)])
+    output = together(obs)
+    assert output.q_logits.shape == (3, 6, 5, 7)
+    torch.testing.assert_close(output.q_logits, q, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(output.policy_logits, policy, rtol=1e-4, atol=1e-5)
+    (output.q_logits.square().sum() + output.policy_logits.square().sum()).backward()
+    for name, parameter in together.member.named_parameters():
+        if parameter.requires_grad:
+            want = torch.stack([member[name] for member in gradients])
+            torch.testing.assert_close(parameter.grad, want, rtol=1e-3, atol=1e-4)
+        else:
+            want = torch.stack([dict(member.named_parameters())[name] for member in members])
+            torch.testing.assert_close(parameter, want)
+
+
+def test_networks_are_copied_saved_and_drawn_apart() -> None:
+    torch.manual_seed(0)
+    noisy = HeadsConfig(16, 8, False, False, 0.5, True)
+    networks = Networks([MLP((12,), False, noisy, spec=VECTOR, **ONE) for _ in range(3)])
+    same = observations(VECTOR, 1).expand(2, 3)
+    assert is_noisy(networks)
+    other = copy.deepcopy(networks)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.copy_(parameter[:1].expand_as(parameter))  # three times the first
+    drawn = other(same).q_logits
+    assert torch.equal(drawn[:, 0], drawn[:, 1])  # rows share their noise
+    assert not torch.allclose(drawn[0], drawn[1])  # members do not
+    other.load_state_dict(networks.state_dict())
+    networks.eval(), other.eval()
+    torch.testing.assert_close(other(same).q_logits, networks(same).q_logits)
