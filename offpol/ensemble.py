@@ -20,7 +20,7 @@ class Networks(nn.Module):
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
-        parameters, buffers = torch.func.stack_module_state(list(members))  # type: ignore[arg-type]
+        parameters, buffers = torch.func.stack_module_state(list(members))
         self.member = members[0]
         for name, stacked in parameters.items():
             path, _, last = name.rpartition(".")
