@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Hashable
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+RECORDING = threading.Lock()  # of one graph at a time: recording waits for the whole device, which breaks another
 WARM_UP = 3  # times that work is done as it is, before it is recorded: libraries choose their algorithms meanwhile
 
 
@@ -35,7 +37,7 @@ def record(work: Callable[[], Any], pool: Any) -> tuple[Callable[[], None], Any]
     """Record work of the current stream without doing it; return what does it, and the answer it overwrites."""
     graph = torch.cuda.CUDAGraph()
     # thread_local: an actor's thread may ask the same GPU for memory meanwhile.
-    with torch.cuda.graph(graph, pool, torch.cuda.current_stream(), capture_error_mode="thread_local"):
+    with RECORDING, torch.cuda.graph(graph, pool, torch.cuda.current_stream(), capture_error_mode="thread_local"):
         answer = work()
     return graph.replay, answer
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -29,13 +30,13 @@ class Pending:
 
     def take_means(self) -> dict[str, float]:
         """Return the averages, and forget."""
-        means = {name: float(torch.stack(numbers).double().mean()) for name, numbers in self._numbers.items()}
+        means = {name: float(_on_cpu(numbers).double().mean()) for name, numbers in self._numbers.items()}
         self._numbers.clear()
         return means
 
     def take_values(self) -> dict[str, Tensor]:
         """Return the distributions [N] on the CPU, and forget."""
-        joined = {name: torch.cat(parts).cpu() for name, parts in self._values.items()}
+        joined = {name: torch.cat([part.cpu() for part in parts]) for name, parts in self._values.items()}
         self._values.clear()
         counted = {name: values[~values.isnan()] for name, values in joined.items()}
         return {name: values for name, values in counted.items() if len(values)}
@@ -43,8 +44,8 @@ class Pending:
     def state_dict(self) -> StateDict:
         """Everything that is kept."""
         return {
-            "numbers": {name: torch.stack(numbers) for name, numbers in self._numbers.items()},
-            "values": {name: torch.cat(parts) for name, parts in self._values.items()},
+            "numbers": {name: _on_cpu(numbers) for name, numbers in self._numbers.items()},
+            "values": {name: torch.cat([part.cpu() for part in parts]) for name, parts in self._values.items()},
         }
 
     def load_state_dict(self, state: StateDict) -> None:
@@ -53,3 +54,8 @@ class Pending:
             self._numbers[name] = list(numbers.unbind())
         for name, values in state["values"].items():
             self._values[name] = [values]
+
+
+def _on_cpu(numbers: Sequence[Tensor]) -> Tensor:
+    """Join numbers (0-dim) on the CPU [N]: where a run goes on, the first lie there and the rest on its device."""
+    return torch.cat([torch.stack(list(some)).cpu() for _, some in groupby(numbers, lambda number: number.device)])
