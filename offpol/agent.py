@@ -217,20 +217,39 @@ class Agent:
         return self._buffer.copy_(obs)
 
     @torch.no_grad()
+    def trace_inputs(self, batch: Batch) -> TraceInputs:
+        """Return what the trace would be shown of a batch now, the values of all rows by the target network."""
+        gamma, window = self.horizon()
+        batch = batch.to(self.device).shortened(window)
+        return self._evaluate(batch, self._floats(batch.obs.transpose(0, 1).flatten(0, 1)), None, gamma)[0]
+
+    @torch.no_grad()
     def _targets(
         self, batch: Batch, obs: Tensor, trained: NetworkOutput, gamma: float | Tensor
     ) -> tuple[TraceInputs, TraceTargets, Tensor]:
-        """Evaluate the target network on the window's observations and trace the returns.
+        """Evaluate the window's observations and trace the returns; see `_evaluate` for `trained`.
 
-        `trained` is the online network's output for the first rows of `obs`. No return depends on the values of the
-        row it starts from: where the policy does not read them either, those of the window's first row are `trained`'s,
-        and the target network is spared a row. The third answer is what the critic makes of the returns, [B, n, ...].
+        The third answer is what the critic makes of the returns, [B, n, ...].
+        """
+        inputs, output = self._evaluate(batch, obs, trained, gamma)
+        traced = self.trace(inputs)
+        logits = output.q_logits.unflatten(1, (-1, len(batch))).transpose(1, 2)
+        return inputs, traced, self.critic.targets(inputs, traced, logits, self.mixture)
+
+    def _evaluate(
+        self, batch: Batch, obs: Tensor, trained: NetworkOutput | None, gamma: float | Tensor
+    ) -> tuple[TraceInputs, NetworkOutput]:
+        """Evaluate the target network on the window's observations; return what the trace sees, and its output.
+
+        `trained` is the online network's output for the first rows of `obs`, where that is known. No return depends on
+        the values of the row it starts from: where the policy does not read them either, those of the window's first
+        row are then `trained`'s, and the target network is spared a row.
         """
         shape = (batch.action.shape[1] + 1, len(batch), -1)
         output = self._complete(trained, self.target_network, obs, 0 if self.policy.reads_own_row else len(batch))
         q_values = self.critic.join(self.critic.value(output.q_logits))
         if self.policy.double:
-            online = self._complete(trained, self.network, obs, len(trained.policy_logits))
+            online = self._complete(trained, self.network, obs, self.train_positions * len(batch))
             pi = self.policy.probs(self._q_values(online), online.policy_logits)
         else:
             pi = self.policy.probs(q_values, output.policy_logits)
@@ -239,14 +258,11 @@ class Agent:
             reward=batch.reward, discount=torch.where(batch.terminated, 0.0, gamma),
             log_mu=batch.behavior_log_prob, valid_next=batch.valid_next,
         )  # fmt: skip
-        inputs = self.policy.regularise(inputs)
-        traced = self.trace(inputs)
-        logits = output.q_logits.unflatten(1, shape[:2]).transpose(1, 2)
-        return inputs, traced, self.critic.targets(inputs, traced, logits, self.mixture)
+        return self.policy.regularise(inputs), output
 
-    def _complete(self, known: NetworkOutput, network: Network, obs: Tensor, rows: int) -> NetworkOutput:
-        """Return a network's output for all of `obs`, where its first `rows` are to be those of `known`."""
-        if rows == 0:
+    def _complete(self, known: NetworkOutput | None, network: Network, obs: Tensor, rows: int) -> NetworkOutput:
+        """Return a network's output for all of `obs`, where its first `rows` are to be those of `known`, if any."""
+        if known is None or rows == 0:
             return self.forward(network, obs)
         rest = self.forward(network, obs[rows:])
         return NetworkOutput(

@@ -8,6 +8,7 @@ changes another, and lists in its manifest all files whose rows are still in the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Collection, Iterator
@@ -22,6 +23,7 @@ from offpol.errors import ConfigError
 from offpol.types import StateDict
 
 MANIFEST, SEGMENTS = "manifest.json", "segments"
+DAMAGE = (OSError, ValueError, KeyError, TypeError)  # what reading a damaged checkpoint raises
 
 
 class Checkpoint(NamedTuple):
@@ -145,18 +147,43 @@ def load_newest(directory: Path, only: Collection[str] = ()) -> Checkpoint:
     lost: list[str] = []
     for path in _newest_first(directory):
         try:
-            manifest = json.loads((path / MANIFEST).read_text())
-            segments = manifest["segments"]
-            names = [f"{name}.pt" for name in only] or list(manifest["files"])
-            state = {Path(name).stem: _read(path / name, manifest["files"][name]) for name in names}
-            if "replay" in state and segments:
-                state["replay"]["rows"] = [_read(directory / SEGMENTS / s["file"], s, mapped=True) for s in segments]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return _load(path, only)._replace(lost=lost)
+        except DAMAGE as error:
             lost.append(f"checkpoint {path.name} is damaged ({error}) and was passed over")
-            continue
-        return Checkpoint(path, manifest["about"], state, lost, segments)
     found = "; ".join(lost) or "there is none yet"
     raise ConfigError(f"{directory} holds no whole checkpoint: {found}.")
+
+
+def load_checkpoint(directory: Path, name: str | None, only: Collection[str] = ()) -> Checkpoint:
+    """Load a checkpoint by its name, or the newest whole one for None; ConfigError where it is not whole."""
+    if name is None:
+        return load_newest(directory, only)
+    known = [path.name for path in _newest_first(directory)][::-1]
+    if name not in known:
+        raise ConfigError(f"{directory} has no checkpoint {name}; there are: {', '.join(known) or 'none'}.")
+    try:
+        return _load(directory / name, only)
+    except DAMAGE as error:
+        raise ConfigError(f"checkpoint {name} is damaged ({error}); there are: {', '.join(known)}.") from error
+
+
+def older_than(path: Path, only: Collection[str] = ()) -> Iterator[Checkpoint]:
+    """Load the whole checkpoints beside one that are older, the newest first."""
+    for older in _newest_first(path.parent):
+        if _number(older) < _number(path):
+            with contextlib.suppress(*DAMAGE):
+                yield _load(older, only)
+
+
+def _load(path: Path, only: Collection[str]) -> Checkpoint:
+    """Load one checkpoint; raise one of DAMAGE where it is not whole."""
+    manifest = json.loads((path / MANIFEST).read_text())
+    segments = manifest["segments"]
+    names = [f"{name}.pt" for name in only] or list(manifest["files"])
+    state = {Path(name).stem: _read(path / name, manifest["files"][name]) for name in names}
+    if "replay" in state and segments:
+        state["replay"]["rows"] = [_read(path.parent / SEGMENTS / s["file"], s, mapped=True) for s in segments]
+    return Checkpoint(path, manifest["about"], state, [], segments)
 
 
 def _read(path: Path, expected: dict[str, Any], mapped: bool = False) -> Any:

@@ -15,6 +15,8 @@ MINARI = "minari:"
 def load_offline(source: str, spec: EnvSpec) -> list[Segment]:
     """Return the stored rows of `source` as segments, oldest first, fit for `offpol.segments.load_rows`.
 
+    Policy versions are counted back from 0, the newest one's: as if it had acted when the run that reads them began.
+
     Args:
         source: the folder of a run (its newest checkpoint is taken), or "minari:" and a dataset's id.
         spec: of the env that they are going to be mixed with.
@@ -42,7 +44,8 @@ def load_offline(source: str, spec: EnvSpec) -> list[Segment]:
             f"offline={source} has an action {highest}, but {spec.name} has actions 0 to {spec.num_actions - 1}: use "
             "data of the same env."
         )
-    return segments
+    newest = max(int(segment["policy_version"].max()) for segment in segments)
+    return [{**segment, "policy_version": segment["policy_version"] - newest} for segment in segments]
 
 
 def rows_per_stream(segments: list[Segment]) -> int:

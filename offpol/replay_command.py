@@ -19,8 +19,8 @@ from offpol.errors import ConfigError
 from offpol.logger import Logger
 from offpol.ring import Ring
 from offpol.run_summary import summary
-from offpol.segments import Segment, load_rows, rows_since
-from offpol.types import EnvSpec, StateDict
+from offpol.segments import Segment, joined, rows_since
+from offpol.types import StateDict
 
 DRAWS = "draws"  # the array of a file that holds everything but the rows
 BAR = 40  # characters
@@ -73,16 +73,6 @@ def show(args: argparse.Namespace) -> None:
     replay_pictures.histograms(pictures[0], ages, priorities)
     replay_pictures.contact_sheet(pictures[1], ring, args.windows, np.random.default_rng(args.seed))
     print(f"Pictures: {', '.join(map(str, pictures))}")
-
-
-def joined(segments: list[Segment], window: int) -> Ring:
-    """Return a ring of the size of what is stored, with the rows in it."""
-    last, streams = segments[-1], len(segments[-1]["stop"])
-    rows = max(int((last["stop"] - last["oldest"]).max()), window + int(last["stack"]))
-    spec = EnvSpec("saved", streams, 0, tuple(last["obs"].shape[1:]), last["obs"].dtype, stack=int(last["stack"]))
-    ring = Ring(rows * streams, spec=spec, window=window)
-    load_rows(ring, segments)
-    return ring
 
 
 def facts(ring: Ring, about: dict[str, Any]) -> dict[str, object]:

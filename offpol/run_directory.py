@@ -48,9 +48,15 @@ def create(directory: Path, config: str, info: dict[str, Any]) -> None:
     write_json(directory / INFO, {**info, "resumed": []})
 
 
+def read_info(directory: Path) -> dict[str, Any]:
+    """Return where a run comes from."""
+    info: dict[str, Any] = json.loads((directory / INFO).read_text())
+    return info
+
+
 def note_resumption(directory: Path, agent_steps: int, changed: Mapping[str, object], config: str) -> None:
     """Keep on record that a run went on, and with which changes; the config becomes the changed one."""
-    info = json.loads((directory / INFO).read_text())
+    info = read_info(directory)
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     info["resumed"].append({"when": when, "agent_steps": agent_steps, "changed": dict(changed)})
     write_json(directory / INFO, info)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from offpol.ring import Ring
+from offpol.types import EnvSpec
 
 Segment = dict[str, Tensor]
 
@@ -46,6 +47,16 @@ def load_rows(ring: Ring, segments: Sequence[Segment]) -> None:
             field[slots] = segment[name].numpy()
         ring.counts[:] = stop
     ring.num_drawable = int(np.count_nonzero(ring.drawable(np.arange(ring.size))))
+
+
+def joined(segments: list[Segment], window: int) -> Ring:
+    """Return a ring of the size of what is stored, with the rows in it."""
+    last, streams = segments[-1], len(segments[-1]["stop"])
+    rows = max(int((last["stop"] - last["oldest"]).max()), window + int(last["stack"]))
+    spec = EnvSpec("saved", streams, 0, tuple(last["obs"].shape[1:]), last["obs"].dtype, stack=int(last["stack"]))
+    ring = Ring(rows * streams, spec=spec, window=window)
+    load_rows(ring, segments)
+    return ring
 
 
 def _check(ring: Ring, segments: Sequence[Segment]) -> None:

@@ -51,6 +51,7 @@ class EnvSpec:
     dtype: torch.dtype
     stack: int = 1
     frames_per_agent_step: int = 1  # emulator frames, for reports
+    action_names: tuple[str, ...] = ()  # for people; empty where nobody named them
 
     @property
     def obs_shape(self) -> tuple[int, ...]:

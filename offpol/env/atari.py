@@ -56,6 +56,7 @@ class Atari:
             dtype=torch.uint8,
             stack=protocol.stack,
             frames_per_agent_step=protocol.frame_skip,
+            action_names=tuple(action.name for action in self._emulators.ale.get_action_set()),
         )
         self._camera: _Camera | None = None
         self._anchors = np.full(num_envs, -1)  # [E] number of anchors so far, from 0; -1: not yet reset

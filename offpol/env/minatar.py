@@ -14,6 +14,7 @@ from offpol.env_loop import EnvLoop
 from offpol.types import EnvSpec
 
 PIXELS_PER_CELL = 16
+ACTION_NAMES = {"n": "no-op", "l": "left", "u": "up", "r": "right", "d": "down", "f": "fire"}
 
 
 class MinAtar(EnvLoop):
@@ -42,7 +43,10 @@ class MinAtar(EnvLoop):
         games = [module.Env(ramping=difficulty_ramping) for _ in range(num_envs)]
         height, width, channels = games[0].state_shape()
         actions = games[0].minimal_action_set() if minimal_actions else range(len(games[0].action_map))
-        spec = EnvSpec(f"MinAtar-{game}", num_envs, len(actions), (channels, height, width), torch.uint8)
+        spec = EnvSpec(
+            f"MinAtar-{game}", num_envs, len(actions), (channels, height, width), torch.uint8,
+            action_names=tuple(ACTION_NAMES[games[0].action_map[action]] for action in actions),
+        )  # fmt: skip
         envs = [_Game(game, list(actions), sticky_probability, time_limit_agent_steps) for game in games]
         super().__init__(envs, spec, seed)
 

@@ -119,6 +119,16 @@ def test_data_of_another_env_is_refused(run) -> None:
         load_offline(str(run[0]), SPEC.__class__("other", 1, 4, (9,), torch.float32))
 
 
+def test_offline_versions_are_counted_back_from_the_newest(run) -> None:
+    """As if their policy had acted until the run that reads them began."""
+    segments = load_offline(str(run[0]), SPEC)
+    ring = run[1].ring
+    own = ring.records["policy_version"][ring.slots(ring.oldest, ring.counts)]
+    read = torch.cat([segment["policy_version"] for segment in segments]).numpy()
+    assert read.max() == 0
+    assert set(own - own.max()) <= set(read)
+
+
 def test_only_the_newest_rows_are_drawn() -> None:
     replay = Recent(300, 10, "memory", None, spec=SPEC, window=WINDOW, seed=0)
     play(replay, 60)
