@@ -149,7 +149,9 @@ def look(subject: Subject, batches: int, seed: int) -> Windows:
         for i, (ring, share) in enumerate(subject.sources.values()):
             number = max(1, round(size * share))
             starts = ring.draw(rng, number)
-            batch = gather(ring, starts, np.full(number, 1 / ring.num_drawable), np.ones(number))
+            batch = gather(
+                ring, starts, np.full(number, 1 / ring.num_drawable, np.float32), np.ones(number, np.float32)
+            )
             inputs = _on_cpu(agent.trace_inputs(batch))
             returns, rest = known[i]
             seen.append(_through(

@@ -9,39 +9,36 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from offpol.errors import ConfigError
 from offpol.segments import Segment
 
 
 class LoggedRows:
-    """K rows of each of S streams that were stepped together, oldest first; fields are arrays [S, K].
+    """Up to K rows of each of S streams, oldest first; fields are arrays [S, K], not valid beyond a stream's newest.
 
     Args:
         segments: what `Replay.state_dict` gave as rows, oldest first.
         agent_steps: agent steps that had been taken when the newest row was stored.
+        together: whether all streams were stepped at once, so that rows tell how many agent steps came before each.
 
-    `first` [S] is the number of each stream's row 0, `agent_steps` [K] counts those before each step, over all
-    streams. Raises ConfigError for streams that were not stepped together.
+    `first` [S] is the number of each stream's row 0; `agent_steps` [K] counts those before each step, over all streams,
+    or is the newest count for streams that were not stepped together.
     """
 
-    def __init__(self, segments: Sequence[Segment], agent_steps: int) -> None:
+    def __init__(self, segments: Sequence[Segment], agent_steps: int, together: bool = True) -> None:
         self.segments, self.stack = segments, int(segments[-1]["stack"])
         self._start = np.stack([segment["start"].numpy() for segment in segments])  # [segments, S]
         self._stop = np.stack([segment["stop"].numpy() for segment in segments])
         lengths = self._stop - self._start
         self._offset = np.cumsum(lengths, 1) - lengths  # of a stream's rows in a segment's fields
         self.first: NDArray = self._start[0]
-        if len(set((self._stop[-1] - self.first).tolist())) > 1:
-            raise ConfigError(
-                "The streams have different numbers of rows, so they were not stepped together, and nothing tells how "
-                "many agent steps had been taken before each row: epsilon cannot be recomputed."
-            )
         names = ("action", "valid", "behavior_log_prob", "policy_version")
         self.action, self.valid, self.log_mu, self.version = (self._column(name) for name in names)
         for segment in segments[1:]:  # a stream that was cut had its newest row changed after it was saved
             row = segment["start"].numpy() - self.first - 1
             self.valid[row >= 0, row[row >= 0]] = segment["valid_before"].numpy()[row >= 0]
-        self.agent_steps: NDArray = agent_steps - self.valid[:, ::-1].sum(0).cumsum()[::-1]
+        self.agent_steps: NDArray = np.full(self.valid.shape[1], agent_steps)
+        if together:
+            self.agent_steps -= self.valid[:, ::-1].sum(0).cumsum()[::-1]
         self._begins = self._episode_begins()
 
     def _column(self, name: str) -> NDArray:
@@ -49,7 +46,9 @@ class LoggedRows:
             [segment[name].numpy()[offset : offset + length] for offset, length in zip(o, stop - start, strict=True)]
             for segment, o, start, stop in zip(self.segments, self._offset, self._start, self._stop, strict=True)
         ]
-        return np.stack([np.concatenate(stream) for stream in zip(*pieces, strict=True)])
+        columns = [np.concatenate(stream) for stream in zip(*pieces, strict=True)]
+        longest = max(map(len, columns))
+        return np.stack([np.pad(column, (0, longest - len(column))) for column in columns])
 
     def _episode_begins(self) -> NDArray:
         """Return the row with which each row's episode begins [S, K]; -1 where that row is not here any more."""

@@ -95,17 +95,30 @@ def check(cfg: dict[str, Any], directory: Path, checkpoint: str | None, steps: i
     cfg["run"] |= {"agent_steps": found.about["agent_steps"] + steps, "eval_episodes": 0}
     if cfg["replay"].get("storage") == "memmap" and cfg["replay"]["directory"] is None:
         cfg["replay"]["directory"] = str(directory)  # where there is room for it
+    _require_known_schedules(cfg, found.about["agent_steps"])
     rng = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory(prefix="offpol-inspect-") as scratch:
         parts = build_parts(cfg, Path(scratch))
-        try:
-            if is_noisy(parts.agent.network):
-                raise ConfigError(NOISY)
-            stored = _stored(cfg, directory, found, parts, rng)
-            fresh = _fresh(cfg, Path(scratch), found, parts, rng)
-        finally:
-            parts.actor.env.close()
+        if is_noisy(parts.agent.network):
+            raise ConfigError(NOISY)
+        stored = _stored(cfg, directory, found, parts, rng)
+        fresh = _fresh(cfg, Path(scratch), found, parts, rng)
     return Result(found.path.name, cfg["behavior"]["_target_"].split(".")[-1], stored, fresh)
+
+
+def _together(cfg: Mapping[str, Any]) -> bool:
+    """Tell whether all streams are stepped at once."""
+    return not cfg["topology"]["_target_"].startswith("offpol.topology.ray_workers.")
+
+
+def _require_known_schedules(cfg: Mapping[str, Any], agent_steps: int) -> None:
+    """Raise ConfigError where rows do not tell where a schedule stood when they were acted."""
+    schedules = [value for value in cfg["behavior"].values() if isinstance(value, Mapping)]
+    if not _together(cfg) and max(schedule["over_agent_steps"] for schedule in schedules) > agent_steps:
+        raise ConfigError(
+            "Workers act by the number of agent steps at which a chunk was asked for, which rows do not hold, and a "
+            "schedule of the behavior is not over yet: check a checkpoint from after its end."
+        )
 
 
 def _stored(
@@ -120,6 +133,9 @@ def _stored(
         versions[0] = copy.deepcopy(parts.agent.acting_network.state_dict())
     else:
         checked.note = "only the run's own commit and torch could rebuild its initial parameters"
+    if not _together(cfg):
+        checked.note = "rows of workers do not tell where schedules stood"
+        return checked
     rows = LoggedRows(found.state["replay"]["rows"], found.about["agent_steps"])
     return compare(checked, rows, np.ones_like(rows.valid), versions, parts.agent, cfg["behavior"], rng)
 
@@ -133,20 +149,20 @@ def _same_code(directory: Path) -> bool:
 
 def _fresh(cfg: Mapping[str, Any], scratch: Path, found: Checkpoint, parts: Parts, rng: np.random.Generator) -> Checked:
     """Go on from the checkpoint, keep the parameters of every version, and check the rows that this adds."""
-    for part, name in ((parts.agent, "agent"), (parts.actor, "actor"), (parts.replay, "replay")):
-        part.load_state_dict(found.state[name])
+    parts.agent.load_state_dict(found.state["agent"])
+    parts.replay.load_state_dict(found.state["replay"])
     before = found.state["replay"]["rows"][-1]["stop"]
     settings: RunConfig = build(cfg["run"], "run")
     memory = _Memory(parts.agent)
     run = _Watched(scratch, settings, parts.agent, memory)
     run.go_on(found)
     with run:
-        parts.topology.run(parts.actor, parts.agent, parts.replay, run)
+        parts.topology.run(parts.actors, parts.agent, parts.replay, run)
     checked = Checked("fresh", largest_lag_updates=run.largest_lag)
     if memory.full:
         checked.note = f"ended after {run.agent_steps - found.about['agent_steps']:,} agent steps, as memory is bounded"
-    since = (before - parts.actor.env.spec.stack).clamp(min=0)
-    rows = LoggedRows(parts.replay.state_dict(since=since)["rows"], run.agent_steps)
+    since = (before - parts.actors.spec.stack).clamp(min=0)
+    rows = LoggedRows(parts.replay.state_dict(since=since)["rows"], run.agent_steps, _together(cfg))
     new = rows.first[:, None] + np.arange(rows.valid.shape[1]) >= before.numpy()[:, None]
     return compare(checked, rows, new, memory.versions, parts.agent, cfg["behavior"], rng)
 
@@ -188,7 +204,7 @@ class _Watched(Run):
     def go_on(self, found: Checkpoint) -> None:
         """Count from where the checkpoint was."""
         self.agent_steps, self.updates = found.about["agent_steps"], found.about["updates"]
-        self.topology_state = found.state.get("topology", {})
+        self.resumed = {name: part for name, part in found.state.items() if name in ("actor", "topology")}
 
     def count(self, rows: Rows, episodes: Sequence[Episode]) -> None:
         """Note the policy lag of rows that were just stored."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from command import call
 from inspected import train
 
@@ -14,6 +15,7 @@ from offpol.agent import Agent
 from offpol.behavior import epsilon_greedy
 from offpol.behavior.epsilon_greedy import EpsilonGreedy
 from offpol.command_line import load_saved
+from offpol.config import conf_dir
 from offpol.errors import ConfigError
 from offpol.logged_rows import LoggedRows
 from offpol.mu_formulas import Situation, formula
@@ -33,9 +35,7 @@ BOLTZMANN = {
     "_target_": BEHAVIOR + "boltzmann.Boltzmann", "epsilon": FALLING,
     "temperature": {"start": 1.0, "end": 0.1, "over_agent_steps": 600},
 }  # fmt: skip
-THREADS = {
-    "_target_": "offpol.topology.threads.Threads", "max_policy_lag": 2, "deadline_s": 60.0, "measure_every_updates": 25,
-}  # fmt: skip
+THREADS = yaml.safe_load((conf_dir() / "topology" / "threads.yaml").read_text()) | {"max_policy_lag": 2}
 KINDS = {  # what is changed in the config of a run that goes on
     "schedule": {},
     "over policy": {"behavior": GREEDY | {"over": "policy"}},
@@ -155,9 +155,9 @@ def first_of_ties(values):
     return torch.nn.functional.one_hot(values.argmax(-1), values.shape[-1]).float()
 
 
-def upside_down(epsilon, exponent, num_envs):
+def upside_down(*arguments):
     """Give the first env what the last should have."""
-    return actions.ladder(epsilon, exponent, num_envs).flip(0)
+    return actions.ladder(*arguments).flip(0)
 
 
 ORIGINAL = {"probs": EpsilonGreedy.probs, "act": actor.Actor.act, "step": actor.Actor.step}
