@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from offpol.optimizer import AdamW
 from offpol.types import Network
 
 
@@ -89,7 +90,7 @@ class AnnealingConfig:
 
 
 @torch.no_grad()
-def reset(network: Network, fresh: Network, keep: float, optimizer: torch.optim.Optimizer | None = None) -> None:
+def reset(network: Network, fresh: Network, keep: float, optimizer: AdamW | None = None) -> None:
     """Copy the heads of a freshly built network, and blend the rest; the heads' optimizer state goes to zero."""
     for (name, parameter), new in zip(network.named_parameters(), fresh.parameters(), strict=True):
         drawn = new.to(parameter.device)
@@ -97,8 +98,8 @@ def reset(network: Network, fresh: Network, keep: float, optimizer: torch.optim.
             parameter.lerp_(drawn, 1 - keep)
             continue
         parameter.copy_(drawn)
-        for moment in (optimizer.state.get(parameter, {}) if optimizer else {}).values():
-            moment.zero_()
+        if optimizer:
+            optimizer.forget(parameter)
 
 
 def is_head(name: str) -> bool:
