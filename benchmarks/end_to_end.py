@@ -5,7 +5,8 @@
 
 The work: Nature CNN, batch 32, one-step targets, one update per 4 agent steps from agent step 1,000 on, 8 envs, replay
 of 100,000, epsilon .05, Adam, target copied every 1,000 updates, 2 torch threads, no evaluation. Contenders take turns
-in rounds, so that a noisy machine disturbs all alike; the table shows medians, ranges and ratios of the same run.
+in rounds, so that a noisy machine disturbs all alike; the table shows medians, ranges and ratios of the same run. On a
+machine that does other work too, only processor time with `--threads 1` means anything.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ OFFPOL = [
     "env.game=Pong", "network=nature", "policy=greedy", "trace=one_step", "critic=scalar", "replay=uniform",
     "agent.window=1", "agent.train_positions=1", "agent.target.rate=1.0", "agent.target.period_updates=1000",
     "agent.optimizer.learning_rate=1e-4", "behavior.epsilon={start:0.05,end:0.05,over_agent_steps:1}",
-    "network.heads.policy_hidden=0", "run.replay_ratio=0.25", "run.learning_starts_agent_steps=1000",
+    "run.replay_ratio=0.25", "run.learning_starts_agent_steps=1000",
     "run.num_envs=8", "run.log_every_agent_steps=500", "run.checkpoint_every_agent_steps=1000000",
     "run.eval_episodes=0",
 ]  # fmt: skip
@@ -39,9 +40,11 @@ def offpol(agent_steps: int, threads: int, extra: list[str]) -> dict:
         subprocess.run(command, check=True, capture_output=True)
         rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     rows = [row for row in rows if row["agent_steps"] > 1600]
-    seconds = rows[-1]["machine/wall_s"] - rows[0]["machine/wall_s"]
+    steps, seconds, cpu_s = (
+        rows[-1][name] - rows[0][name] for name in ("agent_steps", "machine/wall_s", "machine/cpu_s")
+    )
     return {
-        "agent_steps_per_s": (rows[-1]["agent_steps"] - rows[0]["agent_steps"]) / seconds,
+        "agent_steps_per_s": steps / seconds, "cpu_ms_per_agent_step": 1000 * cpu_s / steps,
         "updates": rows[-1]["updates"], "peak_memory_mb": rows[-1]["machine/peak_memory_mb"],
         "shares": {name.removeprefix("machine/share_"): rows[-1][name] for name in rows[-1] if "share_" in name},
     }  # fmt: skip
@@ -58,6 +61,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--agent-steps", type=int, default=6000)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--contenders", nargs="+", help="only these, stable-baselines3 among them")
     parser.add_argument("--out", type=Path, help="also write everything measured to this JSON file")
     arguments = parser.parse_args()
     os.environ["GOMP_SPINCOUNT"] = os.environ.get("GOMP_SPINCOUNT", "200000")  # alike for all contenders
@@ -67,21 +71,26 @@ def main() -> None:
         "offpol, threads": lambda: offpol(steps, threads, ["topology=threads"]),
         "stable-baselines3": lambda: peer(SB3, steps, threads),
     }
+    if arguments.contenders:
+        contenders = {name: contenders[name] for name in arguments.contenders}
     measured: dict[str, list[dict]] = {name: [] for name in contenders}
     for number in range(arguments.rounds):
         for name, contender in contenders.items():
             measured[name].append(contender())
-            print(f"round {number + 1} {name}: {measured[name][-1]['agent_steps_per_s']:.1f}/s", flush=True)
+            speed, cpu = (measured[name][-1][key] for key in ("agent_steps_per_s", "cpu_ms_per_agent_step"))
+            print(f"round {number + 1} {name}: {speed:.1f}/s, {cpu:.2f} processor ms an agent step", flush=True)
     if arguments.out:
         arguments.out.write_text(json.dumps(measured, indent=2))
-    base = [run["agent_steps_per_s"] for run in measured["stable-baselines3"]]
-    print("\n| contender | agent steps/s: median (range) | ratio to stable-baselines3, round by round | peak MB |")
-    print("|---|---|---|---|")
+    print("\n| contender | agent steps/s | times stable-baselines3's | processor ms an agent step | of its | peak MB |")
+    print("|---|---|---|---|---|---|")
     for name, runs in measured.items():
-        speeds = [run["agent_steps_per_s"] for run in runs]
-        ratio = median(mine / theirs for mine, theirs in zip(speeds, base, strict=True))
+        columns = []
+        for key in ("agent_steps_per_s", "cpu_ms_per_agent_step"):
+            values, base = ([run[key] for run in some] for some in (runs, measured["stable-baselines3"]))
+            ratio = median(mine / theirs for mine, theirs in zip(values, base, strict=True))  # round by round
+            columns += [f"{median(values):.3g} ({min(values):.3g}-{max(values):.3g})", f"{ratio:.2f}"]
         peak = max(run["peak_memory_mb"] for run in runs)
-        print(f"| {name} | {median(speeds):.0f} ({min(speeds):.0f}-{max(speeds):.0f}) | {ratio:.2f} | {peak:.0f} |")
+        print(f"| {name} | {' | '.join(columns)} | {peak:.0f} |")
 
 
 if __name__ == "__main__":

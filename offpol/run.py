@@ -222,6 +222,7 @@ class Run:
         self.wall_s += spent
         row = {
             "wall_s": self.wall_s,
+            "cpu_s": time.process_time(),  # of all threads, since the process began
             "agent_steps_per_s": (self.agent_steps - self._logged) / spent,
             "updates_per_s": (self.updates - self._logged_updates) / spent,
             "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
