@@ -30,6 +30,7 @@ LAUNCHER_KEYS = ("hydra/launcher", "hydra.launcher.")
 POLL_S = 0.25
 GO_ON = "The same command again goes on from the checkpoints."
 FAILED, MISTAKE, STOPPED = 1, 2, 130  # exit codes
+UNKNOWN = 256  # of a run that may still go on
 HELP = """\
 Run a suite of games x seeds x agents.
 
@@ -110,7 +111,7 @@ class Bench:
             return STOPPED
         except RunError as error:
             self.view.say(f"{error} Other jobs may still run: see the queue before the same command again.")
-            codes = [FAILED] * len(runs.tasks)
+            codes = [UNKNOWN] * len(runs.tasks)
         for task, code in zip(self.waiting, codes, strict=True):
             self._end(task, code, task.log)
         return self._verdict()
@@ -172,7 +173,7 @@ class Bench:
                 self.view.say(f"finished: {task.name}" + ("" if score is None else f", final score {score:.2f}"))
                 return
         if not self.signals:
-            why = reason(code, log)
+            why = f"{'not finished yet: ' if code == UNKNOWN else ''}{reason(code, log)}"
             self.failures.append((task, why))
             self.view.say(f"failed: {task.name}: {why}")
 

@@ -42,6 +42,8 @@ class Runs:
             process.terminate()
             process.wait()
             raise
+        finally:
+            process.stdin.close()  # type: ignore[union-attr]
 
 
 def launch(runs: Runs, overrides: Sequence[str], out: Path) -> list[int]:

@@ -10,11 +10,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from command import TINY, Outcome, call
 
-from offpol import bench, bench_pool
+from offpol import bench, bench_launcher, bench_pool
 from offpol.bench_plan import tasks
 from offpol.run_results import find_runs
 from offpol.suite import expand, load_suite
@@ -233,11 +234,64 @@ def running_in(folder: Path) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_runs_go_through_hydras_launchers(tmp_path: Path) -> None:
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="of the extra sweep")
-    words = [*TINY, "seed=0,1", "out=runs", "hydra/launcher=joblib", "hydra.launcher.n_jobs=1"]
+@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local"])
+def test_runs_go_through_hydras_launchers(tmp_path: Path, launcher: str) -> None:
+    if launcher != "basic":
+        plugin = f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher"
+        pytest.importorskip(plugin, reason="of the extra sweep")
+    words = [*TINY, "seed=0,1", "out=runs", f"hydra/launcher={launcher}"]
     command = [sys.executable, "-m", "offpol.bench", *words]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "by the launcher" in done.stdout
     assert done.stdout.count("finished: default Chain-8") == 2
     assert sum(run.finished for run in find_runs([tmp_path / "runs"])) == 2
+
+
+@pytest.fixture
+def launched(offpol_bench, monkeypatch) -> Callable[..., Outcome]:
+    """The command with Hydra's own launcher, which runs the stand-in in this process, one after the other."""
+    return lambda *words: offpol_bench(*words, "hydra/launcher=basic")
+
+
+def test_a_launcher_lists_failures_and_goes_on(launched: Callable[..., Outcome]) -> None:
+    words = (*WORDS[:2], "seed=0", "out=runs")
+    write_deeds({"Pong": "fail"}, words)
+    outcome = launched(*words)
+    assert outcome.code == 1
+    assert "failed: default Pong seed 0: ValueError: the reason" in outcome.out
+    assert "finished: default Krull seed 0" in outcome.out
+
+
+def test_a_job_that_a_cluster_runs_again_goes_on_from_its_checkpoint(launched: Callable[..., Outcome]) -> None:
+    """The plan says start, but by the time the job is run there is a checkpoint."""
+    words = (*WORDS[:2], "seed=0", "out=runs")
+    write_deeds({}, words)
+    grid = [word for word in words if not word.startswith(("suite=", "out="))]
+    planned = tasks(expand(load_suite("s6"), grid), [], Path("runs"))
+    (planned[0].directory / "checkpoints" / "000001").mkdir(parents=True)
+    (planned[0].directory / "checkpoints" / "000001" / "manifest.json").write_text('{"about": {"agent_steps": 1}}')
+    runs = bench_launcher.Runs((planned[0],), None)
+    started = []
+
+    def start_child(arguments: list[str], log: Path) -> SimpleNamespace:
+        started.append(arguments)
+        return SimpleNamespace(wait=lambda: 0, stdin=SimpleNamespace(close=lambda: None))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench_launcher, "start_child", start_child)
+        now = SimpleNamespace(job=SimpleNamespace(num=0))
+        patch.setattr(bench_launcher, "HydraConfig", SimpleNamespace(get=lambda: now))
+        assert runs(None) == 0
+    assert started == [[f"resume='{planned[0].directory}'"]]
+
+
+def test_a_launcher_that_stops_waiting_is_said(launched: Callable[..., Outcome], monkeypatch) -> None:
+    def stop(*arguments, **more) -> None:
+        raise RuntimeError("job 7 was ended by the cluster\nmore")
+
+    monkeypatch.setattr(bench_launcher.Plugins, "instantiate_launcher", lambda *_, **__: SimpleNamespace(launch=stop))
+    outcome = launched(*WORDS[:2], "seed=0", "out=runs")
+    assert outcome.code == 1
+    assert "The launcher stopped waiting (RuntimeError: job 7 was ended by the cluster)" in outcome.out
+    assert "failed: default Pong seed 0: not finished yet: never begun" in outcome.out
