@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from offpol.acting import Acting, Autocast, forward
+from offpol.agent_settings import TargetConfig, check_settings
 from offpol.combinations import check_parts
 from offpol.health import health
 from offpol.optimizer import AdamW, OptimizerConfig
@@ -34,17 +34,6 @@ from offpol.types import (
     TraceTargets,
 )
 
-
-@dataclass(frozen=True)
-class TargetConfig:
-    """Every `period_updates` the target moves by `rate` towards the online network; rate 1 copies it.
-
-    With `acts` it is the target network that acts, not the online one (SR-SPR, BBF).
-    """
-
-    rate: float
-    period_updates: int
-    acts: bool
 
 if TYPE_CHECKING:
     from offpol.whole_update import WholeUpdate
@@ -95,10 +84,7 @@ class Agent:
         target: TargetConfig, optimizer: OptimizerConfig, resets: ResetConfig, annealing: AnnealingConfig,
         device: str = "cpu", actor_device: str | None = None, autocast: Autocast = "none",
     ) -> None:  # fmt: skip
-        if not 1 <= train_positions <= window:
-            raise ValueError(f"train_positions must be between 1 and the window ({window}), got {train_positions}")
-        if not 0 <= gamma <= 1:
-            raise ValueError(f"gamma must be between 0 and 1, got {gamma}")
+        check_settings(gamma, window, train_positions, batch_size, policy_coefficient, priority_max_share)
         annealing.check(gamma, window, train_positions)
         network = build_network()
         check_parts(network, critic, policy, trace)

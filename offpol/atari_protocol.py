@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -66,7 +67,9 @@ def rom_name(game: str) -> str:
     wanted = game.replace("_", "").replace(" ", "").lower()
     if wanted in known:
         return known[wanted]
-    near = did_you_mean(title(wanted), map(title, known.values())) or ": write it as in Breakout or MsPacman."
+    # The protocol that ALE/Pong-v5 or PongNoFrameskip-v4 stands for is not this one: only a hint may drop it.
+    bare = re.sub(r"^ale/|(noframeskip|deterministic)?-v\d+$", "", wanted)
+    near = did_you_mean(title(bare), map(title, known.values())) or ": write it as in Breakout or MsPacman."
     raise ValueError(f"game={game} is not among the {len(known)} games of ale-py{near}")
 
 

@@ -1,5 +1,6 @@
 """What every critic shares: how the members of an ensemble join, and what they learn by default."""
 
+import math
 from typing import Literal
 
 import torch
@@ -73,7 +74,7 @@ def histogram_logits(probs: Tensor) -> Tensor:
 
 def check_support(v_min: float, v_max: float, num_bins: int) -> None:
     """Raise ValueError unless v_min, v_max and num_bins describe a histogram."""
-    if not v_min < v_max:
-        raise ValueError(f"v_min must be below v_max, but they are {v_min} and {v_max}: widen the support.")
+    if not -math.inf < v_min < v_max < math.inf:
+        raise ValueError(f"v_min must be below v_max and both finite, but they are {v_min} and {v_max}.")
     if num_bins < 2:
         raise ValueError(f"num_bins must be at least 2, but is {num_bins}: 51 is usual.")

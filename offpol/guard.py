@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from offpol.errors import RunError
-from offpol.types import Batch, EnvStep, StateDict
+from offpol.types import EnvStep, StateDict
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # tensordict takes longer to import than torch
     from offpol.agent import Agent
+    from offpol.types import Batch
 
 EVIDENCE = "offending_batch.pt"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)

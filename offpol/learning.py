@@ -44,3 +44,9 @@ def cut(replay: Replay, run: Run, streams: Sequence[int], rows_missing: int, why
     for stream in streams:
         replay.cut(stream)
     run.lose(rows_missing + len(streams), why)
+
+
+def require_cadence(measure_every_updates: int) -> None:
+    """Raise ValueError for a cadence that is none."""
+    if measure_every_updates < 1:
+        raise ValueError(f"measure_every_updates must be at least 1, but is {measure_every_updates}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -15,12 +16,22 @@ BETA_1, BETA_2 = 0.9, 0.999
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW, with the gradient's norm clipped; biases and the scales of norms do not decay."""
+    """AdamW, with the gradient's norm clipped; biases and the scales of norms do not decay.
+
+    Raises ValueError for senseless values.
+    """
 
     learning_rate: float
     epsilon: float
     weight_decay: float
     max_gradient_norm: float
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "epsilon", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be finite and not negative, but is {getattr(self, name)}.")
+        if not self.max_gradient_norm > 0:
+            raise ValueError(f"max_gradient_norm must be positive, but is {self.max_gradient_norm}: .inf never clips.")
 
 
 class AdamW:

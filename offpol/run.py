@@ -188,6 +188,7 @@ class Run:
         learning_curve(self.directory, self.title)
 
     def _log(self) -> None:
+        machine = self._machine()  # first: what this row costs is the next row's, or shares could exceed 1
         self.guard.check()
         row: dict[str, float] = {
             "updates": self.updates,
@@ -203,7 +204,7 @@ class Run:
             row["replay_ratio"] = self.updates / learning
         row |= {name: float(read()) for name, read in self.gauges.items()}
         row |= self._pending.take_means() | self._histograms()
-        self.logger.metrics(self.agent_steps, row | self._machine())
+        self.logger.metrics(self.agent_steps, row | machine)
         shown = {"return": "episode_return", "epsilon": "epsilon", "trace length": "trace_length"}
         self.progress.show({label: row[name] for label, name in shown.items() if name in row})
 

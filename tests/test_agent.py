@@ -1,5 +1,6 @@
 """One update, checked by hand: what is the target, who gets gradient, how targets follow."""
 
+import math
 from functools import partial
 
 import pytest
@@ -13,6 +14,8 @@ from offpol.network.mlp import MLP
 from offpol.optimizer import OptimizerConfig
 from offpol.policy.greedy import Greedy
 from offpol.resets import AnnealingConfig, ResetConfig
+from offpol.topology.sync import Sync
+from offpol.topology.threads import Threads
 from offpol.trace.one_step import OneStep
 from offpol.trace.retrace import Retrace
 from offpol.types import Batch, EnvSpec, Outputs
@@ -156,12 +159,33 @@ def test_state_round_trip_goes_on_bit_for_bit() -> None:
 
 
 @pytest.mark.parametrize(("changes", "sentence"), [
-    ({"train_positions": 4}, "train_positions must be between 1 and the window"),
-    ({"gamma": 1.5}, "gamma must be between 0 and 1"),
+    ({"train_positions": 4}, "train_positions must lie between 1 and the window"),
+    ({"train_positions": 0}, "train_positions must lie between 1 and the window"),
+    ({"window": 0}, "window must be at least 1"),
+    ({"batch_size": 0}, "batch_size must be at least 1"),
+    ({"gamma": 1.5}, "gamma must lie between 0 and 1"),
+    ({"priority_max_share": 3.0}, "priority_max_share must lie between 0 and 1"),
+    ({"policy_coefficient": -1.0}, "policy_coefficient must be finite and not negative"),
+    ({"policy_coefficient": math.inf}, "policy_coefficient must be finite and not negative"),
 ])  # fmt: skip
 def test_wrong_settings_are_refused(changes, sentence) -> None:
     with pytest.raises(ValueError, match=sentence):
         make_agent(**changes)
+
+
+@pytest.mark.parametrize(("build", "sentence"), [
+    (lambda: OptimizerConfig(-1e-3, 1e-5, 0.0, 10.0), "learning_rate must be finite and not negative"),
+    (lambda: OptimizerConfig(1e-3, 1e-5, -0.1, 10.0), "weight_decay must be finite and not negative"),
+    (lambda: OptimizerConfig(1e-3, 1e-5, 0.0, 0.0), "max_gradient_norm must be positive"),
+    (lambda: TargetConfig(1.5, 1, False), r"rate must lie in \(0, 1\]"),
+    (lambda: TargetConfig(0.0, 1, False), r"rate must lie in \(0, 1\]"),
+    (lambda: TargetConfig(0.1, 0, False), "period_updates must be at least 1"),
+    (lambda: Sync(0), "measure_every_updates must be at least 1"),
+    (lambda: Threads(1, 1.0, 0, 0), "measure_every_updates must be at least 1"),
+])  # fmt: skip
+def test_wrong_numbers_are_refused(build, sentence) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        build()
 
 
 def test_health_metrics_are_finite_numbers() -> None:

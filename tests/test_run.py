@@ -79,6 +79,19 @@ def test_machine_metrics_tell_where_the_time_went(tmp_path) -> None:
     assert row["machine/peak_memory_mb"] > 50
 
 
+def test_no_more_time_is_spent_than_there_was_however_long_a_row_takes(tmp_path) -> None:
+    run = make(tmp_path, log_every_agent_steps=4)
+    run.gauges["slow"] = lambda: sum(range(300_000))
+    with run:
+        for _ in range(4):
+            with run.timed("env"):
+                run.count(rows(), [])
+            run.after_step(dict)
+    for line in (tmp_path / "metrics.jsonl").read_text().splitlines()[1:]:
+        shares = [number for name, number in json.loads(line).items() if name.startswith("machine/share_")]
+        assert sum(shares) <= 1
+
+
 def test_only_valid_rows_are_agent_steps(tmp_path) -> None:
     run = make(tmp_path)
     with run:

@@ -18,7 +18,11 @@ class Boltzmann:
 
     def __post_init__(self) -> None:
         if min(self.temperature.start, self.temperature.end) <= 0:
-            raise ValueError(f"temperature must stay positive, got {self.temperature}; use epsilon_greedy for 0")
+            raise ValueError(
+                f"temperature must stay positive, but goes from {self.temperature.start} to {self.temperature.end}: "
+                "behavior=epsilon_greedy acts as at 0."
+            )
+        self.epsilon.require_share("epsilon")
 
     def probs(self, q: Tensor, pi: Tensor, agent_steps: int) -> Tensor:
         """Return mu [E, A]; q and pi [E, A]."""

@@ -17,6 +17,11 @@ class EpsilonPolicy:
     first_stream: int = 0
     num_streams: int | None = None  # None: of this actor alone
 
+    def __post_init__(self) -> None:
+        self.epsilon.require_share("epsilon")
+        if not 0 <= self.ladder_exponent < float("inf"):
+            raise ValueError(f"ladder_exponent must be 0 (none) or more, but is {self.ladder_exponent}: Ape-X has 7.")
+
     def probs(self, q: Tensor, pi: Tensor, agent_steps: int) -> Tensor:
         """Return mu [E, A]; q and pi [E, A]."""
         epsilon = ladder(

@@ -42,7 +42,7 @@ class Gymnasium(EnvLoop):
                 gymnasium.make(id, render_mode=render_mode, disable_env_checker=True, **make_kwargs)  # type: ignore[arg-type]
                 for _ in range(num_envs)
             ]
-        except (gymnasium.error.Error, TypeError) as error:
+        except (gymnasium.error.Error, TypeError, ImportError) as error:
             raise ValueError(f"id={id} with make_kwargs={make_kwargs} cannot be built: {error}") from error
         envs = [_with_plain_observations(env, id) for env in made]
         self._renders = render

@@ -18,6 +18,8 @@ class MLP(nn.Module):
         self, widths: tuple[int, ...], layer_norm: bool, heads: HeadsConfig, *, spec: EnvSpec, outputs: Outputs,
     ) -> None:  # fmt: skip
         super().__init__()
+        if min(widths, default=1) < 1:
+            raise ValueError(f"widths must be at least 1 each, but are {list(widths)}: [] leaves the torso out.")
         layers: list[nn.Module] = []
         size = math.prod(spec.obs_shape)
         for width in widths:

@@ -52,7 +52,7 @@ class RayWorkers:
     measure_every_updates: int
 
     def __post_init__(self) -> None:
-        for name in ("num_workers", "chunk_steps", "max_policy_lag", "publish_every_updates"):
+        for name in ("num_workers", "chunk_steps", "max_policy_lag", "publish_every_updates", "measure_every_updates"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, but is {getattr(self, name)}.")
         if self.deadline_s <= 0:

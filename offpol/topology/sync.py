@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from offpol.agent import Agent
-from offpol.learning import learn
+from offpol.learning import learn, require_cadence
 from offpol.run import Run
 from offpol.types import Actors, Replay, StateDict
 
@@ -16,6 +16,9 @@ class Sync:
     """Alternate one step of all envs with the updates the replay ratio then asks for."""
 
     measure_every_updates: int
+
+    def __post_init__(self) -> None:
+        require_cadence(self.measure_every_updates)
 
     def run(self, actors: Actors, agent: Agent, replay: Replay, run: Run) -> None:
         """Act and learn until `run` says it is done."""

@@ -21,7 +21,7 @@ from offpol.acting import copy_parameters
 from offpol.actor import Episode, Values
 from offpol.agent import Agent
 from offpol.errors import RunError
-from offpol.learning import cut, learn
+from offpol.learning import cut, learn, require_cadence
 from offpol.run import Run
 from offpol.types import Actors, Replay, Rows, StateDict
 
@@ -68,6 +68,7 @@ class Threads:
             raise ValueError(f"deadline_s must be positive, but is {self.deadline_s}.")
         if self.max_restarts < 0:
             raise ValueError(f"max_restarts must be 0 (end the run) or more, but is {self.max_restarts}.")
+        require_cadence(self.measure_every_updates)
 
     @property
     def acts_while_learning(self) -> bool:

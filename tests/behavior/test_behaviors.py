@@ -44,6 +44,29 @@ def test_boltzmann_refuses_temperature_zero() -> None:
         Boltzmann(Schedule(1.0, 0.0, 10), constant(0.0))
 
 
+@pytest.mark.parametrize("make", [
+    lambda epsilon, exponent: EpsilonGreedy("q", epsilon, exponent),
+    EpsilonPolicy,
+    lambda epsilon, exponent: Boltzmann(constant(1.0), epsilon),
+])  # fmt: skip
+@pytest.mark.parametrize("ends", [(1.5, 0.1), (1.0, -0.1)])
+def test_what_is_no_probability_is_refused(make, ends: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="epsilon must stay between 0 and 1"):
+        make(Schedule(*ends, 100), 0.0)
+
+
+@pytest.mark.parametrize("exponent", [-1.0, float("inf")])
+def test_a_ladder_that_leads_out_of_the_probabilities_is_refused(exponent: float) -> None:
+    for make in (lambda e: EpsilonGreedy("q", constant(0.4), e), lambda e: EpsilonPolicy(constant(0.4), e)):
+        with pytest.raises(ValueError, match="ladder_exponent must be 0"):
+            make(exponent)
+
+
+def test_a_schedule_has_a_length() -> None:
+    with pytest.raises(ValueError, match="over_agent_steps must be 0"):
+        Schedule(1.0, 0.0, -1)
+
+
 def test_ladder_is_ape_x() -> None:
     epsilons = ladder(0.4, 7.0, 5).squeeze(1).double().numpy()
     np.testing.assert_allclose(epsilons, [0.4 ** (1 + 7 * i / 4) for i in range(5)], rtol=1e-6)

@@ -95,6 +95,8 @@ def test_value_is_float32_for_half_precision_logits_and_critics_broadcast() -> N
     ("arguments", "message"),
     [
         ((1.0, 1.0, 51, 0.75, "none", 1, 0), "v_min must be below v_max"),
+        ((-math.inf, 1.0, 51, 0.75, "none", 1, 0), "v_min must be below v_max and both finite"),
+        ((0.0, math.inf, 51, 0.75, "none", 1, 0), "v_min must be below v_max and both finite"),
         ((0.0, 1.0, 1, 0.75, "none", 1, 0), "num_bins"),
         ((0.0, 1.0, 51, 0.0, "none", 1, 0), "sigma_ratio"),
         ((0.0, 1.0, 51, 0.75, "none", 0, 0), "num_critics"),
