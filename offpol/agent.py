@@ -22,7 +22,6 @@ from offpol.processes import backward
 from offpol.resets import AnnealingConfig, ResetConfig, reset
 from offpol.transfer import upload
 from offpol.types import (
-    Batch,
     Critic,
     Network,
     NetworkOutput,
@@ -34,8 +33,8 @@ from offpol.types import (
     TraceTargets,
 )
 
-
 if TYPE_CHECKING:
+    from offpol.types import Batch
     from offpol.whole_update import WholeUpdate
 
 

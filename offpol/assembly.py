@@ -73,11 +73,16 @@ def check_together(cfg: Mapping[str, Any], capacity_rows: int) -> None:
             f"agent.batch_size is {batch}, but a replay of {capacity_rows} rows in {envs} streams never holds more "
             f"than {windows} windows of {window} transitions: raise replay.capacity or lower the batch."
         )
-    first = envs * (window + 1)
-    if cfg["run"]["learning_starts_agent_steps"] < first and cfg["run"]["replay_ratio"] > 0:
+    first, starts, ends = envs * (window + 1), cfg["run"]["learning_starts_agent_steps"], cfg["run"]["agent_steps"]
+    if starts < first and cfg["run"]["replay_ratio"] > 0:
         raise ConfigError(
-            f"run.learning_starts_agent_steps is {cfg['run']['learning_starts_agent_steps']}, but {envs} envs hold a "
-            f"whole window of {window} transitions only after {first} agent steps: start no sooner."
+            f"run.learning_starts_agent_steps is {starts}, but {envs} envs hold a whole window of {window} transitions "
+            f"only after {first} agent steps: start no sooner."
+        )
+    if starts >= ends and cfg["run"]["replay_ratio"] > 0:
+        raise ConfigError(
+            f"run.learning_starts_agent_steps is {starts} and run.agent_steps {ends}, so this run would never learn: "
+            "start sooner, play longer, or only play with run.replay_ratio=0."
         )
 
 
@@ -195,10 +200,10 @@ def build_parts(cfg: Mapping[str, Any], directory: Path) -> Parts:
     from offpol.whole_update import speed_up
 
     seed_globals(cfg["seed"])
-    topology = build(cfg["topology"], "topology")
     probe = build_env(cfg, 1, "env")
     spec = replace(probe.spec, num_envs=cfg["run"]["num_envs"])
     probe.close()
+    topology = build(cfg["topology"], "topology")
     behavior = build_behavior(cfg, 0, spec.num_envs)
     agent = build_agent(cfg, spec)
     if is_noisy(agent.network) and getattr(topology, "acts_while_learning", False):

@@ -45,9 +45,9 @@ class Task:
 
         `config_dir` is a folder of further yaml.
         """
-        place = "'" + str(self.directory).replace("\\", "\\\\").replace("'", "\\'") + "'"
         if self.state == "resume":
-            return [*more, f"resume={place}"]
+            return [*more, f"resume={self.directory}"]
+        place = "'" + str(self.directory).replace("\\", "\\\\").replace("'", "\\'") + "'"
         flags = ["--config-dir", config_dir] if config_dir else []
         return [*flags, *self.job.overrides, *more, f"hydra.run.dir={place}"]
 

@@ -3,43 +3,62 @@
 from __future__ import annotations
 
 import argparse
-import re
+import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NoReturn
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from offpol.config import conf_dir
-from offpol.errors import ConfigError, did_you_mean
+from offpol.errors import ConfigError
+from offpol.mistakes import explain, first_line, flatten, groups, no_such_key
 
 VERSION_BASE = "1.3"
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """Read Hydra's own flags and the overrides."""
-    return get_args_parser().parse_args(arguments)
+    """Read Hydra's own flags and the overrides, in any order; raise ConfigError for a flag that is none."""
+    parser = get_args_parser()
+    parser.error = _refuse  # type: ignore[method-assign]
+    args, unknown = parser.parse_known_intermixed_args(arguments)
+    if unknown:
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        near = difflib.get_close_matches(unknown[0].partition("=")[0], flags, n=1, cutoff=0.8)
+        hint = f"did you mean '{near[0]}'?" if near else "values are written key=value (offpol --help)."
+        raise ConfigError(f"There is no flag '{unknown[0]}': {hint}")
+    if (args.package or args.resolve) and not args.cfg:
+        raise ConfigError("--package and --resolve are about what --cfg shows: add --cfg job.")
+    return args
 
 
-def with_absolute_path(arguments: list[str]) -> list[str]:
-    """Make --config-path absolute: Hydra takes it relative to offpol's source, a person to where they stand."""
+def for_hydra(arguments: list[str], overrides: list[str]) -> list[str]:
+    """Write the arguments as Hydra itself reads them: flags before overrides, and --config-path absolute.
+
+    Hydra takes that path relative to offpol's source, a person to where they stand.
+    """
+    given = list(arguments)
+    for override in overrides:
+        given.remove(override)
     flags = ("--config-path", "-cp")
     done = []
-    for previous, argument in zip(["", *arguments], arguments, strict=False):
+    for previous, argument in zip(["", *given], given, strict=False):
         flag, equals, path = argument.partition("=")
         if previous in flags:
             argument = str(Path(argument).absolute())
         elif flag in flags and equals:
             argument = f"{flag}={Path(path).absolute()}"
         done.append(argument)
-    return done
+    return [*done, *overrides]
 
 
 def compositions(args: argparse.Namespace) -> Iterator[DictConfig]:
@@ -58,9 +77,12 @@ def compositions(args: argparse.Namespace) -> Iterator[DictConfig]:
         try:
             parsed = _parse_overrides(args.overrides)
             for overrides in _variants(parsed) if args.multirun else [args.overrides]:
-                yield compose(name, [*overrides, *extra], return_hydra_config=True)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(_explain(error, name, args.overrides, extra)) from error
+                composed = compose(name, [*overrides, *extra], return_hydra_config=True)
+                if args.package and OmegaConf.select(composed, args.package.replace("_global_", "")) is None:
+                    raise ConfigError(no_such_key(args.package, _known(name, overrides, extra)))
+                yield composed
+        except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+            raise ConfigError(explain(error, lambda: _known(name, args.overrides, extra))) from error
 
 
 def swept_keys(args: argparse.Namespace) -> list[str]:
@@ -94,7 +116,7 @@ def plain(cfg: DictConfig) -> dict:
     try:
         content: dict = OmegaConf.to_container(own, resolve=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
-        raise ConfigError(_first_line(error)) from error
+        raise ConfigError(first_line(error)) from error
     for name in ("task", "recipe"):
         content.pop(name, None)
     return content
@@ -119,12 +141,21 @@ def load_saved(directory: Path) -> dict:
     return {key: value for key, value in cfg.items() if key not in ("defaults", "hydra")}  # type: ignore[union-attr]
 
 
+def split_resume(arguments: list[str]) -> tuple[Path, list[str]]:
+    """Take resume=RUN_DIR out of the arguments; the path is meant as it stands, whatever characters it has."""
+    word = next(argument for argument in arguments if argument.startswith("resume="))
+    path = word.removeprefix("resume=")
+    if path[:1] in ("'", '"') and path[:1] == path[-1:]:
+        path = path[1:-1]
+    return Path(path), [argument for argument in arguments if argument is not word]
+
+
 def parse_overrides(arguments: list[str]) -> list[Override]:
     """Read overrides, sweeps among them; raise ConfigError for what is none."""
     try:
         return OverridesParser.create().parse_overrides(arguments)
     except HydraException as error:
-        raise ConfigError(_explain(error, "", [], [])) from error
+        raise ConfigError(explain(error, list)) from error
 
 
 def parse_assignments(arguments: list[str]) -> dict[str, object]:
@@ -139,8 +170,16 @@ def parse_assignments(arguments: list[str]) -> dict[str, object]:
 # -------------------------------------------------------------------------------------------- the pieces
 
 
+def _refuse(message: str) -> NoReturn:
+    raise ConfigError(f"{message[:1].upper()}{message[1:]}.")
+
+
 def _parse_overrides(overrides: list[str]) -> list[Override]:
-    return OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(overrides)
+    parsed = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(overrides)
+    for override in parsed:
+        if not override.key_or_group:
+            raise ConfigError(f"Cannot read '{override.input_line}': write key=value.")
+    return parsed
 
 
 def _variants(parsed: list[Override]) -> Iterator[list[str]]:
@@ -158,71 +197,16 @@ def _variants(parsed: list[Override]) -> Iterator[list[str]]:
             yield [*first[:i], option, *first[i + 1 :]]
 
 
-def _explain(error: Exception, config_name: str, overrides: list[str], extra: list[str]) -> str:
-    """Say in one sentence what did not compose, and what was probably meant."""
-    if isinstance(error, OverrideParseException):
-        return f"Cannot read '{error.override}': write key=value, and quote a value with special characters."
-    if isinstance(error, MissingConfigException) and error.options is not None:
-        group, _, option = (error.missing_cfg_file or "").rpartition("/")
-        near, known = did_you_mean(option, error.options) or ".", ", ".join(sorted(error.options))
-        return f"There is no '{option}' in group '{group}'{near} It has: {known}."
-    if isinstance(error, MissingConfigException):
-        return f"There is no config '{error.missing_cfg_file}'."
-    found = re.search(r"Could not (?:override|append|delete).*?'([^']+)'", str(error))
-    if found:
-        return _no_such_key(found.group(1).lstrip("+~"), _known_keys(config_name, overrides, extra))
-    if str(error).startswith("Ambiguous value"):
-        return f"{_first_line(error)}: a sweep over several values needs the flag -m, a list needs brackets: [a,b]."
-    cause = f" {_first_line(error.__cause__)}" if error.__cause__ else ""
-    return _first_line(error) + cause
-
-
-def _no_such_key(key: str, known: list[str]) -> str:
-    """Say that a key does not exist: what is near beside it, or what there is, or what is near elsewhere."""
-    parent, _, name = key.rpartition(".")
-    group = key.replace(".", "/")
-    if group != key and group in known:
-        return f"There is no key '{key}'; {group} is a group, so write {group}=..."
-    siblings = [word.rpartition(".")[2] for word in known if word.rpartition(".")[0] == parent]
-    siblings = [sibling for sibling in siblings if sibling != "_target_"]
-    hint = did_you_mean(name, siblings, parent)
-    if not hint and parent in known:
-        hint = f": {parent} has {', '.join(siblings) or 'no keys'}."
-    return f"There is no key '{key}'{hint or did_you_mean(key, known) or ': offpol --help tells what there is.'}"
-
-
-def _known_keys(config_name: str, overrides: list[str], extra: list[str]) -> list[str]:
+def _known(config_name: str, overrides: list[str], extra: list[str]) -> list[str]:
     """List the groups and all keys of the config, as the overrides of groups make it."""
-    known = _groups("")
-    groups = [
-        str(override.input_line)
-        for override in _parse_overrides(overrides)
-        if not override.is_sweep_override() and override.key_or_group in known
-    ]
+    known = groups()
     try:
-        composed = plain(compose(config_name, [*groups, *extra], return_hydra_config=True))
+        chosen = [
+            str(override.input_line)
+            for override in _parse_overrides(overrides)
+            if not override.is_sweep_override() and override.key_or_group in known
+        ]
+        composed = plain(compose(config_name, [*chosen, *extra], return_hydra_config=True))
     except (HydraException, OmegaConfBaseException, ConfigError):
         return known
-    return [*known, *_flatten(composed, "")]
-
-
-def _groups(parent: str) -> list[str]:
-    """List the config groups, nested ones by their path, without Hydra's own."""
-    found = []
-    for name in GlobalHydra.instance().config_loader().list_groups(parent):
-        path = f"{parent}/{name}" if parent else name
-        if path != "hydra":
-            found += [path, *_groups(path)]
-    return found
-
-
-def _flatten(node: Mapping, prefix: str) -> Iterator[str]:
-    for name, value in node.items():
-        key = f"{prefix}{name}"
-        yield key
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{key}.")
-
-
-def _first_line(error: BaseException | None) -> str:
-    return str(error).strip().splitlines()[0] if error and str(error).strip() else type(error).__name__
+    return [*known, *flatten(composed)]

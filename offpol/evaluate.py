@@ -19,6 +19,7 @@ from offpol.assembly import build_agent, build_env, check_config
 from offpol.command_line import load_saved
 from offpol.config import build
 from offpol.errors import ConfigError
+from offpol.reference_scores import human_random
 from offpol.seeding import seed_for
 
 RESAMPLES = 10_000  # of the bootstrap
@@ -91,11 +92,22 @@ def evaluation(
 
 def in_words(result: Mapping[str, Any]) -> str:
     """Say a result in one line."""
+    if result["episodes"] == 1:
+        return f"{result['mean']:.2f} (one raw full game, epsilon {result['epsilon']:g})"
     low, high = result["interval_95"]
     return (
         f"{result['mean']:.2f} [{low:.2f}, {high:.2f}] (mean of {result['episodes']} raw full games and its 95% "
         f"interval; median {result['median']:.2f}, std {result['std']:.2f}, epsilon {result['epsilon']:g})"
     )
+
+
+def compared(game: str, score: float) -> str | None:
+    """Say how a score compares with random and human play; None where these are not known."""
+    reference = human_random().get(game)
+    if reference is None:
+        return None
+    share = f"human-normalised {reference.normalise(score):.2f}"
+    return f"random play {reference.random:,g}, a human {reference.goal:,g}: {share}"
 
 
 def main() -> None:
@@ -146,6 +158,8 @@ def evaluate_run(args: argparse.Namespace) -> None:
     name = f"evaluation-{found.about['agent_steps']}-steps-epsilon-{result['epsilon']:g}-seed-{seed}.json"
     run_directory.write_json(args.run_dir / name, result)
     print(f"{result['env']} after {found.about['agent_steps']:,} agent steps: {in_words(result)}")
+    if scale := compared(result["env"], result["mean"]):
+        print(f"For comparison: {scale}")
     print(f"Written: {args.run_dir / name}")
     if pictures is not None:
         film.save(pictures, args.film, fps=min(30.0, 60.0 / env.spec.frames_per_agent_step))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from offpol.errors import RunError
+from offpol.run_directory import resume_command
 from offpol.types import EnvStep, StateDict
 
 if TYPE_CHECKING:  # tensordict takes longer to import than torch
@@ -91,7 +92,7 @@ def explained(error: Exception, directory: Path, agent_steps: int, saved_at: int
         saved_at: agent steps at the newest checkpoint; None where there is none.
     """
     way_out = (
-        f"the checkpoint at {saved_at:,} agent steps is whole: offpol resume={directory}"
+        f"the checkpoint at {saved_at:,} agent steps is whole: {resume_command(directory)}"
         if saved_at is not None
         else "there is no checkpoint yet, so the run has to start again"
     )

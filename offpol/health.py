@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from offpol.types import Batch, TraceInputs, TraceTargets
+from offpol.types import TraceInputs, TraceTargets
+
+if TYPE_CHECKING:  # tensordict takes longer to import than torch
+    from offpol.types import Batch
 
 CUT = 0.05  # a weight below this ends a return for all practical purposes, a ratio below it is next to nothing
 QUARTILES = 4  # of sample age, by which some numbers are logged

@@ -6,6 +6,7 @@ torch is imported by the functions that need it: help, completion and mistakes a
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -22,20 +23,13 @@ from offpol import command_line, processes
 from offpol.assembly import Parts, assist, build_parts, check_config, together
 from offpol.config import build, conf_dir
 from offpol.errors import ConfigError, RunError
+from offpol.resuming import resumed_config
+from offpol.run_directory import resume_command
 
 if TYPE_CHECKING:
     from offpol.agent import Agent
     from offpol.run import Run, RunConfig
 
-# What may differ when a run goes on: none of it changes what is learned, but for rounding by other threads.
-RESUMABLE = {
-    f"run.{name}"
-    for name in (
-        "agent_steps", "log_every_agent_steps", "checkpoint_every_agent_steps", "keep_checkpoints", "eval_episodes",
-        "eval_num_envs", "eval_epsilon", "eval_over", "torch_threads", "device", "actor_device", "compile",
-        "cuda_graph",
-    )
-} | {"replay.storage", "replay.directory"}  # fmt: skip
 STOPPED, MISTAKE, FAILED = 130, 2, 1  # exit codes
 
 SWEPT: set[str] = set()  # the keys that a sweep varies: they name its folders
@@ -50,15 +44,19 @@ def _sweep_name(overrides: Sequence[str]) -> str:
 OmegaConf.register_new_resolver("offpol_sweep_name", _sweep_name, replace=True)
 
 
-def train(cfg: Mapping[str, Any], directory: Path, resumed: Mapping[str, object] | None = None) -> float | None:
+def train(
+    cfg: Mapping[str, Any], directory: Path, *, resumed: Mapping[str, object] | None = None, or_beside: bool = False
+) -> float | None:
     """Run a checked config in `directory`; return the mean return of its evaluation, or None without one.
 
-    `resumed` says that a run goes on, and what was changed for that.
+    `resumed` says that a run goes on, and what was changed for that; `or_beside` that a new one may go into a folder
+    beside `directory` where that is taken.
     """
     import torch
 
     from offpol import provenance, run_directory
     from offpol.guard import explained
+    from offpol.reference_scores import reference_levels
     from offpol.run import Run
 
     settings: RunConfig = build(cfg["run"], "run")
@@ -66,9 +64,12 @@ def train(cfg: Mapping[str, Any], directory: Path, resumed: Mapping[str, object]
     parts = build_parts(cfg, directory)
     spec = parts.actors.spec
     if resumed is None:
-        run_directory.create(directory, command_line.relaunchable(cfg), provenance.describe(cfg["seed"]))
-    title = f"{spec.name}, seed {cfg['seed']}"
-    run = Run(directory, settings, title=title, frames_per_agent_step=spec.frames_per_agent_step)
+        described = provenance.describe(cfg["seed"])
+        directory = run_directory.create(directory, command_line.relaunchable(cfg), described, or_beside)
+    run = Run(
+        directory, settings, title=f"{spec.name}, seed {cfg['seed']}", levels=reference_levels(spec.name),
+        frames_per_agent_step=spec.frames_per_agent_step,
+    )  # fmt: skip
     if resumed is not None:
         restore(run, parts)
         config = command_line.relaunchable(cfg)
@@ -80,7 +81,7 @@ def train(cfg: Mapping[str, Any], directory: Path, resumed: Mapping[str, object]
     except Exception as error:
         raise explained(error, directory, run.agent_steps, run.saved_at) from error.__cause__
     if run.interrupted:
-        print(f"Interrupted and saved at {run.agent_steps:,} agent steps. Go on: offpol resume={directory}")
+        print(f"Interrupted and saved at {run.agent_steps:,} agent steps. Go on: {resume_command(directory)}")
         sys.exit(128 + (run.signal or 0))
     return finish(cfg, run, parts.agent)
 
@@ -111,8 +112,8 @@ def _add_gauges(run: Run, parts: Parts) -> None:
 def finish(cfg: Mapping[str, Any], run: Run, agent: Agent) -> float | None:
     """Evaluate, and print one screen of what came out."""
     from offpol import run_directory
-    from offpol.evaluate import evaluation, in_words
-    from offpol.run_summary import summary
+    from offpol.evaluate import compared, evaluation, in_words
+    from offpol.run_summary import learning_curve, summary
 
     facts: dict[str, object] = {
         "agent steps": f"{run.agent_steps:,} ({run.agent_steps * run.frames_per_agent_step:,} frames)",
@@ -127,9 +128,12 @@ def finish(cfg: Mapping[str, Any], run: Run, agent: Agent) -> float | None:
     if run.config.eval_episodes:
         result = evaluation(cfg, agent, run.config.eval_episodes, run.config.eval_epsilon, cfg["seed"])
         run_directory.write_json(run.directory / "evaluation.json", {"agent_steps": run.agent_steps, **result})
+        learning_curve(run.directory, run.title, run.levels)
         facts["evaluation"] = in_words(result)
+        if comparison := compared(result["env"], result["mean"]):
+            facts["for comparison"] = comparison
     facts["files"] = f"{run.directory} (learning_curve.png, metrics.jsonl, episodes.csv, tensorboard/)"
-    facts["more games"] = f"offpol-eval {run.directory}"
+    facts["more games"] = f"offpol-eval {shlex.quote(str(run.directory))}"
     print(summary(f"\n{run.title}: done.", facts))
     return result["mean"] if result else None
 
@@ -149,7 +153,8 @@ def job(composed: DictConfig) -> float | None:
     try:
         cfg = command_line.plain(composed)
         check_config(cfg)
-        return train(cfg, directory)
+        named = any(override.startswith("hydra.run.dir=") for override in hydra_cfg.overrides.hydra)
+        return train(cfg, directory, or_beside=not (named or sweep))
     except ConfigError as error:
         if directory.is_dir() and not any(directory.iterdir()):
             os.removedirs(directory)  # Hydra made it, and its parents
@@ -171,31 +176,31 @@ def job(composed: DictConfig) -> float | None:
 
 def _short(path: Path) -> Path:
     """Say a path as a person standing here would."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return path.relative_to(Path.cwd()) if Path.cwd() in path.parents else path
 
 
 def launch(arguments: list[str]) -> None:
     """Check what was asked for, then let Hydra run it."""
     args = command_line.parse(arguments)
-    acts = not (args.cfg or args.info)
+    acts = not (args.cfg or args.info or args.help)
     if args.multirun and processes.number() > 1:
         raise ConfigError("A sweep (-m) cannot be started by torchrun: start each of its runs by itself.")
     SWEPT.update(command_line.swept_keys(args))
-    if not (args.help or args.hydra_help or args.shell_completion or args.experimental_rerun):
+    if not (args.hydra_help or args.shell_completion or args.experimental_rerun):
         for composed in command_line.compositions(args):
             if acts:
                 check_config(command_line.plain(composed))
                 _check_folder(command_line.output_folder(composed, args.multirun), args.multirun)
-    sys.argv = [sys.argv[0], *command_line.with_absolute_path(arguments)]
+    sys.argv = [sys.argv[0], *command_line.for_hydra(arguments, args.overrides)]
     hydra.main(config_path=str(conf_dir()), config_name="config", version_base=command_line.VERSION_BASE)(job)()
 
 
 def resume(arguments: list[str]) -> None:
     """Go on with an interrupted run from its newest whole checkpoint."""
-    asked = command_line.parse_assignments(arguments)
-    directory = Path(str(asked.pop("resume")))
+    directory, rest = command_line.split_resume(arguments)
+    asked = command_line.parse_assignments(rest)
     cfg = command_line.load_saved(directory)
-    changed = _resumed_config(cfg, asked)
+    changed = resumed_config(cfg, asked)
     check_config(cfg)
 
     from offpol import checkpoint
@@ -204,30 +209,18 @@ def resume(arguments: list[str]) -> None:
     settings: RunConfig = build(cfg["run"], "run")
     evaluated = (directory / "evaluation.json").exists() or settings.eval_episodes == 0
     if steps >= settings.agent_steps and evaluated:
-        print(f"{directory} is finished: {steps:,} agent steps. Longer: offpol resume={directory} run.agent_steps=...")
+        longer = f"{resume_command(directory)} run.agent_steps=..."
+        print(f"{directory} is finished: {steps:,} agent steps. Longer: {longer}")
         return
     train(cfg, directory, resumed=changed)
-
-
-def _resumed_config(cfg: dict[str, Any], asked: Mapping[str, object]) -> dict[str, object]:
-    """Set in a saved config what may change, return that; refuse what would make it another run."""
-    saved = OmegaConf.create(cfg)
-    differing = {key: value for key, value in asked.items() if OmegaConf.select(saved, key) != value}
-    refused = [f"{key} (was {OmegaConf.select(saved, key)!r})" for key in differing if key not in RESUMABLE]
-    if refused:
-        raise ConfigError(f"A run goes on as it began; a new one is needed to change {', '.join(refused)}.")
-    for key, value in differing.items():
-        section, _, name = key.partition(".")
-        cfg[section][name] = value
-    return differing
 
 
 def _shared_config(arguments: list[str]) -> dict[str, Any]:
     """Return the config that the first process of a data-parallel run is starting or resuming."""
     if any(argument.startswith("resume=") for argument in arguments):
-        asked = command_line.parse_assignments(arguments)
-        cfg = command_line.load_saved(Path(str(asked.pop("resume"))))
-        _resumed_config(cfg, asked)
+        directory, rest = command_line.split_resume(arguments)
+        cfg = command_line.load_saved(directory)
+        resumed_config(cfg, command_line.parse_assignments(rest))
     else:
         cfg = command_line.plain(next(command_line.compositions(command_line.parse(arguments))))
     check_config(cfg)

@@ -49,6 +49,12 @@ def human_random() -> dict[str, Reference]:
     return {row["game"]: Reference(float(row["random"]), float(row["human"])) for row in rows(HUMAN_RANDOM)}
 
 
+def reference_levels(game: str) -> dict[str, float]:
+    """Return the scores that one of the 57 games is compared with, by name; nothing for any other."""
+    reference = human_random().get(game)
+    return {} if reference is None else {"random play": reference.random, "a human": reference.goal}
+
+
 @functools.cache
 def table_hash() -> str:
     """Return the first 12 digits of the human/random table's SHA-256."""

@@ -78,12 +78,15 @@ class Run:
         config: see RunConfig.
         title: of the learning curve.
         frames_per_agent_step: of the emulator, for reports.
+        levels: scores to compare with in the learning curve, by name.
 
     `gauges` are numbers read whenever a row is logged, by name: they cost nothing in between.
     """
 
-    def __init__(self, directory: Path, config: RunConfig, *, title: str, frames_per_agent_step: int) -> None:
-        self.directory, self.config, self.title = directory, config, title
+    def __init__(
+        self, directory: Path, config: RunConfig, *, title: str, frames_per_agent_step: int, levels: Mapping[str, float]
+    ) -> None:
+        self.directory, self.config, self.title, self.levels = directory, config, title, levels
         self.frames_per_agent_step = frames_per_agent_step
         self.limiter = RateLimiter(config.replay_ratio, config.learning_starts_agent_steps)
         self.agent_steps = self.updates = self.episodes = self.rows_lost = 0
@@ -185,7 +188,7 @@ class Run:
         about = {"agent_steps": self.agent_steps, "updates": self.updates}
         self.checkpoints.save(state, about)
         self.saved_at = self.agent_steps
-        learning_curve(self.directory, self.title)
+        learning_curve(self.directory, self.title, self.levels)
 
     def _log(self) -> None:
         machine = self._machine()  # first: what this row costs is the next row's, or shares could exceed 1

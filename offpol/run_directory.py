@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import os
+import shlex
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,15 +14,21 @@ from typing import Any
 
 from offpol.errors import ConfigError
 
+NEVER_OVERWRITTEN = "runs are never overwritten: name another folder with hydra.run.dir=..."
 CONFIG, INFO = "config.yaml", "info.json"
+
+
+def resume_command(directory: Path) -> str:
+    """Return what to type to go on with a run."""
+    return f"offpol resume={shlex.quote(str(directory))}"
 
 
 def require_new(directory: Path) -> None:
     """Raise ConfigError for a folder that has something in it."""
     if directory.is_dir() and any(directory.iterdir()):
         raise ConfigError(
-            f"{directory} is not empty, and runs are never overwritten: name another folder with hydra.run.dir=..., or "
-            f"go on with the run in it by offpol resume={directory}"
+            f"{directory} is not empty, and {NEVER_OVERWRITTEN}, or go on with the run in it by "
+            f"{resume_command(directory)}"
         )
 
 
@@ -38,14 +46,23 @@ def require_writable(directory: Path) -> None:
         ) from error
 
 
-def create(directory: Path, config: str, info: dict[str, Any]) -> None:
-    """Make the folder of a new run, with its config and where it comes from."""
+def create(directory: Path, config: str, info: dict[str, Any], or_beside: bool) -> Path:
+    """Make the folder of a new run, with its config and where it comes from; return it.
+
+    Where another run was there first, as one that started in the same second, it gets a number, if `or_beside` allows.
+    """
     require_writable(directory)
-    require_new(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / CONFIG).open("x") as file:  # two runs that start in one second: the other one fails here
-        file.write(config)
-    write_json(directory / INFO, {**info, "resumed": []})
+    beside = (directory.with_name(f"{directory.name}-{number}") for number in itertools.count(2))
+    for folder in itertools.chain([directory], beside if or_beside else []):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with (folder / CONFIG).open("x") as file:
+                file.write(config)
+        except FileExistsError:
+            continue
+        write_json(folder / INFO, {**info, "resumed": []})
+        return folder
+    raise ConfigError(f"{directory} is another run's folder: {NEVER_OVERWRITTEN}.")
 
 
 def read_info(directory: Path) -> dict[str, Any]:

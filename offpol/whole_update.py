@@ -11,10 +11,11 @@ from torch import Tensor
 from offpol.cuda_graphs import Recorder
 from offpol.errors import ConfigError
 from offpol.transfer import upload
-from offpol.types import Batch, DeviceReplay, Replay
+from offpol.types import DeviceReplay, Replay
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # tensordict takes longer to import than torch
     from offpol.agent import Agent, Terms, Update
+    from offpol.types import Batch
 
 
 class WholeUpdate:

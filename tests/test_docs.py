@@ -14,7 +14,7 @@ from test_conf import composed
 from offpol import bench, command_line
 from offpol.assembly import check_config
 from offpol.config import conf_dir
-from offpol.main import RESUMABLE
+from offpol.resuming import RESUMABLE
 from offpol.suite import NO_SUITE, expand, load_suite
 
 ROOT = conf_dir().parent

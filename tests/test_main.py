@@ -12,7 +12,8 @@ import pytest
 import yaml
 from command import TINY, Outcome, call, run_folder
 
-from offpol import evaluate, main
+from offpol import evaluate, main, run_directory
+from offpol.errors import ConfigError
 
 Command = Callable[..., Outcome]
 
@@ -43,8 +44,25 @@ MISTAKES = {
     "an added key": (["+agent.more=1"], "There is no key 'agent.more'"),
     "an added section": (["+tracee=1"], "There is no key 'tracee': did you mean 'trace'?"),
     "a removed section": (["~trace"], "The config has no 'trace'."),
+    "a short name": (["agent.lr=1"], "There is no key 'agent.lr': did you mean 'agent.optimizer.learning_rate'?"),
+    "a key of another section": (["agent.replay_ratio=1"], "did you mean 'run.replay_ratio'?"),
+    "a key of several sections": (["epsilon=1"], "did you mean 'behavior.epsilon' or 'replay.epsilon' or"),
+    "a key of Hydra": (["hydra.rundir=x"], "There is no key 'hydra.rundir': did you mean 'hydra.run.dir'?"),
+    "an option for a key": (["n_step=3"], "There is no key 'n_step', but an option of that name: write trace=n_step."),
+    "an option alone": (["cartpole"], "Cannot read 'cartpole': write experiment=cartpole."),
+    "an option with a slash": (["experiment=cartpole/x"], "There is no 'cartpole/x' in group 'experiment': did you mean 'cartpole'?"),
+    "a suite": (["suite=s6"], "suites are what offpol-bench runs"),
     "a missing value": (["seed"], "Cannot read 'seed': write key=value"),
+    "a missing key": (["=5"], "Cannot read '=5': write key=value"),
     "a broken list": (["network.widths=[1,2"], "Cannot read 'network.widths=[1,2'"),
+    "a special character": (["hydra.run.dir=mein Ordner/ü"], "as in hydra.run.dir='\"mein Ordner/ü\"'"),
+    "a flag": (["--multirunn", "seed=0,1"], "There is no flag '--multirunn': did you mean '--multirun'?"),
+    "a flag for a key": (["--gamma", "0.9"], "There is no flag '--gamma': values are written key=value"),
+    "a flag's choice": (["--cfg", "jobb"], "invalid choice: 'jobb'"),
+    "a package": (["--cfg", "job", "--package", "agnt"], "There is no key 'agnt': did you mean 'agent'?"),
+    "half a question": (["--package", "agent"], "add --cfg job"),
+    "help on nothing": (["--help", "trace=retrac"], "did you mean 'retrace'?"),
+    "a flag at the end": (["trace=retrace", "-m", "seed=0,x"], "seed is 'x'"),
     "a sweep without -m": (["seed=0,1"], "a sweep over several values needs the flag -m"),
     "one option of a sweep": (["-m", "trace=retrace,n_stepp", "seed=0,1"], "did you mean 'n_step'?"),
     "one value of a sweep": (["-m", "seed=0,1", "agent.gamma=0.9,abc"], "agent.gamma is 'abc'"),
@@ -70,7 +88,11 @@ REFUSED = {
     "game": (["env.game=Brakeout"], "did you mean 'Breakout'?"),
     "continuous actions": (["env=gymnasium", "env.id=Pendulum-v1"], "Box"),
     "width": ([*TINY, "network.heads.policy_hidden=0"], "network.heads: policy_hidden must be at least 1, but is 0."),
+    "protocol": (["env.game=ALE/Pong-v5"], "did you mean 'Pong'?"),
+    "module": (["env=gymnasium", "env.id=no_module:Foo-v0"], "No module named 'no_module'"),
     "support": ([*TINY, "critic.v_min=40"], "critic: v_min must be below v_max"),
+    "probability": ([*TINY, "behavior.epsilon.start=2"], "behavior: epsilon must stay between 0 and 1, but goes from 2.0"),
+    "late start": ([*TINY, "run.learning_starts_agent_steps=400"], "would never learn"),
     "batch": ([*TINY, "replay.capacity=60", "agent.batch_size=100"], "raise replay.capacity or lower the batch"),
     "early start": ([*TINY, "run.learning_starts_agent_steps=5"], "start no sooner"),
     "combination": (["env=chain", "network=nature", "run.num_envs=1"], "network"),
@@ -91,6 +113,22 @@ def test_what_cannot_work_is_refused_with_its_reason_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_broken_file_is_told_with_its_line(offpol: Command, tmp_path: Path) -> None:
+    (tmp_path / "conf" / "trace").mkdir(parents=True)
+    (tmp_path / "conf" / "trace" / "broken.yaml").write_text("_target_: x.Y\nlist: [1,\n")
+    outcome = offpol("--config-dir", "conf", "trace=broken")
+    assert outcome.code == 2
+    assert outcome.err.startswith("offpol: ")
+    assert "broken.yaml, line 3, is not yaml" in outcome.err
+
+
+def test_flags_may_stand_anywhere(offpol: Command) -> None:
+    first, last = offpol("--cfg", "job", "agent.gamma=0.5"), offpol("agent.gamma=0.5", "--cfg", "job")
+    assert first.code == last.code == 0
+    assert first.out == last.out
+    assert "gamma: 0.5" in last.out
+
+
 def test_help_completion_and_mistakes_do_not_wait_for_torch(tmp_path: Path) -> None:
     script = """
 import sys
@@ -103,12 +141,20 @@ for arguments in (["--help"], ["--cfg", "job"], ["--info", "defaults-tree"], ["a
     except SystemExit:
         pass
     assert "torch" not in sys.modules, arguments
+# What only the parts know waits for torch, but for nothing that is slower.
+for argument in ("env.game=Brakeout", "critic.v_min=40", "behavior.epsilon.start=2", "agent.window=0"):
+    sys.argv = ["offpol", argument]
+    try:
+        main()
+    except SystemExit:
+        pass
+    assert "tensordict" not in sys.modules, argument
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for word in ("offpol-eval RUN_DIR", "resume=RUN_DIR", "trace: ", "retrace", "behavior    how actors explore"):
         assert word in done.stdout
-    assert done.stderr.count("\n") == 6
+    assert done.stderr.count("\n") == 10
 
 
 def test_a_run_leaves_what_a_person_wants_to_see(offpol: Command, tmp_path: Path) -> None:
@@ -150,6 +196,16 @@ def test_runs_are_never_overwritten(offpol: Command, tmp_path: Path) -> None:
     assert outcome.code == 2
     assert "mine is not empty, and runs are never overwritten" in outcome.err
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["precious"]
+
+
+def test_runs_that_start_in_one_second_get_folders_of_their_own(tmp_path: Path) -> None:
+    first = run_directory.create(tmp_path / "run", "a", {}, or_beside=True)
+    second = run_directory.create(tmp_path / "run", "b", {}, or_beside=True)
+    third = run_directory.create(tmp_path / "run", "c", {}, or_beside=True)
+    assert [folder.name for folder in (first, second, third)] == ["run", "run-2", "run-3"]
+    assert [(folder / "config.yaml").read_text() for folder in (first, second, third)] == ["a", "b", "c"]
+    with pytest.raises(ConfigError, match="another run's folder"):
+        run_directory.create(tmp_path / "run", "d", {}, or_beside=False)
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_anything_is_built(offpol: Command, tmp_path: Path) -> None:

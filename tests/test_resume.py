@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -175,6 +176,27 @@ def test_a_run_goes_on_only_as_it_began(offpol: Command, tmp_path, monkeypatch) 
         "offpol: run.agent_steps is 800.0, but must be a whole number: write 800.\n"
     )
     assert (tmp_path / "run" / "config.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("folder", ["a folder, seed=0", "grün 'x'"])
+def test_what_is_said_to_go_on_can_be_typed(offpol: Command, tmp_path, monkeypatch, folder: str) -> None:
+    quoted = '"' + folder + '"'
+    with monkeypatch.context() as patched:
+        interrupt_at(100, patched)
+        stopped = offpol(*JOB, f"hydra.run.dir={quoted}")
+    (said,) = [line for line in stopped.out.splitlines() if "Go on" in line]
+    _, command = said.split("Go on: offpol ")
+    assert offpol(*shlex.split(command), "run.eval_episodes=0").code == 0
+    assert metrics(tmp_path / folder)[-1]["agent_steps"] >= 400
+
+
+def test_a_mistyped_key_of_a_run_that_goes_on(offpol: Command, tmp_path, monkeypatch) -> None:
+    with monkeypatch.context() as patched:
+        interrupt_at(100, patched)
+        offpol(*JOB, "hydra.run.dir=run")
+    assert "There is no key 'run.agent_step': did you mean" in offpol("resume=run", "run.agent_step=800").err
+    refused = offpol("resume=run", "trace=n_step")
+    assert refused.err == "offpol: A run goes on as it began; a new one is needed to change trace.\n"
 
 
 def test_a_finished_run_says_so_and_can_be_made_longer(offpol: Command, tmp_path) -> None:

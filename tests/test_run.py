@@ -40,7 +40,7 @@ def steps(run: Run, until: int, forever: bool = False) -> None:
 
 def make(directory: Path, **changes: object) -> Run:
     directory.mkdir(exist_ok=True)
-    return Run(directory, replace(CONFIG, **changes), title="A title", frames_per_agent_step=4)
+    return Run(directory, replace(CONFIG, **changes), title="A title", frames_per_agent_step=4, levels={})
 
 
 def logged(directory: Path) -> list[dict]:

@@ -1,0 +1,131 @@
+"""What did not compose, in one sentence with the nearest right name."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterator, Mapping
+
+import yaml
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.errors import MissingConfigException, OverrideParseException
+
+from offpol.errors import did_you_mean
+
+HYDRA_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.searchpath", "hydra.verbose")
+KEY = re.compile(r"^[~+]{0,2}[^\s.=:]+([./@:][^\s.=:]+)*$")  # of an override, in front of its "="
+
+
+def explain(error: Exception, known: Callable[[], list[str]]) -> str:
+    """Say in one sentence what did not compose, and what was probably meant.
+
+    `known` lists the groups and keys there are; hints at options of groups come where Hydra is initialised.
+    """
+    if isinstance(error, OverrideParseException):
+        return _unreadable(str(error.override))
+    if isinstance(error, MissingConfigException):
+        return _no_such_option(error)
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        mark = error.problem_mark
+        return f"{mark.name}, line {mark.line + 1}, is not yaml: {error.problem}."
+    found = re.search(r"Could not (?:override|append|delete).*?'([^']+)'", str(error))
+    if found:
+        return no_such_key(found.group(1).lstrip("+~"), known())
+    if str(error).startswith("Ambiguous value"):
+        return f"{first_line(error)}: a sweep over several values needs the flag -m, a list needs brackets: [a,b]."
+    cause = f" {first_line(error.__cause__)}" if error.__cause__ else ""
+    return first_line(error) + cause
+
+
+def no_such_key(key: str, known: list[str]) -> str:
+    """Say that a key does not exist: what is near beside it, or near elsewhere, or what there is."""
+    parent, _, name = key.rpartition(".")
+    group = key.replace(".", "/")
+    if group != key and group in known:
+        return f"There is no key '{key}'; {group} is a group, so write {group}=..."
+    if key == "suite":
+        return "There is no key 'suite': suites are what offpol-bench runs, as in offpol-bench suite=smoke."
+    if key.startswith("hydra."):
+        return f"There is no key '{key}'{did_you_mean(key, HYDRA_KEYS) or ': offpol --hydra-help tells what there is.'}"
+    siblings = [word.rpartition(".")[2] for word in known if word.rpartition(".")[0] == parent]
+    siblings = [sibling for sibling in siblings if sibling not in ("_target_", "suite")]
+    option = next((group for group in groups() if name in options(group)), None)
+    if not parent and option:
+        return f"There is no key '{key}', but an option of that name: write {option}={key}."
+    elsewhere = _elsewhere(name, [word for word in known if word != "suite"])
+    near = did_you_mean(name, siblings, parent) if not parent or parent in known else did_you_mean(key, known)
+    hint = (near or elsewhere) if parent else (elsewhere or near)
+    if not hint and parent in known:
+        hint = f": {parent} has {', '.join(siblings) or 'no keys'}."
+    return f"There is no key '{key}'{hint or ': offpol --help tells what there is.'}"
+
+
+def groups(parent: str = "") -> list[str]:
+    """List the config groups, nested ones by their path, without Hydra's own."""
+    found = []
+    for name in _options(parent, ObjectType.GROUP):
+        path = f"{parent}/{name}" if parent else name
+        if path != "hydra":
+            found += [path, *groups(path)]
+    return found
+
+
+def options(group: str) -> list[str]:
+    """List what a group can be set to."""
+    return _options(group, ObjectType.CONFIG)
+
+
+def flatten(node: Mapping, prefix: str = "") -> Iterator[str]:
+    """List the dotted keys of nested mappings."""
+    for name, value in node.items():
+        key = f"{prefix}{name}"
+        yield key
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{key}.")
+
+
+def first_line(error: BaseException | None) -> str:
+    """Return the first line of what an error says."""
+    return str(error).strip().splitlines()[0] if error and str(error).strip() else type(error).__name__
+
+
+# ------------------------------------------------------------------------------------------- the pieces
+
+
+def _options(group: str, kind: ObjectType) -> list[str]:
+    hydra = GlobalHydra.instance()
+    return list(hydra.config_loader().get_group_options(group, kind)) if hydra.is_initialized() else []
+
+
+def _unreadable(override: str) -> str:
+    key, equals, value = override.partition("=")
+    if equals and KEY.match(key) and '"' not in value:
+        return f"""Cannot read '{override}': quote its value twice, as in {key}='"{value}"'"""
+    group = next((group for group in groups() if override in options(group)), None)
+    example = f"{group}={override}" if group else "key=value, and quote a value with special characters"
+    return f"Cannot read '{override}': write {example}."
+
+
+def _no_such_option(error: MissingConfigException) -> str:
+    path = error.missing_cfg_file or ""
+    if error.options is None:
+        return f"There is no config '{path}'."
+    group = max((group for group in groups() if path.startswith(group + "/")), key=len, default=path.rpartition("/")[0])
+    option = path[len(group) + 1 :]
+    near, known = did_you_mean(option, error.options) or ".", ", ".join(sorted(error.options))
+    return f"There is no '{option}' in group '{group}'{near} It has: {known}."
+
+
+def _elsewhere(name: str, known: list[str]) -> str:
+    """Return ": did you mean ...?" for keys of that name, or of these initials, or with a name near it, anywhere."""
+    leaf = {word: word.rpartition(".")[2] for word in known}
+    found = [word for word in leaf if name == leaf[word] or (len(name) > 1 and name == _initials(leaf[word]))]
+    if not found:
+        near = difflib.get_close_matches(name, sorted(set(leaf.values())), n=1, cutoff=0.55)
+        found = [word for word in leaf if leaf[word] in near]
+    return f": did you mean {' or '.join(repr(word) for word in found[:3])}?" if found else ""
+
+
+def _initials(name: str) -> str:
+    return "".join(word[:1] for word in name.split("_"))

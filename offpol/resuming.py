@@ -1,0 +1,42 @@
+"""What may change when a run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from offpol.errors import ConfigError
+from offpol.mistakes import flatten, no_such_key
+
+# None of it changes what is learned, but for rounding by other threads.
+RESUMABLE = {
+    f"run.{name}"
+    for name in (
+        "agent_steps", "log_every_agent_steps", "checkpoint_every_agent_steps", "keep_checkpoints", "eval_episodes",
+        "eval_num_envs", "eval_epsilon", "eval_over", "torch_threads", "device", "actor_device", "compile",
+        "cuda_graph",
+    )
+} | {"replay.storage", "replay.directory"}  # fmt: skip
+
+
+def resumed_config(cfg: dict[str, Any], asked: Mapping[str, object]) -> dict[str, object]:
+    """Set in a saved config what may change, return that; refuse what would make it another run."""
+    saved, known = OmegaConf.create(cfg), [*flatten(cfg)]
+    for key in asked:
+        if key not in known:
+            raise ConfigError(no_such_key(key, known))
+    differing = {key: value for key, value in asked.items() if OmegaConf.select(saved, key) != value}
+    refused = [f"{key}{_as_it_was(saved, key)}" for key in differing if key not in RESUMABLE]
+    if refused:
+        raise ConfigError(f"A run goes on as it began; a new one is needed to change {', '.join(refused)}.")
+    for key, value in differing.items():
+        section, _, name = key.partition(".")
+        cfg[section][name] = value
+    return differing
+
+
+def _as_it_was(saved: DictConfig, key: str) -> str:
+    value = OmegaConf.select(saved, key)
+    return "" if isinstance(value, DictConfig) else f" (was {value!r})"
