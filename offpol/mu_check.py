@@ -198,7 +198,7 @@ class _Watched(Run):
     """A run in a scratch folder that saves nothing, and notes how old the acting parameters were."""
 
     def __init__(self, folder: Path, settings: RunConfig, agent: Agent, memory: _Memory) -> None:
-        super().__init__(folder, settings, title="check of mu", frames_per_agent_step=1)
+        super().__init__(folder, settings, title="check of mu", frames_per_agent_step=1, levels={})
         self._agent, self._memory, self.largest_lag = agent, memory, 0
 
     def go_on(self, found: Checkpoint) -> None:
