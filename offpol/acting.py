@@ -36,7 +36,8 @@ class Acting:
         self, critic: Critic, policy: Policy, learner_device: torch.device, device: torch.device, autocast: Autocast
     ) -> None:
         self.critic, self.policy = critic, policy
-        if device != learner_device:
+        self.shares_device = device == learner_device
+        if not self.shares_device:
             self.critic, self.policy = copy.deepcopy(critic).to(device), copy.deepcopy(policy).to(device)
         self.device, self.autocast = device, autocast
         self._answer: Callable[..., tuple[Tensor, Tensor]] = self._compute
@@ -64,7 +65,7 @@ class Acting:
 
     def here(self, network: Network, updates: int) -> Network:
         """Return a network as it is after so many updates: itself, or a copy of it on the actor's device."""
-        if next(network.parameters()).device == self.device:
+        if self.shares_device:
             return network
         if self._copy is None:
             self._copy = self.copy_of(network)
