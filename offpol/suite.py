@@ -30,12 +30,14 @@ class Suite:
         games: values of env.game; empty: whatever the agents' configs play.
         seeds: the root seed of each run of a game.
         overrides: given to every run, before those of the command line, which win.
+        grid: the agents, as a product of axes: each maps names to overrides. Empty: the command line says.
     """
 
     name: str
     games: tuple[str, ...]
     seeds: tuple[int, ...]
     overrides: tuple[str, ...] = ()
+    grid: tuple[Mapping[str, Sequence[str]], ...] = ()
 
 
 NO_SUITE = Suite("custom", (), (0,))
@@ -78,7 +80,8 @@ def load_suite(name: str) -> Suite:
         near = did_you_mean(name, known) or "."
         raise ConfigError(f"There is no suite '{name}'{near} There are: {', '.join(known)}.")
     content = yaml.safe_load(path.read_text())
-    return Suite(name, tuple(content["games"]), tuple(content["seeds"]), tuple(content["overrides"]))
+    games, seeds, overrides = (tuple(content[key]) for key in ("games", "seeds", "overrides"))
+    return Suite(name, games, seeds, overrides, tuple(content.get("grid", ())))
 
 
 def expand(suite: Suite, arguments: Sequence[str], config_dir: str | None = None) -> list[Job]:
@@ -104,16 +107,19 @@ def expand(suite: Suite, arguments: Sequence[str], config_dir: str | None = None
 
 
 def _variants(suite: Suite, given: list[Override]) -> Iterator[tuple[str, list[str]]]:
-    """Yield a label and the overrides of each point of the grid."""
+    """Yield a label and the overrides of each point of the grid: the suite's times the command line's."""
     keys = {override.get_key_element() for override in given}
     fixed = [text for text in suite.overrides if text.partition("=")[0] not in keys]
     fixed += [str(override.input_line) for override in given if not override.is_sweep_override()]
     swept = [override for override in given if override.is_sweep_override()]
     choices = [[f"{override.get_key_element()}={text}" for text in _values(override)] for override in swept]
     alone = [text for text in fixed if text.startswith("experiment=")] or ["experiment=default"]
-    for point in itertools.product(*choices):
-        named = point or alone
-        yield ",".join(text.removeprefix("experiment=") for text in named), [*fixed, *point]
+    for cell in itertools.product(*(axis.items() for axis in suite.grid)):
+        own = [text for _, overrides in cell for text in overrides if text.partition("=")[0] not in keys]
+        for point in itertools.product(*choices):
+            words = [text.removeprefix("experiment=") for text in point or ([] if cell else alone)]
+            label = ", ".join([*(name for name, _ in cell), *([",".join(words)] if words else [])])
+            yield label, [*fixed, *own, *point]
 
 
 def _values(override: Override) -> list[str]:

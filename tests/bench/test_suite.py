@@ -1,5 +1,7 @@
 """Suites and grids: what a command line means, run by run."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,21 +14,47 @@ from offpol.suite import NO_SUITE, Suite, expand, load_suite
 SUITES = sorted(path.stem for path in (conf_dir() / "suite").glob("*.yaml"))
 
 
+def slices(suite: Suite) -> list[Suite]:
+    """Suites that together use each name of each axis of the grid, and not all of their combinations."""
+    first = [dict([next(iter(axis.items()))]) for axis in suite.grid]
+    grids = [(*first[:i], axis, *first[i + 1 :]) for i, axis in enumerate(suite.grid)] or [()]
+    return [replace(suite, grid=grid) for grid in grids]
+
+
 @pytest.mark.parametrize("name", SUITES)
 def test_every_suite_composes_and_checks(name: str) -> None:
-    suite = load_suite(name)
-    jobs = expand(suite, [f"seed={suite.seeds[0]}"])
-    assert len(jobs) == len(suite.games) == len({job.game for job in jobs})
-    assert len({job.agent for job in jobs}) == 1
-    budgets = {job.cfg["run"]["agent_steps"] for job in jobs}
-    assert budgets == {int(o.partition("=")[2]) for o in suite.overrides if o.startswith("run.agent_steps=")}
+    for suite in slices(load_suite(name)):
+        jobs = expand(suite, [f"seed={suite.seeds[0]}"])
+        agents = math.prod(len(axis) for axis in suite.grid)
+        assert len({job.game for job in jobs}) == len(suite.games)
+        assert len({job.agent for job in jobs}) == len({job.label for job in jobs}) == agents
+        assert len(jobs) == len(suite.games) * agents
+        budgets = {job.cfg["run"]["agent_steps"] for job in jobs}
+        assert budgets == {int(o.partition("=")[2]) for o in suite.overrides if o.startswith("run.agent_steps=")}
 
 
 @pytest.mark.parametrize("name", SUITES)
 def test_a_suite_file_says_what_it_is(name: str) -> None:
     text = (conf_dir() / "suite" / f"{name}.yaml").read_text()
     assert text.startswith("# ")
-    assert set(yaml.safe_load(text)) == {"games", "seeds", "overrides"}
+    assert set(yaml.safe_load(text)) - {"grid"} == {"games", "seeds", "overrides"}
+
+
+def test_a_suites_grid_is_every_combination_named_by_its_names() -> None:
+    grid = (
+        {"one": ["trace=one_step"], "three": ["trace=n_step", "agent.window=3"]},
+        {"small": ["replay.capacity=1000"], "large": []},
+    )
+    suite = Suite("mine", (), (0, 1), ("task=chain", "experiment=study", "run.agent_steps=500"), grid)
+    jobs = expand(suite, ["agent.gamma=0.9,0.8", "replay.capacity=2000"])
+    assert [job.label for job in jobs[:4]] == [
+        "one, small, agent.gamma=0.9", "one, small, agent.gamma=0.8", "one, large, agent.gamma=0.9",
+        "one, large, agent.gamma=0.8",
+    ]  # fmt: skip
+    assert {job.cfg["replay"]["capacity"] for job in jobs} == {2000}  # the command line wins
+    (job,) = [job for job in expand(suite, ["seed=1"]) if job.label == "three, small"]
+    assert (job.cfg["agent"]["window"], job.cfg["replay"]["capacity"], job.seed) == (3, 1000, 1)
+    assert len(expand(suite, [])) == 8
 
 
 def test_the_published_sets_of_games() -> None:

@@ -1,0 +1,57 @@
+"""Run a part of the study of docs/study.md on MinAtar; the same command again goes on.
+
+    python benchmarks/study.py core --dry-run      # what would run, and how long it would take
+    python benchmarks/study.py core                # operators x {fresh, old} data
+    python benchmarks/study.py frozen              # very old data: the replay of another agent
+    python benchmarks/study.py full --jobs 2       # all operators, ages, behaviors and games
+
+Each part is the suite study_PART of `offpol-bench`, in runs/study/PART; `frozen` first runs suite study_sources, the
+agents whose replays stand still. To be called in the root of the repository, as the suites name runs/study. Tables and
+figures: python benchmarks/study_report.py runs/study/core --name core
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from offpol.bench import bench, parse
+from offpol.run_labels import collect, named
+
+ROOT = Path("runs/study")
+FROZEN = ROOT / "frozen_replays"  # a link for each behavior, to the run whose replay stands still
+
+
+def link_sources() -> None:
+    """Let the suite find each source by its behavior."""
+    FROZEN.mkdir(parents=True, exist_ok=True)
+    for labelled in named(collect([str(ROOT / "sources")])):
+        link = FROZEN / labelled.agent
+        if labelled.run.finished and not link.is_symlink():
+            link.symlink_to(os.path.relpath(labelled.run.directory, FROZEN), target_is_directory=True)
+
+
+def main() -> None:
+    """Read the command line and run the part; exit code as offpol-bench's."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("core", "frozen", "full"))
+    parser.add_argument("--jobs", type=int, help="runs at a time (one per core)")
+    parser.add_argument("--dry-run", action="store_true", help="say what would run, and how long it would take")
+    parser.add_argument("overrides", nargs="*", help="for offpol-bench, as in seed=0 run.agent_steps=5000")
+    args = parser.parse_intermixed_args()
+    more = [*args.overrides, *([f"jobs={args.jobs}"] if args.jobs else []), *(["--dry-run"] if args.dry_run else [])]
+    code = 0
+    if args.part == "frozen":
+        own = [word for word in more if not word.startswith("seed=")]
+        code = bench(parse(["suite=study_sources", f"out={ROOT / 'sources'}", *own]))
+        if code == 0 and not args.dry_run:
+            link_sources()
+    if code == 0:
+        code = bench(parse([f"suite=study_{args.part}", f"out={ROOT / args.part}", *more]))
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
