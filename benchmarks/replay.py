@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from ale_py import AtariVectorEnv
 
-from offpol import kernels, kernels_numpy
+from offpol import kernels, kernels_numpy, tree_kernels_numpy
 from offpol.replay.prioritized import Prioritized
 from offpol.replay.uniform import Uniform
 from offpol.schedule import Schedule
@@ -49,17 +49,22 @@ def play(game: str, steps: int) -> list[Rows]:
     return rows
 
 
-def build(kind: type, capacity: int, window: int, module: ModuleType, storage: str) -> Uniform | Prioritized:
-    """Build a replay that runs on the kernels of a module."""
+FASTEST = (kernels.KERNELS, kernels.TREE_KERNELS)
+
+
+def build(
+    kind: type, capacity: int, window: int, modules: tuple[ModuleType, ModuleType] = FASTEST, storage: str = "memory"
+) -> Uniform | Prioritized:
+    """Build a replay that runs on the kernels of two modules, the ring's and the tree's."""
     spec = EnvSpec("bench", ENVS, 6, (84, 84), torch.uint8, stack=4)
     arguments: dict = {"storage": storage, "directory": tempfile.gettempdir() if storage == "memmap" else None}
     if kind is Prioritized:
         arguments |= {"alpha": 0.5, "beta": BETA, "epsilon": 1e-6, "new_priority": "max", "uniform_mix": 0.0,
                      "draws": "stratified", "normaliser": "batch"}  # fmt: skip
     replay = kind(capacity, **arguments, spec=spec, window=window, seed=0)
-    replay.ring.kernels = module
+    replay.ring.kernels = modules[0]
     if kind is Prioritized:
-        replay.tree._kernels = module
+        replay.tree._kernels = modules[1]
     return replay
 
 
@@ -136,12 +141,13 @@ def main() -> None:
     rows = play(arguments.game, 1000)
     if not ACCELERATED:
         print("numba is not installed (extra 'fast'): replay runs on numpy, several times slower.")
-    modules = {"numba": kernels.KERNELS, "numpy": kernels_numpy} if ACCELERATED else {"numpy": kernels_numpy}
+    kinds = {"numba": FASTEST} if ACCELERATED else {}
+    kinds["numpy"] = (kernels_numpy, tree_kernels_numpy)
     for kind in (Prioritized, Uniform):
         for window in (1, 3, 5):
-            for name, module in modules.items():
+            for name, modules in kinds.items():
                 before = resident()
-                replay = build(kind, arguments.capacity, window, module, arguments.storage)
+                replay = build(kind, arguments.capacity, window, modules, arguments.storage)
                 fill(replay, rows)
                 grown = (resident() - before) / replay.capacity_rows
                 result = measure(replay, rows, arguments.rounds)

@@ -6,10 +6,9 @@ from types import ModuleType
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from offpol.kernels import KERNELS
-from offpol.kernels_numpy import Bools, Floats, Ints
+from offpol.kernels_numpy import Bools, Ints
 from offpol.storage import Allocate
 from offpol.types import EnvSpec, Rows
 
@@ -66,7 +65,7 @@ class Ring:
         self.records = np.zeros(self.size, RECORD)
         self.fields = {"obs": self.frames, **{name: self.records[name] for name in RECORD.names or ()}}
         self.columns = tuple(self.records[name] for name in RECORD.names or ())
-        self._state = (self.counts, self.fields["valid"], self.fields["history"], self.rows_per_stream, window)
+        self.state = (self.counts, self.fields["valid"], self.fields["history"], self.rows_per_stream, window)
 
     # ------------------------------------------------------------------------------------ writing
 
@@ -81,7 +80,7 @@ class Ring:
         """
         self._check(rows, first_stream)
         slots, changed, drawable = self.kernels.ring_advance(
-            *self._state, self.spec.stack, first_stream, len(rows.valid)
+            *self.state, self.spec.stack, first_stream, len(rows.valid)
         )
         for name, values in zip(Rows._fields, rows, strict=True):
             self.fields[name][slots] = values
@@ -143,7 +142,7 @@ class Ring:
 
     def drawable(self, slots: Ints) -> Bools:
         """Tell at which slots [B] a window can be drawn."""
-        result: Bools = self.kernels.ring_drawable(*self._state, slots)
+        result: Bools = self.kernels.ring_drawable(*self.state, slots)
         return result
 
     def current(self, slots: Ints, generation: Ints) -> Bools:
@@ -152,21 +151,7 @@ class Ring:
         Raises:
             IndexError: where a slot does not exist.
         """
-        result: Bools = self.kernels.ring_current(*self._state, slots, generation)
-        return result
-
-    def masses(
-        self, slots: Ints, generation: Ints, priority: NDArray, epsilon: float, alpha: float
-    ) -> tuple[Ints, Floats]:
-        """Return which slots [B] are `current`, and their masses (|priority| + epsilon)^alpha, where 0^0 is 0.
-
-        Raises:
-            ValueError: where the priority of one of these is not finite.
-            IndexError: where a slot does not exist.
-        """
-        result: tuple[Ints, Floats] = self.kernels.ring_masses(
-            *self._state, slots, generation, priority, epsilon, alpha
-        )
+        result: Bools = self.kernels.ring_current(*self.state, slots, generation)
         return result
 
     def draw(self, rng: np.random.Generator, number: int) -> Ints:

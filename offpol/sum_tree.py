@@ -3,9 +3,11 @@
 from types import ModuleType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from offpol.kernels import ACCELERATED, TREE_KERNELS
 from offpol.kernels_numpy import Floats, Ints
+from offpol.ring import Ring
 
 __all__ = ["ACCELERATED", "SumTree"]
 
@@ -61,6 +63,24 @@ class SumTree:
         if self._least is not None:
             self._kernels.tree_least(self._nodes, self._offsets, self._least, index)
         return largest
+
+    def prioritize(
+        self, ring: Ring, slots: Ints, generation: Ints, priority: NDArray, epsilon: float, alpha: float
+    ) -> tuple[int, float]:
+        """Set the masses (|priority| + epsilon)^alpha [B], where 0^0 is 0, of slots that are current in a ring.
+
+        Return how many are (see `Ring.current`), and the largest of their masses, or 0. Of equal slots the last counts.
+
+        Raises:
+            ValueError: where the priority of one of these is not finite, or too large; nothing is set.
+            IndexError: where a slot does not exist.
+        """
+        result: tuple[int, float] = self._kernels.tree_prioritize(
+            self._nodes, self._offsets, self._limit, ring.state, slots, generation, priority, epsilon, alpha
+        )
+        if self._least is not None:
+            self._kernels.tree_least(self._nodes, self._offsets, self._least, slots)
+        return result
 
     def load(self, masses: Floats) -> None:
         """Set all masses [size] at once."""

@@ -4,6 +4,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from offpol.kernels_numba import ring_masses
 from offpol.kernels_numpy import Floats, Ints
 
 
@@ -25,6 +26,16 @@ def tree_set(nodes: Floats, offsets: Ints, index: Ints, mass: Floats, limit: flo
                 total += nodes[child]
             nodes[offsets[level] + node] = total
     return largest
+
+
+@njit(cache=True, nogil=True)
+def tree_prioritize(
+    nodes: Floats, offsets: Ints, limit: float, ring: tuple, slots: Ints, generation: Ints, priority: Floats,
+    epsilon: float, alpha: float,
+) -> tuple[int, float]:  # fmt: skip
+    counts, valid, history, rows, window = ring
+    current, mass = ring_masses(counts, valid, history, rows, window, slots, generation, priority, epsilon, alpha)
+    return len(current), tree_set(nodes, offsets, current, mass, limit)
 
 
 @njit(cache=True, nogil=True)
@@ -99,6 +110,16 @@ def context_set(nodes: NDArray, offsets: Ints, index: Ints, mass: Floats, limit:
             for child in range(first, first + 8):
                 parent.total += nodes[child].total if nodes[child].known > 0 else nodes[child].unknown * mean
     return largest
+
+
+@njit(cache=True, nogil=True)
+def context_prioritize(
+    nodes: NDArray, offsets: Ints, limit: float, ring: tuple, slots: Ints, generation: Ints, priority: Floats,
+    epsilon: float, alpha: float,
+) -> tuple[int, float]:  # fmt: skip
+    counts, valid, history, rows, window = ring
+    current, mass = ring_masses(counts, valid, history, rows, window, slots, generation, priority, epsilon, alpha)
+    return len(current), context_set(nodes, offsets, current, mass, limit)
 
 
 @njit(cache=True, nogil=True)

@@ -6,7 +6,7 @@ A tree is one float64 array, level after level from the leaves up, 8 children a 
 import numpy as np
 from numpy.typing import NDArray
 
-from offpol.kernels_numpy import Floats, Ints
+from offpol.kernels_numpy import Floats, Ints, ring_masses
 
 _EIGHT = np.arange(8)
 
@@ -25,6 +25,16 @@ def tree_set(nodes: Floats, offsets: Ints, index: Ints, mass: Floats, limit: flo
         children = nodes[offsets[level - 1] + 8 * node[:, None] + _EIGHT]
         nodes[offsets[level] + node] = children.cumsum(1)[:, -1]  # one after the other, as numba does
     return float(mass.max(initial=0.0))
+
+
+def tree_prioritize(
+    nodes: Floats, offsets: Ints, limit: float, ring: tuple, slots: Ints, generation: Ints, priority: Floats,
+    epsilon: float, alpha: float,
+) -> tuple[int, float]:  # fmt: skip
+    """Set the leaves that are current by `ring_masses`; return how many are, and their largest mass."""
+    counts, valid, history, rows, window = ring
+    current, mass = ring_masses(counts, valid, history, rows, window, slots, generation, priority, epsilon, alpha)
+    return len(current), tree_set(nodes, offsets, current, mass, limit)
 
 
 def tree_least(nodes: Floats, offsets: Ints, least: Floats, index: Ints) -> None:
@@ -80,6 +90,16 @@ def context_set(nodes: NDArray, offsets: Ints, index: Ints, mass: Floats, limit:
         nodes["known"][place], nodes["unknown"][place] = children["known"].sum(1), children["unknown"].sum(1)
         nodes["total"][place] = _weights(children, _mean(nodes[place], 0.0)).cumsum(1)[:, -1]
     return float(known.max(initial=0.0))
+
+
+def context_prioritize(
+    nodes: NDArray, offsets: Ints, limit: float, ring: tuple, slots: Ints, generation: Ints, priority: Floats,
+    epsilon: float, alpha: float,
+) -> tuple[int, float]:  # fmt: skip
+    """Do for a `ContextTree` as `tree_prioritize` does."""
+    counts, valid, history, rows, window = ring
+    current, mass = ring_masses(counts, valid, history, rows, window, slots, generation, priority, epsilon, alpha)
+    return len(current), context_set(nodes, offsets, current, mass, limit)
 
 
 def context_find(nodes: NDArray, offsets: Ints, target: Floats, prior: float) -> tuple[Ints, Floats]:

@@ -115,9 +115,9 @@ class Prioritized:
         """
         drawn, written, value = index.numpy(force=True), generation.numpy(force=True), priority.numpy(force=True)
         with self._lock:
-            slots, mass = self.ring.masses(drawn, written, value, self.epsilon, self.alpha)
-            self._largest_mass = max(self._largest_mass, self.tree.set(slots, mass))
-            dropped = len(drawn) - len(slots)
+            current, largest = self.tree.prioritize(self.ring, drawn, written, value, self.epsilon, self.alpha)
+            self._largest_mass = max(self._largest_mass, largest)
+            dropped = len(drawn) - current
             self.dropped_priorities += dropped
             return dropped
 
