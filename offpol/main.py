@@ -24,7 +24,7 @@ from offpol.assembly import Parts, assist, build_parts, check_config, together
 from offpol.config import build, conf_dir
 from offpol.errors import ConfigError, RunError
 from offpol.resuming import resumed_config
-from offpol.run_directory import resume_command
+from offpol.run_directory import EVALUATION, evaluated_at, resume_command
 
 if TYPE_CHECKING:
     from offpol.agent import Agent
@@ -58,6 +58,7 @@ def train(
     from offpol.guard import explained
     from offpol.reference_scores import reference_levels
     from offpol.run import Run
+    from offpol.run_summary import say
 
     settings: RunConfig = build(cfg["run"], "run")
     torch.set_num_threads(settings.torch_threads)
@@ -81,7 +82,7 @@ def train(
     except Exception as error:
         raise explained(error, directory, run.agent_steps, run.saved_at) from error.__cause__
     if run.interrupted:
-        print(f"Interrupted and saved at {run.agent_steps:,} agent steps. Go on: {resume_command(directory)}")
+        say(f"Interrupted and saved at {run.agent_steps:,} agent steps. Go on: {resume_command(directory)}")
         sys.exit(128 + (run.signal or 0))
     return finish(cfg, run, parts.agent)
 
@@ -113,7 +114,7 @@ def finish(cfg: Mapping[str, Any], run: Run, agent: Agent) -> float | None:
     """Evaluate, and print one screen of what came out."""
     from offpol import run_directory
     from offpol.evaluate import compared, evaluation, in_words
-    from offpol.run_summary import learning_curve, summary
+    from offpol.run_summary import learning_curve, say, summary
 
     facts: dict[str, object] = {
         "agent steps": f"{run.agent_steps:,} ({run.agent_steps * run.frames_per_agent_step:,} frames)",
@@ -127,14 +128,14 @@ def finish(cfg: Mapping[str, Any], run: Run, agent: Agent) -> float | None:
     result = None
     if run.config.eval_episodes:
         result = evaluation(cfg, agent, run.config.eval_episodes, run.config.eval_epsilon, cfg["seed"])
-        run_directory.write_json(run.directory / "evaluation.json", {"agent_steps": run.agent_steps, **result})
+        run_directory.write_json(run.directory / EVALUATION, {"agent_steps": run.agent_steps, **result})
         learning_curve(run.directory, run.title, run.levels)
         facts["evaluation"] = in_words(result)
         if comparison := compared(result["env"], result["mean"]):
             facts["for comparison"] = comparison
     facts["files"] = f"{run.directory} (learning_curve.png, metrics.jsonl, episodes.csv, tensorboard/)"
     facts["more games"] = f"offpol-eval {shlex.quote(str(run.directory))}"
-    print(summary(f"\n{run.title}: done.", facts))
+    say(summary(f"\n{run.title}: done.", facts))
     return result["mean"] if result else None
 
 
@@ -207,7 +208,7 @@ def resume(arguments: list[str]) -> None:
 
     steps = checkpoint.load_newest(directory / "checkpoints", only=["run"]).about["agent_steps"]
     settings: RunConfig = build(cfg["run"], "run")
-    evaluated = (directory / "evaluation.json").exists() or settings.eval_episodes == 0
+    evaluated = settings.eval_episodes == 0 or evaluated_at(directory) == steps
     if steps >= settings.agent_steps and evaluated:
         longer = f"{resume_command(directory)} run.agent_steps=..."
         print(f"{directory} is finished: {steps:,} agent steps. Longer: {longer}")

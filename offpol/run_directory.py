@@ -15,7 +15,7 @@ from typing import Any
 from offpol.errors import ConfigError
 
 NEVER_OVERWRITTEN = "runs are never overwritten: name another folder with hydra.run.dir=..."
-CONFIG, INFO = "config.yaml", "info.json"
+CONFIG, INFO, EVALUATION = "config.yaml", "info.json", "evaluation.json"
 
 
 def resume_command(directory: Path) -> str:
@@ -78,6 +78,12 @@ def note_resumption(directory: Path, agent_steps: int, changed: Mapping[str, obj
     info["resumed"].append({"when": when, "agent_steps": agent_steps, "changed": dict(changed)})
     write_json(directory / INFO, info)
     write_text(directory / CONFIG, config)
+
+
+def evaluated_at(directory: Path) -> int | None:
+    """Return the agent steps after which a run was evaluated last; None where it never was."""
+    path = directory / EVALUATION
+    return int(json.loads(path.read_text())["agent_steps"]) if path.exists() else None
 
 
 def write_text(path: Path, text: str) -> None:

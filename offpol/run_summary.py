@@ -57,6 +57,14 @@ def summary(heading: str, facts: Mapping[str, object]) -> str:
     return "\n".join([heading, *(f"  {name:<{width}}  {value}" for name, value in facts.items())])
 
 
+def say(text: str) -> None:
+    """Print at a run's end, whether anybody still listens (`offpol | head`) or not: what matters is in files."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would complain once more when it exits
+
+
 def _mark_evaluation(axes: Axes, path: Path) -> None:
     if not path.exists():
         return

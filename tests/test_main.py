@@ -189,6 +189,14 @@ def test_a_run_leaves_what_a_person_wants_to_see(offpol: Command, tmp_path: Path
         assert words in outcome.out
 
 
+def test_a_run_that_nobody_listens_to_ends_well() -> None:
+    command = [sys.executable, "-c", "from offpol.run_summary import say; say('done'); say('really')"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (process.returncode, said) == (0, "")
+
+
 def test_runs_are_never_overwritten(offpol: Command, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "precious").write_text("")

@@ -178,6 +178,21 @@ def test_a_run_goes_on_only_as_it_began(offpol: Command, tmp_path, monkeypatch) 
     assert (tmp_path / "run" / "config.yaml").read_bytes() == before
 
 
+def test_a_longer_run_that_was_stopped_while_it_was_evaluated_is_not_finished(
+    offpol: Command, tmp_path, monkeypatch
+) -> None:
+    assert offpol(*JOB, "run.agent_steps=200", "hydra.run.dir=run").code == 0
+    before = (tmp_path / "run" / "evaluation.json").read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(main, "finish", lambda *_: None)  # as if killed there
+        offpol("resume=run", "run.agent_steps=300")
+    assert (tmp_path / "run" / "evaluation.json").read_bytes() == before
+    assert offpol("resume=run").code == 0
+    result = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert result["agent_steps"] == metrics(tmp_path / "run")[-1]["agent_steps"]
+    assert "run is finished" in offpol("resume=run").out
+
+
 @pytest.mark.parametrize("folder", ["a folder, seed=0", "grün 'x'"])
 def test_what_is_said_to_go_on_can_be_typed(offpol: Command, tmp_path, monkeypatch, folder: str) -> None:
     quoted = '"' + folder + '"'
