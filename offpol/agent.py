@@ -11,13 +11,13 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from offpol.acting import Acting, Autocast, forward
 from offpol.agent_settings import TargetConfig, check_settings
 from offpol.combinations import check_parts
 from offpol.health import health
-from offpol.optimizer import AdamW, OptimizerConfig
+from offpol.optimizer import OptimizerConfig, adamw, load_adamw
 from offpol.processes import backward
 from offpol.resets import AnnealingConfig, ResetConfig, reset
 from offpol.transfer import upload
@@ -94,12 +94,12 @@ class Agent:
         self.critic, self.policy, self.trace = critic.to(device), policy.to(device), trace
         self.gamma, self.window, self.train_positions, self.batch_size = gamma, window, train_positions, batch_size
         self.policy_coefficient, self.priority_max_share = policy_coefficient, priority_max_share
-        self.target, self.device = target, torch.device(device)
+        self.target, self.optimizer_config, self.device = target, optimizer, torch.device(device)
         self.resets, self.annealing, self.build_network = resets, annealing, build_network
         self._online = [parameter.data for parameter in self.network.parameters()]
         self._followers: list[Tensor] = list(self.target_network.parameters())
-        self.optimizer = AdamW([*self.network.named_parameters(), *self.policy.named_parameters()], optimizer)
-        self.parameters = self.optimizer.parameters
+        self.parameters = [*self.network.parameters(), *self.policy.parameters()]
+        self.optimizer = adamw([*self.network.named_parameters(), *self.policy.named_parameters()], optimizer)
         self.acting = Acting(
             self.critic, self.policy, self.device, torch.device(actor_device or device), autocast
         )
@@ -261,9 +261,10 @@ class Agent:
 
     def _step(self, loss: Tensor, share: Tensor, follow: bool) -> Tensor:
         """Descend a loss that is the mean of rows weighted by `share` [M]; return the gradient's norm."""
-        self.optimizer.zero_grad()
+        self.optimizer.zero_grad(set_to_none=True)
         backward(loss, share, self.parameters)
-        norm = self.optimizer.step()
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.optimizer_config.max_gradient_norm)
+        self.optimizer.step()
         if follow:
             torch._foreach_lerp_(self._followers, self._online, self.target.rate)
         return norm
@@ -291,8 +292,9 @@ class Agent:
 
     def load_state_dict(self, state: StateDict) -> None:
         """Go on from where `state_dict` was taken."""
-        for name in ("network", "target_network", "critic", "policy", "optimizer"):
+        for name in ("network", "target_network", "critic", "policy"):
             getattr(self, name).load_state_dict(state[name])
+        load_adamw(self.optimizer, state["optimizer"])
         self.updates = state["updates"]
         self.acting.forget()
         if self.whole_update is not None:

@@ -7,11 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from offpol.types import StateDict
-
-BETA_1, BETA_2 = 0.9, 0.999
 
 
 @dataclass(frozen=True)
@@ -34,65 +32,23 @@ class OptimizerConfig:
             raise ValueError(f"max_gradient_norm must be positive, but is {self.max_gradient_norm}: .inf never clips.")
 
 
-class AdamW:
-    """AdamW (Loshchilov & Hutter 2019) of named parameters, with the gradient's norm clipped.
-
-    It calls the fused kernel of torch.optim.AdamW directly, and has it clip on the way: for small networks, what torch
-    puts around the kernel takes longer than the kernel.
-    """
-
-    def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig) -> None:
-        self.config = config
-        spared: list[nn.Parameter] = []
-        decayed: list[nn.Parameter] = []
-        for name, parameter in parameters:
-            spares = config.weight_decay == 0 or parameter.ndim < 2 or "bias" in name
-            (spared if spares else decayed).append(parameter)
-        self.parameters: list[Tensor] = [*spared, *decayed]
-        groups = (slice(len(spared)), 0.0), (slice(len(spared), None), config.weight_decay)
-        self._groups = [(part, decay) for part, decay in groups if self.parameters[part]]
-        self.averages = [torch.zeros_like(parameter) for parameter in self.parameters]  # of gradients
-        self.squares = [torch.zeros_like(parameter) for parameter in self.parameters]  # averages of their squares
-        self.steps = torch.zeros(len(self.parameters), device=self.parameters[0].device)  # that were taken of each
-
-    def zero_grad(self) -> None:
-        """Forget the gradients of the last step."""
-        for parameter in self.parameters:
-            parameter.grad = None
-
-    @torch.no_grad()
-    def step(self) -> Tensor:
-        """Take one step down the parameters' gradients; return their joint norm before clipping (0-dim)."""
-        gradients = [_gradient(parameter) for parameter in self.parameters]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        excess = (norm / self.config.max_gradient_norm).clamp(min=1.0)
-        self.steps += 1
-        steps = self.steps.unbind()
-        for part, decay in self._groups:
-            torch._fused_adamw_(
-                self.parameters[part], gradients[part], self.averages[part], self.squares[part], [], steps[part],
-                lr=self.config.learning_rate, beta1=BETA_1, beta2=BETA_2, weight_decay=decay,
-                eps=self.config.epsilon, amsgrad=False, maximize=False, grad_scale=excess,
-            )  # fmt: skip
-        return norm
-
-    def forget(self, parameter: Tensor) -> None:
-        """Start anew with a parameter, as if it had never been stepped."""
-        index = next(i for i, known in enumerate(self.parameters) if known is parameter)
-        for moment in (self.averages[index], self.squares[index], self.steps[index]):
-            moment.zero_()
-
-    def state_dict(self) -> StateDict:
-        """Everything that steps change, beside the parameters."""
-        return {"averages": self.averages, "squares": self.squares, "steps": self.steps}
-
-    def load_state_dict(self, state: StateDict) -> None:
-        """Go on from where `state_dict` was taken, on any device."""
-        with torch.no_grad():
-            for name in ("averages", "squares"):
-                torch._foreach_copy_(getattr(self, name), state[name])
-            self.steps.copy_(state["steps"])
+def adamw(parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig) -> torch.optim.AdamW:
+    """Build the optimizer of named parameters."""
+    kept: list[nn.Parameter] = []
+    decayed: list[nn.Parameter] = []
+    for name, parameter in parameters:
+        spared = config.weight_decay == 0 or parameter.ndim < 2 or "bias" in name
+        (kept if spared else decayed).append(parameter)
+    groups = [{"params": kept, "weight_decay": 0.0}, {"params": decayed, "weight_decay": config.weight_decay}]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=config.learning_rate, eps=config.epsilon, fused=True,
+        capturable=kept[0].is_cuda,
+    )  # fmt: skip
 
 
-def _gradient(parameter: Tensor) -> Tensor:
-    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+def load_adamw(optimizer: torch.optim.AdamW, state: StateDict) -> None:
+    """Load an optimizer's state, which may come from another device: what that asks for stays as it is here."""
+    capturable = [group["capturable"] for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, own in zip(optimizer.param_groups, capturable, strict=True):
+        group["capturable"] = own

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
 DEADLINE = datetime.timedelta(minutes=5)  # for an answer of a process that is computing
 PATIENCE = datetime.timedelta(days=30)  # for the next update: the first process may be acting or evaluating
@@ -61,7 +61,7 @@ def joint_mean(values: Tensor, share: Tensor) -> Tensor:
     return sums[0] / sums[1]
 
 
-def backward(loss: Tensor, share: Tensor, parameters: Sequence[Tensor]) -> None:
+def backward(loss: Tensor, share: Tensor, parameters: Sequence[nn.Parameter]) -> None:
     """Compute the gradient of the mean loss over the rows of all processes; `loss` (0-dim) is that of this one's."""
     if not _connected:
         loss.backward()

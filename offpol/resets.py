@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 
-from offpol.optimizer import AdamW
 from offpol.types import Network
 
 
@@ -90,7 +89,7 @@ class AnnealingConfig:
 
 
 @torch.no_grad()
-def reset(network: Network, fresh: Network, keep: float, optimizer: AdamW | None = None) -> None:
+def reset(network: Network, fresh: Network, keep: float, optimizer: torch.optim.Optimizer | None = None) -> None:
     """Copy the heads of a freshly built network, and blend the rest; the heads' optimizer state goes to zero."""
     for (name, parameter), new in zip(network.named_parameters(), fresh.parameters(), strict=True):
         drawn = new.to(parameter.device)
@@ -98,8 +97,8 @@ def reset(network: Network, fresh: Network, keep: float, optimizer: AdamW | None
             parameter.lerp_(drawn, 1 - keep)
             continue
         parameter.copy_(drawn)
-        if optimizer:
-            optimizer.forget(parameter)
+        for moment in (optimizer.state.get(parameter, {}) if optimizer else {}).values():
+            moment.zero_()
 
 
 def is_head(name: str) -> bool:

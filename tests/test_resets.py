@@ -39,20 +39,19 @@ def test_a_reset_draws_heads_and_blends_the_rest() -> None:
     for seed in range(3):
         agent.update(make_batch(seed=seed))
     old = {name: parameter.detach().clone() for name, parameter in agent.network.named_parameters()}
-    optimizer = agent.optimizer
-    moments = [average.clone() for average in optimizer.averages]
+    moments = {name: agent.optimizer.state[p]["exp_avg"].clone() for name, p in agent.network.named_parameters()}
     fresh = agent.build_network()
     drawn = dict(fresh.named_parameters())
-    reset(agent.network, fresh, 0.8, optimizer)
+    reset(agent.network, fresh, 0.8, agent.optimizer)
     names = set()
     for name, parameter in agent.network.named_parameters():
         head = name.startswith("heads.")
         names.add(head)
         want = drawn[name] if head else 0.8 * old[name] + 0.2 * drawn[name]
         torch.testing.assert_close(parameter.detach(), want.detach())
-        at = next(i for i, known in enumerate(optimizer.parameters) if known is parameter)
-        assert (optimizer.steps[at] == 0) == head
-        torch.testing.assert_close(optimizer.averages[at], (not head) * moments[at])
+        state = agent.optimizer.state[parameter]
+        assert (state["step"] == 0) == head
+        torch.testing.assert_close(state["exp_avg"], torch.zeros_like(state["exp_avg"]) if head else moments[name])
     assert names == {True, False}
 
 
@@ -103,6 +102,16 @@ def test_the_target_network_acts_where_it_is_told_to() -> None:
         network = agent.target_network if acts else agent.network
         assert torch.equal(agent.values(obs)[0], agent.values(obs, network)[0])
         assert not torch.equal(agent.values(obs, agent.network)[0], agent.values(obs, agent.target_network)[0])
+
+
+def test_weight_decay_spares_biases_and_norms() -> None:
+    from offpol.optimizer import OptimizerConfig
+
+    agent = make_agent(optimizer=OptimizerConfig(1e-3, 1e-5, 0.1, 10.0))
+    decays = {id(p): group["weight_decay"] for group in agent.optimizer.param_groups for p in group["params"]}
+    for name, parameter in agent.network.named_parameters():
+        assert decays[id(parameter)] == (0.0 if "bias" in name else 0.1), name
+    assert len(make_agent().optimizer.param_groups) == 1
 
 
 @pytest.mark.parametrize(("changes", "sentence"), [
