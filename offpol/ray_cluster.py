@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import importlib.util
 import os
 import secrets
 import shutil
 import signal
+import socket
 import tempfile
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from offpol.errors import ConfigError
@@ -20,6 +24,7 @@ LOCAL = {
     "RAY_worker_niceness": "0",  # by default 15: beside other programs, workers would hardly ever get a core
     "RAY_AUTH_MODE": "token",  # by a token of this run's own, which no file holds
 }
+PREFIX = "offpol-ray-"  # of a run's folder in /tmp, followed by its process
 SMALLEST_STORE_BYTES = 100_000_000  # Ray refuses less
 
 
@@ -39,7 +44,7 @@ def cluster(address: str | None, num_workers: int, store_bytes: int) -> Iterator
     """
     before = dict(os.environ)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    folder = None if address else tempfile.mkdtemp(prefix="offpol-ray-", dir="/tmp")  # sockets want a short path
+    folder = None if address else _new_folder()
     if folder:
         os.environ.update(LOCAL, RAY_AUTH_TOKEN=secrets.token_hex(32))
     try:
@@ -63,11 +68,32 @@ def cluster(address: str | None, num_workers: int, store_bytes: int) -> Iterator
             del os.environ[name]
         os.environ.update(before)
         if folder:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
+
+
+def _new_folder() -> str:
+    """Make a folder for Ray's sockets, which want a short path, and logs; remove those that killed runs left."""
+    for left in Path("/tmp").glob(f"{PREFIX}*"):
+        owner = left.name.removeprefix(PREFIX).partition("-")[0]
+        if left.owner() == getpass.getuser() and not Path("/proc", owner).exists():
+            _remove(str(left))
+    return tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp")
+
+
+def _remove(folder: str) -> None:
+    """Remove a folder that processes which are just ending may still write to."""
+    for _ in range(50):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not Path(folder).exists():
+            return
+        time.sleep(0.1)
 
 
 def _join(ray: Any, address: str) -> None:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
+        if host:  # Ray itself would try for more than a minute
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address=address, log_to_driver=False, configure_logging=False)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         raise ConfigError(

@@ -47,6 +47,9 @@ class Worker:
         self.version = -1
         self.free_since = time.perf_counter()
 
+    def start(self) -> None:
+        """Say that everything is built."""
+
     def act(self, parameters: Parameters, policy_version: int, agent_steps: int) -> Chunk:
         """Take T steps by the parameters of that update; `agent_steps` is where the run stood when this was asked."""
         began = time.perf_counter()

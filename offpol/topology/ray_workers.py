@@ -92,19 +92,17 @@ class RayWorkers:
 
 
 class _Asked(NamedTuple):
-    """A chunk that a worker is at."""
+    """What a worker is at: a chunk, or starting."""
 
     worker: int
     since: float  # seconds, of the monotonic clock
-    round: int  # chunks that the learner had received then
+    received: int | None  # chunks that the learner had received when it asked for this one; None: it is starting
 
 
 class _Crew:
     """The workers, and what they were asked for."""
 
-    def __init__(
-        self, ray: Any, actors: Actors, agent: Agent, replay: Replay, run: Run, settings: RayWorkers
-    ) -> None:
+    def __init__(self, ray: Any, actors: Actors, agent: Agent, replay: Replay, run: Run, settings: RayWorkers) -> None:
         self.ray, self.actors, self.agent, self.replay, self.run = ray, actors, agent, replay, run
         self.settings, self.share = settings, actors.spec.num_envs // settings.num_workers
         saved = run.resumed.get("topology", {"restarts": [-1] * settings.num_workers})
@@ -122,39 +120,39 @@ class _Crew:
 
         Lost workers are replaced meanwhile. Nothing is returned where the run was asked to end.
         """
-        waited_since = time.monotonic()
         while self.run.signal is None:
             ready, _ = self.ray.wait(self._wanted(), num_returns=1, timeout=POLL_S)
-            if not ready:
-                if time.monotonic() - waited_since > self.settings.deadline_s:
-                    self._replace_hung()
-                    waited_since = time.monotonic()
+            self._replace_overdue()
+            if not ready or ready[0] not in self.asked:
                 continue
-            worker = self.asked.pop(ready[0]).worker
+            asked = self.asked.pop(ready[0])
             try:
-                chunk: Chunk = self.ray.get(ready[0])
+                chunk: Chunk | None = self.ray.get(ready[0])
             except self.ray.exceptions.RayError as error:
-                self._replace(worker, error)
+                self._replace(asked, error)
                 continue
-            self.received += 1
-            self._ask(worker)
-            self._note(chunk)
-            return _steps(chunk, worker * self.share)
+            if chunk is not None:
+                self.received += 1
+            self._ask(asked.worker)
+            if chunk is not None:
+                self._note(chunk)
+                return _steps(chunk, asked.worker * self.share)
         return []
 
     def _wanted(self) -> list[Any]:
-        """List what may be received next: anything, or only the oldest chunk where others are too far ahead of it."""
-        oldest, asked = next(iter(self.asked.items()))
-        late = self.received - asked.round >= self.settings.max_policy_lag * self.settings.num_workers
-        return [oldest] if late else list(self.asked)
+        """List what may be received next: not the chunks that are too far ahead of the oldest."""
+        chunks = [reference for reference, asked in self.asked.items() if asked.received is not None]
+        behind = self.received - (self.asked[chunks[0]].received or 0) if chunks else 0
+        if behind < self.settings.max_policy_lag * self.settings.num_workers:
+            return list(self.asked)
+        return [chunks[0], *(reference for reference, asked in self.asked.items() if asked.received is None)]
 
     def _hire(self, worker: int) -> None:
         settings = self.settings
         remote = self.ray.remote(num_cpus=1, max_restarts=0)(Worker)
-        self.handles[worker] = remote.remote(
-            self.actors, worker, settings.num_workers, self.restarts[worker], settings.chunk_steps
-        )
-        self._ask(worker)
+        handle = remote.remote(self.actors, worker, settings.num_workers, self.restarts[worker], settings.chunk_steps)
+        self.handles[worker] = handle
+        self.asked[handle.start.remote()] = _Asked(worker, time.monotonic(), None)
 
     def _ask(self, worker: int) -> None:
         """Ask for a chunk by the newest parameters."""
@@ -164,32 +162,34 @@ class _Crew:
         reference = self.handles[worker].act.remote(self.parameters, self.published_at, self.run.agent_steps)
         self.asked[reference] = _Asked(worker, time.monotonic(), self.received)
 
-    def _replace_hung(self) -> None:
-        """Replace the workers that have been at a chunk for longer than the deadline."""
-        done = set(self.ray.wait(list(self.asked), num_returns=len(self.asked), timeout=0)[0])
-        for reference, asked in list(self.asked.items()):
-            if reference not in done and time.monotonic() - asked.since > self.settings.deadline_s:
-                del self.asked[reference]
-                self._replace(asked.worker, None)
+    def _replace_overdue(self) -> None:
+        """Replace workers that have been at something for longer than the deadline."""
+        late = [r for r, asked in self.asked.items() if time.monotonic() - asked.since > self.settings.deadline_s]
+        done = self.ray.wait(late, num_returns=len(late), timeout=0)[0] if late else []
+        for reference in set(late) - set(done):
+            asked = self.asked.pop(reference)
+            doing = "did not start" if asked.received is None else "gave no rows"
+            self._replace(asked, f"{doing} within topology.deadline_s={self.settings.deadline_s:g} s")
 
-    def _replace(self, worker: int, error: Any) -> None:
-        """Put another worker in the place of a lost one, or give up; `error` None: it hangs."""
-        cause = getattr(error, "cause", None)
+    def _replace(self, asked: _Asked, error: Any) -> None:
+        """Put another worker in the place of one that was lost by an error of Ray's or a reason, or give up."""
+        worker, cause = asked.worker, getattr(error, "cause", None)
         if isinstance(cause, RunError):
             raise cause  # says all there is to say
         with contextlib.suppress(self.ray.exceptions.RayError):
             self.ray.kill(self.handles.pop(worker))
         first = worker * self.share
         streams = range(first, first + self.share)
-        what = f"gave no rows for {self.settings.deadline_s:g} s" if error is None else f"was lost: {error}"
-        why = f"Ray worker {worker} of {self.settings.num_workers} (streams {first} to {streams[-1]}) {what}"
+        what = str(error).partition(" Some common causes include")[0].rstrip()
+        why = f"Ray worker {worker} of {self.settings.num_workers} (streams {first} to {streams[-1]}) was lost: {what}"
         self.losses += 1
         self.restarts[worker] += 1
-        cut(self.replay, self.run, streams, self.settings.chunk_steps * self.share, why)
+        acted = asked.received is not None
+        cut(self.replay, self.run, streams if acted else (), acted * self.settings.chunk_steps * self.share, why)
         if self.losses > self.settings.max_restarts:
             raise RuntimeError(
-                f"{why}\nThe learner was waiting for its chunk, and for {len(self.asked)} of others. Loss number "
-                f"{self.losses}, but topology.max_restarts is {self.settings.max_restarts}."
+                f"{why}\nThe learner was waiting for its chunk, and for {len(self.asked)} of others. This was loss "
+                f"number {self.losses}, and topology.max_restarts is {self.settings.max_restarts}."
             )
         self._hire(worker)
 

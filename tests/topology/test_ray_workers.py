@@ -1,7 +1,6 @@
 """Acting in Ray processes: what a worker delivers, whole runs, mistakes. (Faults: test_faults.py)"""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from command import TINY, call
+from living import folders_of_ray, living
 from test_conf import composed
 
 from offpol import main, ray_cluster
@@ -17,7 +17,6 @@ from offpol.assembly import build_parts
 from offpol.remote_worker import Worker, published
 
 JOB = (*TINY, "topology=ray_workers", "topology.num_workers=2", "topology.chunk_steps=5")
-TRACES_OF_RAY = ("ray::", "raylet", "gcs_server")
 
 
 @pytest.fixture
@@ -94,24 +93,20 @@ def test_without_the_extra_one_sentence_says_how_to_get_it(offpol, monkeypatch) 
     )  # fmt: skip
 
 
-def ray_left_overs() -> list[str]:
-    """List what Ray left behind: processes of it, shared memory, folders of runs."""
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
-    processes = [line for line in listed if any(trace in line for trace in TRACES_OF_RAY)]
-    return processes + [str(path) for path in [*Path("/dev/shm").glob("plasma*"), *Path("/tmp").glob("offpol-ray-*")]]
-
-
 @pytest.mark.timeout(600)
 def test_a_run_keeps_its_ratio_and_its_lag_and_leaves_nothing_behind(tmp_path) -> None:
     pytest.importorskip("ray")
     command = [sys.executable, "-m", "offpol.main", *JOB, "hydra.run.dir=run", "topology.max_policy_lag=1"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=os.environ)
-    assert done.returncode == 0, done.stderr
+    with (tmp_path / "output").open("w") as output:
+        run = subprocess.Popen(command, cwd=tmp_path, stdout=output, stderr=output, start_new_session=True)
+    assert run.wait() == 0, (tmp_path / "output").read_text()
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     for row in rows:
         assert row["updates"] == max(0, (row["agent_steps"] - 60) // 4)
         assert row["policy_lag_updates_max"] <= 2 * 2 * 5 * 2 * 0.25 + 10  # two rounds' updates, and unpublished ones
+        assert row["machine/queue_depth"] <= 2  # a chunk of each worker: then workers wait
     assert rows[-1]["rows_lost"] == 0
     assert 400 <= rows[-1]["agent_steps"] < 404
-    assert ray_left_overs() == []
+    assert living(run.pid) == {}
+    assert folders_of_ray(run.pid) == []
     assert not Path.home().joinpath(".ray").exists()
