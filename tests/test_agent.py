@@ -71,6 +71,18 @@ def test_one_step_loss_is_the_textbook_q_learning_loss() -> None:
     torch.testing.assert_close(update.priority, priority)
 
 
+def test_truncation_bootstraps_where_termination_does_not() -> None:
+    agent, batch = make_agent(Retrace(0.9)), make_batch()
+    for window, flags in ((1, batch.truncated), (2, batch.terminated)):
+        flags[window, 1] = True
+        batch.valid_next[window, 1] = batch.valid[window, 2] = False
+    obs = batch.obs.transpose(0, 1).flatten(0, 1)
+    _, targets, _ = agent._targets(batch, obs, agent.network(obs), 0.9)
+    ahead = agent.target_network(batch.obs[1:3, 2]).q_logits[0, :, :, 0].amax(-1)
+    want = batch.reward[1:3, 1] + torch.tensor([0.9, 0.0]) * ahead
+    torch.testing.assert_close(targets.returns[1:3, 1], want)
+
+
 def test_invalid_rows_and_lengths_beyond_train_positions_do_not_train() -> None:
     def updated(batch: Batch, positions: int) -> torch.Tensor:
         agent = make_agent(OneStep(), train_positions=positions)

@@ -61,6 +61,16 @@ def test_every_part_trains_an_agent(file: Path) -> None:
     assert all(number.isfinite() for number in update.metrics.values())
 
 
+@pytest.mark.parametrize("file", PARTS, ids=lambda file: f"{file.parent.name}={file.stem}")
+def test_nothing_that_is_learned_towards_asks_for_a_gradient(file: Path) -> None:
+    agent, batch = make_agent(**{file.parent.name: file.stem}), make_batch()
+    obs = batch.obs.transpose(0, 1).flatten(0, 1)
+    trained = agent.network(obs[: 2 * len(batch)])
+    assert trained.q_logits.requires_grad
+    inputs, traced, learned = agent._targets(batch, obs, trained, 0.9)
+    assert not any(tensor.requires_grad for tensor in (*vars(inputs).values(), *traced, learned))
+
+
 @pytest.mark.parametrize("critic", ["categorical", "quantile"])
 @pytest.mark.parametrize("trace", ["vtrace", "rbis", "c_trace", "gae", "puffer", "watkins"])
 def test_a_distributional_critic_refuses_a_trace_that_is_no_mixture(critic: str, trace: str) -> None:

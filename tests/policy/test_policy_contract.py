@@ -86,3 +86,33 @@ def test_regularising_keeps_shapes_and_inputs(file: Path) -> None:
     for name, tensor in before.items():
         assert torch.equal(getattr(inputs, name), tensor)
         assert getattr(got, name).shape == tensor.shape
+
+
+@every_policy
+def test_finite_where_the_behavior_hardly_ever_acts_so(file: Path) -> None:
+    inputs = random_inputs()
+    loss, _ = load(file).loss(replace(inputs, log_mu=torch.full_like(inputs.log_mu, 1e-6).log()))
+    assert loss.isfinite().all()
+    if loss.requires_grad:
+        assert torch.autograd.grad(loss.sum(), inputs.logits)[0].isfinite().all()
+
+
+@every_policy
+def test_the_config_says_all(file: Path) -> None:
+    node = OmegaConf.load(file)
+    first, second = build(node), build(OmegaConf.create(OmegaConf.to_yaml(node)))
+    q, logits = torch.randn(2, 7, 5)
+    assert torch.equal(first.probs(q, logits), second.probs(q, logits))
+    assert torch.equal(first.loss(random_inputs())[0], second.loss(random_inputs())[0])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles
+@every_policy
+def test_compiled_equals_eager(file: Path) -> None:
+    torch.compiler.reset()
+    eager, compiled = load(file), load(file)
+    loss = torch.compile(lambda inputs: compiled.loss(inputs)[0])
+    for seed in range(3):
+        inputs = random_inputs(seed=seed)
+        torch.testing.assert_close(loss(inputs), eager.loss(inputs)[0], rtol=1e-4, atol=1e-4)

@@ -37,11 +37,6 @@ def test_shape_dtype_and_purity(file: Path, dtype: torch.dtype, n: int) -> None:
 
 
 @every_operator
-def test_no_operator_asks_for_a_gradient(file: Path) -> None:
-    assert not any(tensor.requires_grad for tensor in load(file)(random_inputs(0)))
-
-
-@every_operator
 def test_finite_where_the_behavior_hardly_ever_acts_so(file: Path) -> None:
     inputs = as_dtype(random_inputs(1, n=5), torch.float32)
     rare = changed(inputs, log_mu=torch.full_like(inputs.log_mu, 1e-6).log(), log_pi=torch.zeros_like(inputs.log_pi))
@@ -99,6 +94,12 @@ def test_no_return_depends_on_the_values_of_the_row_it_starts_from(file: Path) -
     )
     operator = load(file)
     torch.testing.assert_close(operator(moved).returns, operator(inputs).returns, rtol=0, atol=1e-12)
+
+
+@every_operator
+def test_the_config_says_all(file: Path) -> None:
+    node = OmegaConf.load(file)
+    assert build(node) == build(OmegaConf.create(OmegaConf.to_yaml(node)))
 
 
 @pytest.mark.slow
