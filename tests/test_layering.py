@@ -14,7 +14,7 @@ ABOVE |= dict.fromkeys(("inspection", "inspect_tables", "inspect_figures", "insp
 ABOVE |= {"inspect_command": 7}
 ABOVE |= {"suite": 6, "bench_plan": 6, "bench_view": 6, "bench_launcher": 6, "bench": 7, "bench_child": 8}
 # Commands; everything else gets plain values.
-READS_CONFIG = {"bench_launcher", "config", "command_line", "main", "mistakes", "suite", "tabular"}
+READS_CONFIG = {"bench_launcher", "config", "command_line", "main", "mistakes", "resuming", "suite", "tabular"}
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 

@@ -283,7 +283,7 @@ def test_a_job_that_a_cluster_runs_again_goes_on_from_its_checkpoint(launched: C
         now = SimpleNamespace(job=SimpleNamespace(num=0))
         patch.setattr(bench_launcher, "HydraConfig", SimpleNamespace(get=lambda: now))
         assert runs(None) == 0
-    assert started == [[f"resume='{planned[0].directory}'"]]
+    assert started == [[f"resume={planned[0].directory}"]]
 
 
 def test_a_launcher_that_stops_waiting_is_said(launched: Callable[..., Outcome], monkeypatch) -> None:

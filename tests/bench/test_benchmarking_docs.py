@@ -41,6 +41,6 @@ def test_a_report_of_the_docs_is_understood(command: str, monkeypatch) -> None:
 def test_the_suites_of_the_docs_are_all_there_are() -> None:
     from offpol.config import conf_dir
 
-    named = set(re.findall(r"^\| `(\w+)` \|", TEXT, re.MULTILINE))
+    named = set(re.findall(r"`(\w+)`", "\n".join(re.findall(r"^\| (`.*?) \|", TEXT, re.MULTILINE))))
     assert {path.stem for path in (conf_dir() / "suite").glob("*.yaml")} <= named
     assert {path.stem for path in (conf_dir() / "env" / "preset").glob("*.yaml")} <= named

@@ -30,7 +30,7 @@ def script(name: str):
 
 def test_runs_become_tables_and_a_figure(tmp_path, monkeypatch) -> None:
     report = script("study_report")
-    suite = Suite("mine", ("breakout",), (0, 1), ("experiment=study", "task=minatar", "run.agent_steps=1000"), GRID)
+    suite = Suite("mine", ("breakout",), (0, 1), ("experiment=study", "task=minatar", "run.agent_steps=3000"), GRID)
     jobs = expand(suite, [])
     write_plan(tmp_path / "runs", "mine", jobs)
     for i, job in enumerate(jobs):

@@ -45,7 +45,7 @@ def test_a_suites_grid_is_every_combination_named_by_its_names() -> None:
         {"one": ["trace=one_step"], "three": ["trace=n_step", "agent.window=3"]},
         {"small": ["replay.capacity=1000"], "large": []},
     )
-    suite = Suite("mine", (), (0, 1), ("task=chain", "experiment=study", "run.agent_steps=500"), grid)
+    suite = Suite("mine", (), (0, 1), ("task=chain", "experiment=study", "run.agent_steps=1500"), grid)
     jobs = expand(suite, ["agent.gamma=0.9,0.8", "replay.capacity=2000"])
     assert [job.label for job in jobs[:4]] == [
         "one, small, agent.gamma=0.9", "one, small, agent.gamma=0.8", "one, large, agent.gamma=0.9",
@@ -78,11 +78,11 @@ def test_a_grid_is_ordered_by_seed_then_game_then_agent() -> None:
 
 
 def test_the_command_line_wins_over_the_suite() -> None:
-    (job,) = expand(load_suite("s6"), ["run.agent_steps=77", "env/preset=sticky", "seed=0", "env.game=Pong"])
-    assert job.cfg["run"]["agent_steps"] == 77
+    (job,) = expand(load_suite("s6"), ["run.agent_steps=7700", "env/preset=sticky", "seed=0", "env.game=Pong"])
+    assert job.cfg["run"]["agent_steps"] == 7700
     assert job.cfg["env"]["protocol"]["name"] == "sticky"
     given = [text for text in job.overrides if text.startswith(("run.agent_steps", "env/preset"))]
-    assert sorted(given) == ["env/preset=sticky", "run.agent_steps=77"]
+    assert sorted(given) == ["env/preset=sticky", "run.agent_steps=7700"]
 
 
 def test_without_a_suite_an_experiment_plays_its_own_env() -> None:
