@@ -20,7 +20,7 @@ COMBINATIONS = {
     "critic.num_critics=2 critic.minimum_of=3": "minimum_of must lie between 0 (the mean) and num_critics (2)",
     "policy.advantage=returns": "returns exist for one action only",
     "policy.actions=logged": "temperature.control 'entropy' needs actions 'all' and weight 'exp'",
-    "agent.train_positions=9": "train_positions must be between 1 and the window (5)",
+    "agent.train_positions=9": "train_positions must lie between 1 and the window (5)",
     "agent.annealing.over_updates=9 agent.annealing.window_end=6": "window_end must lie between train_positions (1)",
     "agent.batch_size=100000": "raise replay.capacity or lower the batch",
 }
