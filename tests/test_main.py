@@ -182,7 +182,7 @@ def test_a_run_leaves_what_a_person_wants_to_see(offpol: Command, tmp_path: Path
     assert health <= set(rows[-1])
     assert sum(number for name, number in rows[-1].items() if name.startswith("trace_end/")) == pytest.approx(1)
     shares = sum(number for name, number in rows[-1].items() if name.startswith("machine/share_"))
-    assert 0.5 < shares <= 1.2  # writing the row before counts too
+    assert 0.5 < shares <= 1.01
     result = json.loads((folder / "evaluation.json").read_text())
     assert result["episodes"] == len(result["returns"]) == 3
     for words in ("agent steps", "evaluation", str(folder.relative_to(tmp_path)), "offpol-eval"):
