@@ -23,7 +23,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from offpol import command_line, provenance
+from offpol import command_line, cpu, provenance
 from offpol.agent import Agent
 from offpol.assembly import build_agent, build_env, build_parts, check_config
 from offpol.config import build
@@ -108,16 +108,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--updates", type=int, default=100, help="in a round")
     parser.add_argument("--out", type=Path, help="also write everything measured to this JSON file")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     cfg = command_line.plain(next(command_line.compositions(command_line.parse(arguments.overrides))))
     run = cfg["run"]
     run |= {"torch_threads": 1, "agent_steps": run["learning_starts_agent_steps"] + int(
         (arguments.rounds + 2) * arguments.updates / run["replay_ratio"])}  # fmt: skip
     check_config(cfg)
-    torch.set_num_threads(1)
+    cpu.set_up(1)
     with tempfile.TemporaryDirectory() as folder:
         parts = build_parts(cfg, Path(folder))
-        with Stopped(Path(folder), build(run, "run"), title="floor", frames_per_agent_step=1) as stopped:
+        with Stopped(Path(folder), build(run, "run"), title="floor", frames_per_agent_step=1, levels={}) as stopped:
             stopped.prepare(Floor(cfg), parts.replay, cfg["agent"]["batch_size"], arguments.updates)
             parts.topology.run(parts.actors, parts.agent, parts.replay, stopped)
     report(stopped.rounds)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from offpol import processes
+from offpol import cpu, processes
 from offpol.config import build, check, coerce
 from offpol.errors import ConfigError, did_you_mean
 
@@ -175,13 +175,11 @@ def together(agent: Agent) -> Iterator[None]:
 
 def assist(cfg: Mapping[str, Any]) -> None:
     """Be one of the other processes: compute shares of updates until the first one, which acts and writes, is done."""
-    import torch
-
     from offpol.seeding import seed_for, seed_globals
 
     for number in (signal.SIGINT, signal.SIGTERM):  # the first process ends the run
         signal.signal(number, signal.SIG_IGN)
-    torch.set_num_threads(cfg["run"]["torch_threads"])
+    cpu.set_up(cfg["run"]["torch_threads"])
     seed_globals(seed_for(cfg["seed"], "process", processes.rank()))
     probe = build_env(cfg, 1, "env")
     probe.close()

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
-from offpol import checkpoint, film, run_directory
+from offpol import checkpoint, cpu, film, run_directory
 from offpol.actor import Actor, Episode
 from offpol.agent import Agent
 from offpol.assembly import build_agent, build_env, check_config
@@ -143,7 +142,7 @@ def evaluate_run(args: argparse.Namespace) -> None:
         film.require_writable(args.film)
         if "render" in cfg["env"]:
             cfg["env"]["render"] = True
-    torch.set_num_threads(cfg["run"]["torch_threads"])
+    cpu.set_up(cfg["run"]["torch_threads"])
     found = checkpoint.load_newest(args.run_dir / "checkpoints", only=["agent"])
     for sentence in found.lost:
         print(f"offpol-eval: {sentence}.", file=sys.stderr)

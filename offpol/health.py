@@ -101,7 +101,8 @@ def trace_ends(inputs: TraceInputs, targets: TraceTargets) -> dict[str, Tensor]:
 
 def _goes_on(inputs: TraceInputs) -> Tensor:
     """Tell which of the rows 1 .. n-1 follow the row before in the same episode [B, n-1] (bool)."""
-    return inputs.valid_next[:, :-1] & (inputs.discount[:, :-1] > 0)
+    # Of two conditions joined by `&`, padded as they are above, Inductor (torch 2.13) makes C++ that does not compile.
+    return inputs.valid_next[:, :-1] * inputs.discount[:, :-1] > 0
 
 
 def _weights(inputs: TraceInputs, targets: TraceTargets) -> Tensor:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from offpol import cpu
 from offpol.errors import ConfigError, RunError
 
 DESCRIPTION = """\
@@ -65,9 +66,7 @@ def _config(args: argparse.Namespace) -> dict[str, Any]:
     args.out = args.out or args.run_dir / "inspect"
     require_writable(args.out)
 
-    import torch
-
-    torch.set_num_threads(cfg["run"]["torch_threads"])
+    cpu.set_up(cfg["run"]["torch_threads"])
     return cfg
 
 

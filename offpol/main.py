@@ -19,7 +19,7 @@ from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from offpol import command_line, processes
+from offpol import command_line, cpu, processes
 from offpol.assembly import Parts, assist, build_parts, check_config, together
 from offpol.config import build, conf_dir
 from offpol.errors import ConfigError, RunError
@@ -52,8 +52,6 @@ def train(
     `resumed` says that a run goes on, and what was changed for that; `or_beside` that a new one may go into a folder
     beside `directory` where that is taken.
     """
-    import torch
-
     from offpol import provenance, run_directory
     from offpol.guard import explained
     from offpol.reference_scores import reference_levels
@@ -61,7 +59,7 @@ def train(
     from offpol.run_summary import say
 
     settings: RunConfig = build(cfg["run"], "run")
-    torch.set_num_threads(settings.torch_threads)
+    cpu.set_up(settings.torch_threads)
     parts = build_parts(cfg, directory)
     spec = parts.actors.spec
     if resumed is None:

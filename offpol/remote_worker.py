@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from offpol import cpu
 from offpol.types import Actors, Rows
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Worker:
     """
 
     def __init__(self, actors: Actors, worker: int, num_workers: int, restarts: int, chunk_steps: int) -> None:
-        torch.set_num_threads(1)  # there is a worker for each core that is to act
+        cpu.set_up(1)  # there is a worker for each core that is to act
         self.agent, self.actor = actors.build_worker(worker, num_workers, restarts)
         self.chunk_steps = chunk_steps
         self.version = -1
