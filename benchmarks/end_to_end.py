@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-SB3 = Path(__file__).parent / "peers" / "sb3_dqn_atari.py"
+PEERS = Path(__file__).parent / "peers"
 OFFPOL = [
     "env.game=Pong", "network=nature", "policy=greedy", "trace=one_step", "critic=scalar", "replay=uniform",
     "agent.window=1", "agent.train_positions=1", "agent.target.rate=1.0", "agent.target.period_updates=1000",
@@ -69,7 +69,9 @@ def main() -> None:
     contenders = {
         "offpol, sync": lambda: offpol(steps, threads, []),
         "offpol, threads": lambda: offpol(steps, threads, ["topology=threads"]),
-        "stable-baselines3": lambda: peer(SB3, steps, threads),
+        "stable-baselines3": lambda: peer(PEERS / "sb3_dqn_atari.py", steps, threads),
+        "tianshou": lambda: peer(PEERS / "tianshou_dqn_atari.py", steps, threads),
+        "plain script, as CleanRL's": lambda: peer(PEERS / "plain_dqn_atari.py", steps, threads),
     }
     if arguments.contenders:
         contenders = {name: contenders[name] for name in arguments.contenders}
