@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from offpol.bench_plan import Task
-from offpol.bench_pool import start_child
+from offpol.bench_pool import close_input, start_child
 from offpol.command_line import VERSION_BASE
 from offpol.config import conf_dir
 from offpol.errors import ConfigError, RunError
@@ -38,12 +38,9 @@ class Runs:
         process = start_child(task.arguments(config_dir=self.config_dir), task.log)
         try:
             return process.wait()
-        except KeyboardInterrupt:
-            process.terminate()
-            process.wait()
-            raise
         finally:
-            process.stdin.close()  # type: ignore[union-attr]
+            close_input(process)
+            process.wait()
 
 
 def launch(runs: Runs, overrides: Sequence[str], out: Path) -> list[int]:

@@ -40,14 +40,17 @@ class Pool(Generic[Task]):
         over = [child for child in self.children if child.process.poll() is not None]
         self.children = [child for child in self.children if child not in over]
         for child in over:
-            assert child.process.stdin is not None
-            child.process.stdin.close()
+            close_input(child.process)
         return [(child.task, child.process.returncode, child.log) for child in over]
 
     def ask_to_end(self) -> None:
-        """Ask every child to save itself and end."""
+        """Ask every child to save itself and end, by what happens anyway when this process ends.
+
+        A signal beside that would be a second one if this process is killed soon after, and a second one is obeyed at
+        once, without saving.
+        """
         for child in self.children:
-            child.process.terminate()
+            close_input(child.process)
 
     def kill(self) -> None:
         """End every child at once, with all that it started."""
@@ -69,6 +72,12 @@ def start_child(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
             env={"OMP_NUM_THREADS": "1", **os.environ},
             start_new_session=True,  # Ctrl-C reaches the children through this process alone
         )
+
+
+def close_input(process: subprocess.Popen[bytes]) -> None:
+    """Close a child's pipe: a run that goes on is asked to save itself and end."""
+    assert process.stdin is not None
+    process.stdin.close()
 
 
 def reason(code: int, log: Path) -> str:

@@ -236,11 +236,16 @@ class Run:
         return {MACHINE + name: number for name, number in row.items()}
 
     def _ask_to_end(self, number: int, frame: FrameType | None) -> None:
-        """First signal: end after this step. Second: end at once."""
-        if self.signal is not None:
+        """First signal: end after this step. Ctrl-C after it: end at once.
+
+        SIGTERM after it asks for nothing new: clusters send it to a bench and to its runs, to which the bench passes
+        it on.
+        """
+        if self.signal is None:
+            self.signal = number
+            os.write(2, b"\nFinishing this step and saving; Ctrl-C stops at once.\n")  # print is not reentrant
+        elif number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.signal = number
-        os.write(2, b"\nFinishing this step and saving; once more stops at once.\n")  # print is not reentrant
 
     # ----------------------------------------------------------------------------------------- state
 

@@ -192,10 +192,13 @@ def test_a_signal_ends_the_run_after_the_step_with_a_checkpoint(tmp_path, number
     assert signal.getsignal(number) == before
 
 
-def test_the_second_signal_stops_at_once(tmp_path) -> None:
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_after_a_signal_stops_at_once_and_sigterm_changes_nothing(tmp_path, first: int) -> None:
+    """Clusters send SIGTERM to a bench and to its runs, and the bench passes it on."""
     run = make(tmp_path)
     with run:
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(first)
+        signal.raise_signal(signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert not (tmp_path / "checkpoints").exists()

@@ -7,10 +7,13 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
 import yaml
+
+from offpol.bench_child import end_with_parent
 
 
 def finish(folder: Path, steps: int, deed: dict) -> None:
@@ -41,6 +44,7 @@ def main() -> None:
     if deed["deed"] == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if deed["deed"] == "wait" and not resumed:
+        threading.Thread(target=end_with_parent, daemon=True).start()
         signal.signal(signal.SIGTERM, lambda *_: (finish(folder, budget // 2, deed), sys.exit(143)))
         Path("waiting").touch()
         time.sleep(60)

@@ -17,6 +17,7 @@ from command import TINY, Outcome, call
 
 from offpol import bench, bench_launcher, bench_pool
 from offpol.bench_plan import tasks
+from offpol.command_line import parse_assignments
 from offpol.run_results import find_runs
 from offpol.suite import expand, load_suite
 
@@ -184,6 +185,44 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20) -> bool:
     return condition()
 
 
+COUNTING = """
+import signal, sys, threading, time
+from offpol import bench_child
+count = []
+signal.signal(signal.SIGTERM, lambda *_: count.append(1))
+threading.Thread(target=bench_child.end_with_parent, daemon=True).start()
+open("ready", "w").close()
+until = time.monotonic() + 30
+while not count and time.monotonic() < until:
+    time.sleep(0.02)
+time.sleep(0.5)
+open("count", "w").write(str(len(count)))
+"""
+STOPPED_PARENT = """
+import os, signal, sys, time
+from pathlib import Path
+from offpol import bench_pool
+bench_pool.COMMAND = (sys.executable, "counting.py")
+pool = bench_pool.Pool()
+pool.start("run", [], Path("run.log"))
+while not Path("ready").exists():
+    time.sleep(0.02)
+pool.ask_to_end()
+pool.ask_to_end()
+time.sleep(0.2)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_bench_that_is_stopped_and_then_killed_asks_its_runs_once(tmp_path: Path) -> None:
+    """As `ray job stop` and Slurm do it: a run that is asked twice ends without saving."""
+    (tmp_path / "counting.py").write_text(COUNTING)
+    subprocess.run([sys.executable, "-c", STOPPED_PARENT], cwd=tmp_path, check=False)
+    count = tmp_path / "count"
+    assert wait_for(lambda: count.exists() and bool(count.read_text()))
+    assert count.read_text() == "1"
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at /proc")
 def test_a_killed_bench_leaves_no_orphans(tmp_path: Path) -> None:
     (tmp_path / "child.py").write_text(ORPHAN)
@@ -283,7 +322,7 @@ def test_a_job_that_a_cluster_runs_again_goes_on_from_its_checkpoint(launched: C
         now = SimpleNamespace(job=SimpleNamespace(num=0))
         patch.setattr(bench_launcher, "HydraConfig", SimpleNamespace(get=lambda: now))
         assert runs(None) == 0
-    assert started == [[f"resume={planned[0].directory}"]]
+    assert [parse_assignments(arguments) for arguments in started] == [{"resume": str(planned[0].directory)}]
 
 
 def test_a_launcher_that_stops_waiting_is_said(launched: Callable[..., Outcome], monkeypatch) -> None:
