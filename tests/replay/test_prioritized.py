@@ -1,6 +1,7 @@
 """Prioritized replay: what is drawn how often, what weighs how much, and when priorities count."""
 
 import io
+import math
 import threading
 from typing import Any
 
@@ -249,6 +250,27 @@ def test_of_equal_indices_the_last_counts():
     replay.update_priorities(index, generation, torch.tensor([5.0, 7.0, 3.0]))
     assert replay.tree.masses[index[0]] == 3
     assert replay._largest_mass == 7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("new_priority", ["max", "neighborhood"])
+def test_ten_million_updates_leave_no_trace(new_priority):
+    """Sums are those of a new tree with the same masses, bit for bit, and of exact summation but for one rounding."""
+    replay = build(capacity=4000, new_priority=new_priority, normaliser="buffer")
+    steps(replay, 2100)
+    index, generation = all_windows(replay)
+    rng = np.random.default_rng(0)
+    for _ in range(10_000_000 // 3200):
+        some = torch.from_numpy(rng.integers(len(index), size=(100, 32)))
+        size = 10.0 ** rng.integers(-9, 9, (100, 32))  # large ones beside small ones: adding differences would drift
+        for which, priority in zip(some, torch.from_numpy(rng.exponential(size=(100, 32)) * size), strict=True):
+            assert replay.update_priorities(index[which], generation[which], priority) == 0
+    again = build(capacity=4000, new_priority=new_priority, normaliser="buffer").tree
+    again.load(replay.tree.masses)
+    np.testing.assert_array_equal(again._nodes, replay.tree._nodes)
+    assert again.smallest == replay.tree.smallest
+    exact = math.fsum(estimated(replay.tree.masses, prior=1.01**0.6))
+    assert replay.tree.total == pytest.approx(exact, rel=1e-14)
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])

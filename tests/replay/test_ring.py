@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from ale_py import AtariVectorEnv
 from naive_replay import NaiveEnv, NaiveReplay, as_rows, chi_square_p, spec_of
 
 from offpol import kernels, kernels_numpy
@@ -160,32 +159,6 @@ def test_a_lost_life_does_not_cut_the_stack():
                       np.array([True]), np.zeros(1, np.float32), np.array([0])))  # fmt: skip
     np.testing.assert_array_equal(windows(ring, [4]).obs[0, 0], frames[1:5])
     assert windows(ring, [2]).valid_next.item() is True
-
-
-def test_real_stacks_equal_what_the_actor_saw():
-    envs, stack, window, rows = 2, 4, 3, 120
-    env = AtariVectorEnv("pong", envs, num_threads=1, max_num_frames_per_episode=200, noop_max=5)
-    ring = Ring(envs * rows, spec=spec_of(envs, stack, (84, 84)), window=window)
-    rng = np.random.default_rng(0)
-    obs, _ = env.reset(seed=3)
-    seen: list[np.ndarray] = []
-    over = np.zeros(envs, bool)
-    for step in range(300):
-        action = rng.integers(env.single_action_space.n, size=envs)
-        following, reward, terminated, truncated, _ = env.step(action)
-        ring.add(Rows(obs[:, -1], action, reward.astype(np.float32), terminated, truncated, ~over,
-                      np.zeros(envs, np.float32), np.full(envs, step)))  # fmt: skip
-        seen.append(obs.copy())
-        obs, over = following, terminated | truncated
-    env.close()
-    slots = np.flatnonzero(ring.drawable(np.arange(ring.size)))
-    batch = windows(ring, slots.tolist())
-    assert len(slots) > 0.9 * ring.size
-    assert not batch.valid.all()
-    for b, slot in enumerate(slots):
-        first = int(batch.policy_version[b, 0])  # the number of the step
-        for t in range(window + 1):
-            np.testing.assert_array_equal(batch.obs[b, t], seen[first + t][slot // rows])
 
 
 @pytest.mark.parametrize("invalid", [0.1, 0.995])
