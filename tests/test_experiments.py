@@ -12,11 +12,12 @@ from offpol.assembly import build_parts, check_config
 from offpol.checkpoint import load_newest
 from offpol.main import main, train
 
-TINY = (
-    "task=chain", "network.widths=[8]", "network.heads.hidden=8", "network.heads.policy_hidden=8", "agent.batch_size=4",
+SIZE = (
+    "network.widths=[8]", "network.heads.hidden=8", "network.heads.policy_hidden=8", "agent.batch_size=4",
     "agent.window=4", "run.num_envs=2", "run.learning_starts_agent_steps=40", "run.replay_ratio=0.25",
     "run.agent_steps=80", "run.eval_episodes=0", "topology.measure_every_updates=2", "run.torch_threads=1",
 )  # fmt: skip
+TINY = ("task=chain", *SIZE)
 ONLINE = ("replay.offline_share.start=0", "replay.offline_share.end=0")  # until there is data
 
 
@@ -32,10 +33,11 @@ def overrides(experiment: str) -> list[str]:
     return some + (["critic.num_bins=11"] if "num_bins" in cfg["critic"] else [])
 
 
+@pytest.mark.parametrize("task", ["chain", "cartpole"])
 @pytest.mark.parametrize("experiment", AGENTS)
-def test_every_agent_runs(experiment: str, tmp_path: Path) -> None:
-    """Ten updates on the chain, without the run's folder and files: those are `test_run`'s and `test_main`'s."""
-    cfg = composed(f"experiment={experiment}", *TINY, *overrides(experiment))
+def test_every_agent_runs(experiment: str, task: str, tmp_path: Path) -> None:
+    """Ten updates, without the run's folder and files: those are `test_run`'s and `test_main`'s."""
+    cfg = composed(f"experiment={experiment}", f"task={task}", *SIZE, *overrides(experiment))
     check_config(cfg)
     parts = build_parts(cfg, tmp_path)
     agent = parts.agent
