@@ -7,7 +7,9 @@ by which policy is fixed in advance, so runs repeat bit for bit however fast eit
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
+import sys
 import threading
 import traceback
 from collections import deque
@@ -47,7 +49,8 @@ class Threads:
 
     A round is one step of all envs and the updates the replay ratio then asks for. Lag 0 takes turns and gives the
     same run as `sync`, bit for bit; lag 1 is Cleanba's: acting step k + 1 overlaps the updates of round k. There is one
-    actor thread: vector envs spread their emulators over threads of their own.
+    actor thread: vector envs spread their emulators over threads of their own. It needs a core beside those of
+    `run.torch_threads`: an update that shares one of its cores waits for the slower half, and the run for the update.
 
     Args:
         max_policy_lag: rounds the acting policy is behind the learner; exact, hence also the bound.
@@ -78,6 +81,12 @@ class Threads:
     def run(self, actors: Actors, agent: Agent, replay: Replay, run: Run) -> None:
         """Act and learn until `run` says it is done; raise what the actor thread raised, or TimeoutError."""
         thread = _ActorThread(actors, agent, run, self)
+        cores = len(os.sched_getaffinity(0))
+        if agent.device.type == "cpu" and self.acts_while_learning and torch.get_num_threads() >= cores:
+            print(
+                f"offpol: run.torch_threads={torch.get_num_threads()} learns on all {cores} cores, but acting beside "
+                "it needs one of its own: topology=sync is faster here, or fewer torch threads.", file=sys.stderr,
+            )  # fmt: skip
 
         def save() -> StateDict:
             return {**thread.settle(), "agent": agent.state_dict(), "replay": replay.state_dict(run.checkpoints.since)}
@@ -170,6 +179,9 @@ class _ActorThread:
         return step
 
     def _run(self) -> None:
+        # Of this thread alone: a second team of OpenMP, with more threads than cores, puts all threads to sleep at
+        # every barrier, the learner's too.
+        torch.set_num_threads(1)
         try:
             while (policy := self._next_policy()) is not None:
                 self.steps.put(self._act(policy))
