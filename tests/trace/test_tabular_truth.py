@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from offpol import tabular
+from offpol.trace.c_trace import CTrace
 from offpol.trace.gae import GAE
 from offpol.trace.importance_sampling import ImportanceSampling
 from offpol.trace.n_step import NStep
@@ -19,6 +20,7 @@ from offpol.trace.rbis import RBIS
 from offpol.trace.retrace import Retrace
 from offpol.trace.tree_backup import TreeBackup
 from offpol.trace.vtrace import VTrace
+from offpol.trace.watkins import Watkins
 from offpol.types import Trace, TraceInputs, TraceTargets
 
 GAMMA = 0.9
@@ -83,6 +85,67 @@ def test_the_average_is_the_matrix_operator(trace: Trace, coefficient: Callable,
     for _ in range(WINDOW):
         mean, reach = mean + reach.sum(1).mean().item(), reach @ step
     assert length == pytest.approx(mean, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_average_of_watkins_is_its_matrix_operator(seed: int) -> None:
+    """Hard: towards max Q, as far as the data is greedy. Soft: towards pi, by the share of pi that is hardly better."""
+    mdp, pi, mu, windows = problem(seed)
+    q = random_q(seed)
+    greedy = torch.nn.functional.one_hot(q.argmax(1), ACTIONS).double()
+    got, _ = tabular.apply(Watkins(0.9, None), mdp, windows, q, pi, mu)
+    torch.testing.assert_close(got, q_operator(mdp, q, greedy, mu * 0.9 * greedy), rtol=0, atol=1e-9)
+    coefficient = torch.zeros_like(q)
+    for s in range(STATES):
+        for a in range(ACTIONS):
+            hardly_better = [b for b in range(ACTIONS) if q[s, a] >= q[s, b] - 0.5 * q[s, b].abs()]
+            coefficient[s, a] = 0.9 * pi[s, hardly_better].sum()
+    assert 0 < (coefficient == 0.9).sum() < STATES * ACTIONS
+    got, _ = tabular.apply(Watkins(0.9, 0.5), mdp, windows, q, pi, mu)
+    torch.testing.assert_close(got, q_operator(mdp, q, pi, mu * coefficient), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_average_of_c_trace_is_a_matrix_operator_towards_the_mixture(seed: int) -> None:
+    """Its last backup, where no action follows, is towards pi."""
+    mdp, pi, mu, windows = problem(seed)
+    q, trace = random_q(seed), CTrace(0.9, 0.82)
+    inputs = tabular.trace_inputs(mdp, windows, q, pi, mu)
+    rho = (pi / mu).clamp(max=1)
+    alpha = trace._alpha(inputs, 1 - rho[windows.state[:, :-1], windows.action])
+    assert 0.05 < alpha < 0.95
+    mixture, onwards = alpha * pi + (1 - alpha) * mu, onward(mdp, mu * 0.9 * (alpha * rho + 1 - alpha))
+    want, reach = q.flatten().clone(), torch.eye(STATES * ACTIONS).double()
+    for step in range(WINDOW):
+        towards = onward(mdp, mixture if step < WINDOW - 1 else pi)
+        want, reach = want + reach @ (mdp.reward.flatten() + towards @ q.flatten() - q.flatten()), reach @ onwards
+    got, _ = tabular.apply(trace, mdp, windows, q, pi, mu)
+    torch.testing.assert_close(got, want.view_as(q), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_average_of_rbis_is_the_sum_over_paths(seed: int) -> None:
+    """Its coefficients depend on the whole path, so no matrix has them: paths are followed one by one."""
+    mdp, pi, mu, windows = problem(seed)
+    q = random_q(seed)
+    td = (mdp.reward.flatten() + onward(mdp, pi) @ q.flatten()).view_as(q) - q
+
+    def sum_over_paths(s: int, a: int, beta: float, step: int) -> float:
+        total = beta * td[s, a].item()
+        for probability, reached in zip(mdp.probability[s, a].tolist(), mdp.successor[s, a].tolist(), strict=True):
+            if step == WINDOW - 1 or mdp.discount[reached] == 0:
+                continue
+            for b in range(ACTIONS):
+                next_beta = min(0.9 ** (step + 1), (pi[reached, b] / mu[reached, b]).item() * beta)
+                path = probability * GAMMA * mu[reached, b].item()
+                total += path * sum_over_paths(reached, b, next_beta, step + 1)
+        return total
+
+    got, _ = tabular.apply(RBIS(0.9), mdp, windows, q, pi, mu)
+    want = [[q[s, a].item() + sum_over_paths(s, a, 1.0, 0) for a in range(ACTIONS)] for s in range(STATES)]
+    torch.testing.assert_close(got, torch.tensor(want, dtype=torch.float64), rtol=0, atol=1e-9)
+    shorter, _ = tabular.apply(Retrace(0.9), mdp, windows, q, pi, mu)
+    assert (got - shorter).abs().max() > 1e-3  # traces recover on some paths
 
 
 @pytest.mark.parametrize("trace", [Peng(0.6), NStep(), GAE(0.6, True)], ids=lambda x: type(x).__name__)
