@@ -49,10 +49,13 @@ class EnvLoop:
         envs: what to step, already built.
         spec: describes them; observations are cast to its dtype.
         seed: the root of all episodes' seeds.
+        reward_clipping: learn from rewards clipped to [-1, 1]; scores stay raw.
     """
 
-    def __init__(self, envs: Sequence[SingleEnv], spec: EnvSpec, seed: int) -> None:
-        self.spec = spec
+    def __init__(
+        self, envs: Sequence[SingleEnv], spec: EnvSpec, seed: int, reward_clipping: bool = False
+    ) -> None:
+        self.spec, self.reward_clipping = spec, reward_clipping
         self._envs = list(envs)
         self._seed = seed
         self._obs = np.zeros((spec.num_envs, *spec.obs_shape), torch.empty(0, dtype=spec.dtype).numpy().dtype)
@@ -89,8 +92,9 @@ class EnvLoop:
             self._obs[stream], raw_reward[stream], terminated[stream], truncated[stream], _ = outcome
             self._over[stream] = outcome[2] or outcome[3]
             self._actions[stream].append(chosen)
+        reward = raw_reward.clip(-1, 1) if self.reward_clipping else raw_reward
         return EnvStep(
-            obs=self._obs.copy(), reward=raw_reward.astype(np.float32), raw_reward=raw_reward,
+            obs=self._obs.copy(), reward=reward.astype(np.float32), raw_reward=raw_reward,
             terminated=terminated, truncated=truncated, valid=valid, game_over=terminated | truncated,
         )  # fmt: skip
 

@@ -23,13 +23,16 @@ class Gymnasium(EnvLoop):
     Args:
         id: the env's name, e.g. CartPole-v1 or a_module:AnEnv-v0.
         make_kwargs: passed to `gymnasium.make`, e.g. max_episode_steps.
+        reward_clipping: learn from rewards clipped to [-1, 1]; scores stay raw.
         render: build the envs so that `render` works (slower for some).
 
     Raises ValueError for an unknown id or make_kwargs, for spaces that offpol cannot use, and for pictures of Atari
     games: env=atari plays them under a named protocol.
     """
 
-    def __init__(self, id: str, make_kwargs: dict[str, object], render: bool, *, num_envs: int, seed: int) -> None:
+    def __init__(
+        self, id: str, make_kwargs: dict[str, object], reward_clipping: bool, render: bool, *, num_envs: int, seed: int
+    ) -> None:
         render_mode = "rgb_array" if render else None
         if any(mark in id for mark in ATARI) and make_kwargs.get("obs_type") != "ram":
             raise ValueError(
@@ -46,7 +49,7 @@ class Gymnasium(EnvLoop):
             raise ValueError(f"id={id} with make_kwargs={make_kwargs} cannot be built: {error}") from error
         envs = [_with_plain_observations(env, id) for env in made]
         self._renders = render
-        super().__init__(envs, _spec(envs[0], id, num_envs), seed)
+        super().__init__(envs, _spec(envs[0], id, num_envs), seed, reward_clipping)
 
     def render(self) -> np.ndarray:
         """Picture env 0: RGB uint8 [height, width, 3]; needs env.render=true."""

@@ -131,11 +131,11 @@ def registered():
 
 
 def shown(num_envs=1, **spaces):
-    return Gymnasium("Shown-v0", spaces, render=False, num_envs=num_envs, seed=0)
+    return Gymnasium("Shown-v0", spaces, False, render=False, num_envs=num_envs, seed=0)
 
 
 def test_an_episode_that_does_not_follow_from_its_seed_is_refused_on_load(registered):
-    env = Gymnasium("Restless-v0", {}, render=False, num_envs=1, seed=0)
+    env = Gymnasium("Restless-v0", {}, False, render=False, num_envs=1, seed=0)
     env.reset()
     with pytest.raises(RuntimeError, match="Restless-v0 cannot go on"):
         env.load_state_dict(env.state_dict())
@@ -196,6 +196,15 @@ def test_make_kwargs_reach_the_env():
     env = make("gymnasium", "env.id=FrozenLake-v1", "+env.make_kwargs.is_slippery=false", num_envs=1)
     obs = [env.reset().argmax()] + [env.step(np.array([action])).obs.argmax() for action in (2, 2, 1)]
     assert obs == [0, 1, 2, 6]
+
+
+@pytest.mark.parametrize(("clipping", "learned"), [("false", -100), ("true", -1)])
+def test_clipped_rewards_are_learned_from_and_raw_ones_are_scored(clipping, learned):
+    """CliffWalking's cliff costs 100, a step 1."""
+    env = make("gymnasium", "env.id=CliffWalking-v1", f"env.reward_clipping={clipping}", num_envs=1)
+    env.reset()
+    step = env.step(np.array([1]))  # right, down the cliff
+    assert (step.reward[0], step.raw_reward[0]) == (learned, -100)
 
 
 def test_pictures_need_to_be_asked_for():
