@@ -200,12 +200,12 @@ class Heads(nn.Module):
 
     def forward(self, features: Tensor) -> NetworkOutput:
         hidden = self.q_hidden(features).unflatten(1, (self.outputs.num_critics, -1)).transpose(0, 1)
-        q_logits = self.q_out(F.relu(self.q_norm(hidden))).unflatten(2, (-1, len(self.outputs.initial_logits)))
+        q_logits = self.q_out(F.relu(self.q_norm(hidden), inplace=True)).unflatten(2, (-1, len(self.outputs.initial_logits)))
         if self.config.dueling:
             state, advantage = q_logits[..., :1, :], q_logits[..., 1:, :]
             q_logits = state + advantage - advantage.mean(2, keepdim=True)
         if not self.outputs.policy:
             return NetworkOutput(q_logits, features.new_zeros(len(features), self.num_actions))
         seen = features if self.config.policy_gradient_to_torso else features.detach()
-        policy_logits = self.policy_out(F.relu(self.policy_norm(self.policy_hidden(seen))))
+        policy_logits = self.policy_out(F.relu(self.policy_norm(self.policy_hidden(seen)), inplace=True))
         return NetworkOutput(q_logits, policy_logits)
