@@ -200,7 +200,8 @@ class Heads(nn.Module):
 
     def forward(self, features: Tensor) -> NetworkOutput:
         hidden = self.q_hidden(features).unflatten(1, (self.outputs.num_critics, -1)).transpose(0, 1)
-        q_logits = self.q_out(F.relu(self.q_norm(hidden), inplace=True)).unflatten(2, (-1, len(self.outputs.initial_logits)))
+        hidden = F.relu(self.q_norm(hidden), inplace=True)
+        q_logits = self.q_out(hidden).unflatten(2, (-1, len(self.outputs.initial_logits)))
         if self.config.dueling:
             state, advantage = q_logits[..., :1, :], q_logits[..., 1:, :]
             q_logits = state + advantage - advantage.mean(2, keepdim=True)

@@ -241,6 +241,7 @@ def main() -> None:
     # By default it spins for ever, and two runs beside each other then take turns at doing nothing.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
+        processes.end_with_launcher()
         if processes.rank() > 0:
             assist(_shared_config(arguments))
         elif any(argument.startswith("resume=") for argument in arguments):

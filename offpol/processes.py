@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import datetime
 import os
+import signal
+import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -25,6 +28,12 @@ def number() -> int:
 def rank() -> int:
     """Return which of them this is; 0 acts, keeps the replay, and writes."""
     return int(os.environ["RANK"]) if number() > 1 else 0
+
+
+def end_with_launcher() -> None:
+    """Have this process asked to end when torchrun dies: killed, it would leave its processes behind. Linux only."""
+    if number() > 1 and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def local_device(name: str) -> str:

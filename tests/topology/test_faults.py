@@ -26,6 +26,7 @@ KINDS = {
     "ray_worker": RAY,
     "first_of_two": (),
     "second_of_two": (),
+    "launcher_of_two": (),
 }
 ORPHANS_GONE_S = 120.0
 FAULTY = ("env._target_=faulty.Faulty", "+env.at_step=1000")
@@ -68,7 +69,7 @@ def victim(kind: str, process: subprocess.Popen) -> int:
     """Return the process to kill."""
     if kind == "ray_worker":
         return random.choice([pid for pid, args in living(process.pid).items() if args.startswith("ray::Worker")])
-    if kind.endswith("_of_two"):
+    if kind in ("first_of_two", "second_of_two"):
         rank = {"first_of_two": b"RANK=0", "second_of_two": b"RANK=1"}[kind]
         alive = living(process.pid)
         return next(p for p in alive if rank in Path(f"/proc/{p}/environ").read_bytes().split(b"\0"))
