@@ -17,8 +17,9 @@ from offpol.agent import Agent
 from offpol.assembly import build_agent, build_env, check_config
 from offpol.command_line import load_saved
 from offpol.config import build
-from offpol.errors import ConfigError
+from offpol.errors import DISK_FULL, ConfigError
 from offpol.reference_scores import human_random
+from offpol.run_summary import say
 from offpol.seeding import seed_for
 
 RESAMPLES = 10_000  # of the bootstrap
@@ -128,6 +129,14 @@ def main() -> None:
     except ConfigError as error:
         print(f"offpol-eval: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        print(f"offpol-eval: {args.run_dir} or the film cannot be written: {error.strerror}.", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("offpol-eval: stopped; games that were played count for nothing", file=sys.stderr)
+        sys.exit(130)
 
 
 def evaluate_run(args: argparse.Namespace) -> None:
@@ -155,11 +164,11 @@ def evaluate_run(args: argparse.Namespace) -> None:
     pictures: list[np.ndarray] | None = [] if args.film else None
     result = found.about | evaluation(cfg, agent, args.episodes, epsilon, seed, pictures)
     name = f"evaluation-{found.about['agent_steps']}-steps-epsilon-{result['epsilon']:g}-seed-{seed}.json"
-    run_directory.write_json(args.run_dir / name, result)
-    print(f"{result['env']} after {found.about['agent_steps']:,} agent steps: {in_words(result)}")
+    say(f"{result['env']} after {found.about['agent_steps']:,} agent steps: {in_words(result)}")
     if scale := compared(result["env"], result["mean"]):
-        print(f"For comparison: {scale}")
-    print(f"Written: {args.run_dir / name}")
+        say(f"For comparison: {scale}")
+    run_directory.write_json(args.run_dir / name, result)
+    say(f"Written: {args.run_dir / name}")
     if pictures is not None:
         film.save(pictures, args.film, fps=min(30.0, 60.0 / env.spec.frames_per_agent_step))
-        print(f"Film: {args.film}")
+        say(f"Film: {args.film}")

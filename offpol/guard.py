@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from offpol.errors import RunError
+from offpol.errors import DISK_FULL, RunError
 from offpol.run_directory import resume_command
 from offpol.types import EnvStep, StateDict
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:  # tensordict takes longer to import than torch
     from offpol.types import Batch
 
 EVIDENCE = "offending_batch.pt"
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class NotFinite(RunError):

@@ -71,18 +71,18 @@ def train(
     )  # fmt: skip
     if resumed is not None:
         restore(run, parts)
-        config = command_line.relaunchable(cfg)
-        run_directory.note_resumption(directory, run.agent_steps, resumed, config)
     _add_gauges(run, parts)
     try:
+        if resumed is not None:
+            run_directory.note_resumption(directory, run.agent_steps, resumed, command_line.relaunchable(cfg))
         with run, together(parts.agent):
             parts.topology.run(parts.actors, parts.agent, parts.replay, run)
+        if not run.interrupted:
+            return finish(cfg, run, parts.agent)
     except Exception as error:
         raise explained(error, directory, run.agent_steps, run.saved_at) from error.__cause__
-    if run.interrupted:
-        say(f"Interrupted and saved at {run.agent_steps:,} agent steps. Go on: {resume_command(directory)}")
-        sys.exit(128 + (run.signal or 0))
-    return finish(cfg, run, parts.agent)
+    say(f"Interrupted and saved at {run.agent_steps:,} agent steps. Go on: {resume_command(directory)}")
+    sys.exit(128 + (run.signal or 0))
 
 
 def restore(run: Run, parts: Parts) -> None:

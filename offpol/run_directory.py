@@ -58,9 +58,16 @@ def create(directory: Path, config: str, info: dict[str, Any], or_beside: bool) 
         try:
             with (folder / CONFIG).open("x") as file:
                 file.write(config)
+            write_json(folder / INFO, {**info, "resumed": []})
         except FileExistsError:
             continue
-        write_json(folder / INFO, {**info, "resumed": []})
+        except OSError as error:
+            for name in (CONFIG, f"{INFO}.partial"):
+                (folder / name).unlink(missing_ok=True)
+            raise ConfigError(
+                f"{folder} cannot be written ({error.strerror}): make room, or name another folder with "
+                "hydra.run.dir=..."
+            ) from error
         return folder
     raise ConfigError(f"{directory} is another run's folder: {NEVER_OVERWRITTEN}.")
 

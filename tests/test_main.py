@@ -1,6 +1,7 @@
 # ruff: noqa: E501 - whole sentences are compared
 """The command line: what it says, what it leaves behind, how it ends."""
 
+import errno
 import json
 import os
 import subprocess
@@ -221,6 +222,18 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_built(offpol
     outcome = offpol("hydra.run.dir=file/run")
     assert outcome.code == 2
     assert "file/run cannot be written" in outcome.err
+
+
+def test_a_run_that_cannot_begin_on_a_full_disk_leaves_nothing(offpol: Command, tmp_path: Path, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(run_directory, "write_json", full)
+    outcome = offpol(*TINY, "hydra.run.dir=run")
+    assert outcome.code == 2
+    assert outcome.err.startswith("offpol: run cannot be written (No space left on device): make room, or name")
+    assert outcome.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_saved_config_starts_the_same_run_by_itself(offpol: Command, tmp_path: Path) -> None:

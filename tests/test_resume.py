@@ -1,5 +1,6 @@
 """A run that is killed and goes on is the run that was never killed, bit for bit."""
 
+import errno
 import json
 import os
 import shlex
@@ -13,7 +14,7 @@ import pytest
 import torch
 from command import TINY, Outcome, call
 
-from offpol import checkpoint, main
+from offpol import checkpoint, main, run_directory
 from offpol.run import Run
 
 Command = Callable[..., Outcome]
@@ -222,6 +223,28 @@ def test_a_finished_run_says_so_and_can_be_made_longer(offpol: Command, tmp_path
     assert offpol("resume=run", "run.agent_steps=300").code == 0
     assert metrics(tmp_path / "run")[-1]["agent_steps"] >= 300
     assert "run is finished: 30" in offpol("resume=run").out
+
+
+@pytest.mark.parametrize("name", ["info.json", "evaluation.json"])  # written first, and last
+def test_a_disk_that_is_full_when_a_run_goes_on_is_told(offpol: Command, monkeypatch, name: str) -> None:
+    write = run_directory.write_text
+
+    def full(path: Path, text: str) -> None:
+        if path.name == name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(path, text)
+
+    with monkeypatch.context() as patched:
+        interrupt_at(300, patched)
+        assert offpol(*JOB, "hydra.run.dir=run").code == 130
+    with monkeypatch.context() as patched:
+        patched.setattr(run_directory, "write_text", full)
+        outcome = offpol("resume=run")
+    assert outcome.code == 1
+    assert "Traceback" not in outcome.err
+    assert "No space left on device. Make room; the checkpoint at" in outcome.err
+    assert outcome.err.endswith("is whole: offpol resume=run\n")
+    assert offpol("resume=run").code == 0
 
 
 def test_stopped_at_once_by_a_second_signal(offpol: Command, tmp_path, monkeypatch) -> None:
