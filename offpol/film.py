@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from offpol import run_directory
 from offpol.errors import ConfigError
 
 
@@ -19,6 +20,9 @@ def require_writable(path: Path) -> None:
         raise ConfigError("mp4 needs the package imageio-ffmpeg: pip install imageio-ffmpeg, or write a .gif instead.")
     if not path.absolute().parent.is_dir():
         raise ConfigError(f"There is no folder {path.absolute().parent} to write {path.name} into.")
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder: name a file in it.")
+    run_directory.require_writable(path.absolute().parent, f"--{path.suffix[1:]}")
 
 
 def save(pictures: Sequence[np.ndarray], path: Path, fps: float) -> None:

@@ -26,14 +26,16 @@ def resume_command(directory: Path) -> str:
 def require_new(directory: Path) -> None:
     """Raise ConfigError for a folder that has something in it."""
     if directory.is_dir() and any(directory.iterdir()):
-        raise ConfigError(
-            f"{directory} is not empty, and {NEVER_OVERWRITTEN}, or go on with the run in it by "
-            f"{resume_command(directory)}"
-        )
+        goes_on = f", or go on with the run in it by {resume_command(directory)}"
+        hint = goes_on if (directory / CONFIG).is_file() else "."
+        raise ConfigError(f"{directory} is not empty, and {NEVER_OVERWRITTEN}{hint}")
 
 
-def require_writable(directory: Path) -> None:
-    """Raise ConfigError where nothing could be written into a folder (to be), without leaving a trace."""
+def require_writable(directory: Path, option: str = "hydra.run.dir=...") -> None:
+    """Raise ConfigError where nothing could be written into a folder (to be), without leaving a trace.
+
+    `option` is what names another one on the command line.
+    """
     parent = directory.absolute()
     while not parent.exists():
         parent = parent.parent
@@ -42,7 +44,7 @@ def require_writable(directory: Path) -> None:
             return
     except OSError as error:
         raise ConfigError(
-            f"{directory} cannot be written ({parent}: {error.strerror}): name another folder with hydra.run.dir=..."
+            f"{directory} cannot be written ({parent}: {error.strerror}): name another folder with {option}"
         ) from error
 
 

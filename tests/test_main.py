@@ -13,7 +13,7 @@ import pytest
 import yaml
 from command import TINY, Outcome, call, run_folder
 
-from offpol import evaluate, main, run_directory
+from offpol import bench, evaluate, main, replay_command, report, run_directory
 from offpol.errors import ConfigError
 
 Command = Callable[..., Outcome]
@@ -204,7 +204,10 @@ def test_runs_are_never_overwritten(offpol: Command, tmp_path: Path) -> None:
     outcome = offpol(*TINY, "hydra.run.dir=mine")
     assert outcome.code == 2
     assert "mine is not empty, and runs are never overwritten" in outcome.err
+    assert "resume" not in outcome.err  # there is no run in it
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["precious"]
+    (tmp_path / "mine" / "config.yaml").write_text("")
+    assert "or go on with the run in it by offpol resume=mine" in offpol(*TINY, "hydra.run.dir=mine").err
 
 
 def test_runs_that_start_in_one_second_get_folders_of_their_own(tmp_path: Path) -> None:
@@ -298,10 +301,53 @@ def test_offpol_eval_plays_with_the_newest_checkpoint(offpol: Command, tmp_path:
     assert offpol_eval("run", "--episodes", "5", "--epsilon", "0.5", "--seed", "9").out.splitlines()[0] == (
         outcome.out.splitlines()[0]
     )
-    for arguments in (["nowhere"], ["run", "--episodes", "0"], ["run", "--gif", "x.avi"]):
+    (tmp_path / "folder.gif").mkdir()
+    for arguments in (
+        ["nowhere"], ["run", "--episodes", "0"], ["run", "--gif", "x.avi"], ["run", "--gif", "folder.gif"],
+        ["run", "--gif", "/proc/x.gif"],
+    ):  # fmt: skip
         refused = offpol_eval(*arguments)
         assert refused.code == 2
         assert refused.err.startswith("offpol-eval: ")
+        assert refused.err.count("\n") == 1
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(run_directory, "write_json", full)
+    unwritten = offpol_eval("run", "--episodes", "5", "--epsilon", "0.5", "--seed", "9")
+    assert unwritten.code == 1
+    assert unwritten.err == "offpol-eval: run or the film cannot be written: No space left on device.\n"
+    assert unwritten.out.splitlines()[0] == outcome.out.splitlines()[0]  # what was played is not lost
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [(b"a: [1,\n", "config.yaml, line 2, is not yaml"), (b"- 1\n", "it holds a list"), (b"\xc2a: 1", "can't decode")],
+)
+def test_a_config_that_was_spoilt_is_told(offpol: Command, tmp_path: Path, content: bytes, sentence: str) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_bytes(content)
+    outcome = offpol("resume=run")
+    assert outcome.code == 2
+    assert outcome.err.startswith("offpol: run/config.yaml is not as a run saved it: ")
+    assert sentence in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+def test_commands_that_are_stopped_say_so_without_a_traceback(monkeypatch, capfd) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for command, work, arguments in (
+        (evaluate, "evaluate_run", ["run"]), (replay_command, "show", ["run"]), (report, "report", ["runs", "--out", "x"]),
+        (bench, "bench", ["suite=smoke"]),
+    ):  # fmt: skip
+        monkeypatch.setattr(command, work, stop)
+        outcome = call(command.main, tuple(arguments), monkeypatch, capfd)
+        assert outcome.code == 130
+        assert ": stopped" in outcome.err
+        assert outcome.err.count("\n") == 1
 
 
 def test_commands_work_from_any_folder_as_programs(tmp_path: Path) -> None:

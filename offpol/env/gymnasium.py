@@ -9,6 +9,7 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.wrappers import FlattenObservation, TransformObservation
 
 from offpol.env_loop import EnvLoop
+from offpol.errors import ConfigError
 from offpol.types import EnvSpec
 
 ATARI = ("ALE/", "NoFrameskip-v", "Deterministic-v")  # in ids that ale-py registers
@@ -55,7 +56,10 @@ class Gymnasium(EnvLoop):
         """Picture env 0: RGB uint8 [height, width, 3]; needs env.render=true."""
         if not self._renders:
             raise RuntimeError(f"{self.spec.name} was built without pictures: set env.render=true")
-        return super().render()
+        try:
+            return super().render()
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise ConfigError(f"{self.spec.name} cannot be pictured: {error}.") from error
 
 
 def _with_plain_observations(env: gymnasium.Env, id: str) -> gymnasium.Env:

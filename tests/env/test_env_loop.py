@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 import torch
 from env_factory import make
+from gymnasium.error import DependencyNotInstalled
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Sequence
 
 from offpol.env.gymnasium import Gymnasium
 from offpol.env_loop import EnvLoop
+from offpol.errors import ConfigError
 from offpol.types import EnvSpec
 
 
@@ -211,6 +213,18 @@ def test_pictures_need_to_be_asked_for():
     env = make("gymnasium")
     env.reset()
     with pytest.raises(RuntimeError, match=r"env\.render=true"):
+        env.render()
+
+
+def test_pictures_that_need_another_package_name_it(monkeypatch):
+    env = make("gymnasium", "env.render=true", num_envs=1)
+    env.reset()
+
+    def lacking() -> None:
+        raise DependencyNotInstalled("pygame is not installed, run `pip install pygame`")
+
+    monkeypatch.setattr(env._envs[0], "render", lacking)
+    with pytest.raises(ConfigError, match="CartPole-v1 cannot be pictured: pygame is not installed"):
         env.render()
 
 

@@ -230,7 +230,7 @@ def test_games_can_be_chosen_and_mistakes_are_told(offpol_report: Callable[..., 
     for arguments, sentence in (
         (["runs", "--out", "x", "--games", "Krul"], "No run plays Krul: did you mean 'Krull'?"),
         (["nothing", "--out", "x"], "nothing holds no run"),
-        (["runs", "--out", "/proc/x"], "cannot be written"),
+        (["runs", "--out", "/proc/x"], "name another folder with --out"),
     ):
         refused = offpol_report(*arguments)
         assert refused.code == 2
