@@ -23,6 +23,7 @@ from offpol.bench_view import View, plan_text, total_text, verdict
 from offpol.errors import ConfigError, RunError
 from offpol.run_directory import require_writable
 from offpol.run_results import find_runs, read_run
+from offpol.run_summary import say
 from offpol.suite import NO_SUITE, expand, load_suite
 
 OWN_WORDS = ("suite", "jobs", "out")
@@ -197,15 +198,15 @@ def bench(request: Request) -> int:
     at_a_time = None if request.launcher else request.jobs
     if request.dry_run:
         found = list(find_runs([request.out]))
-        print(plan_text(tasks(jobs, found, request.out), Paces(found), at_a_time))
+        say(plan_text(tasks(jobs, found, request.out), Paces(found), at_a_time))
         return 0
-    require_writable(request.out)
+    require_writable(request.out, "out=...")
     with only_one(request.out):
         found = list(find_runs([request.out]))
         planned, paces = tasks(jobs, found, request.out), Paces(found)
         todo = [task for task in planned if task.state != "finished"]
         write_plan(request.out, suite.name, jobs)
-        print(total_text(planned, paces, at_a_time), flush=True)
+        say(total_text(planned, paces, at_a_time))
         runner = Bench(request, todo, len(planned) - len(todo), paces)
         return runner.launch() if request.launcher and todo else runner.run()
 
@@ -217,6 +218,9 @@ def main() -> None:
     except ConfigError as error:
         print(f"offpol-bench: {error}", file=sys.stderr)
         sys.exit(MISTAKE)
+    except KeyboardInterrupt:  # once there are runs, signals are theirs
+        print("offpol-bench: stopped before any run began", file=sys.stderr)
+        sys.exit(STOPPED)
 
 
 if __name__ == "__main__":

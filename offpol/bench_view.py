@@ -11,6 +11,7 @@ from pathlib import Path
 
 from offpol.bench_plan import Paces, Task, makespan
 from offpol.run_results import last_row
+from offpol.run_summary import say
 
 REDRAW_EVERY_S = 2.0
 PLAIN_EVERY_S = 300.0  # between two summaries, where the output is no terminal
@@ -84,7 +85,7 @@ class View:
     def say(self, line: str) -> None:
         """Print a line that stays."""
         self._erase()
-        print(line, flush=True)
+        say(line)
         self._last = min(self._last, time.monotonic() - REDRAW_EVERY_S)
 
     def show(
@@ -109,7 +110,7 @@ class View:
         self._erase()
         if self.is_terminal:
             lines = _fitting(lines)
-        print("\n".join(lines), flush=True)
+        say("\n".join(lines))
         self._drawn = len(lines) if self.is_terminal else 0
 
     def _erase(self) -> None:

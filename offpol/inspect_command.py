@@ -64,7 +64,7 @@ def _config(args: argparse.Namespace) -> dict[str, Any]:
     from offpol.run_directory import require_writable
 
     args.out = args.out or args.run_dir / "inspect"
-    require_writable(args.out)
+    require_writable(args.out, "--out")
 
     cpu.set_up(cfg["run"]["torch_threads"])
     return cfg
@@ -74,6 +74,7 @@ def _inspect(args: argparse.Namespace) -> int:
     """Draw windows, put them through every operator, and show what came of it."""
     cfg = _config(args)
     from offpol import inspect_figures, inspect_tables, inspect_window, inspection
+    from offpol.run_summary import say
 
     subject = inspection.load(cfg, args.run_dir, args.checkpoint, args.window)
     for sentence in subject.found.lost:
@@ -81,7 +82,7 @@ def _inspect(args: argparse.Namespace) -> int:
     windows = inspection.look(subject, args.batches, args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     told = inspect_tables.report(subject, windows)
-    print(told)
+    say(told)
     written = inspect_tables.write(subject, windows, args.seed, args.out)
     for name, figure in {
         "operators.png": inspect_figures.operators(windows, subject.own),
@@ -90,7 +91,7 @@ def _inspect(args: argparse.Namespace) -> int:
         "window.png": inspect_window.picture(subject, windows, inspect_window.choose(windows, subject.own)),
     }.items():
         written.append(inspect_figures.save(figure, args.out / name))
-    print(f"\nWritten into {args.out}: {', '.join(path.name for path in written)}")
+    say(f"\nWritten into {args.out}: {', '.join(path.name for path in written)}")
     return 0
 
 
@@ -98,10 +99,11 @@ def _check_mu(args: argparse.Namespace) -> int:
     """Recompute logged probabilities; return 1 where one is wrong."""
     cfg = _config(args)
     from offpol import mu_check
+    from offpol.run_summary import say
 
     result = mu_check.check(cfg, args.run_dir, args.checkpoint, args.steps, args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     path = mu_check.write(result, args.out)
-    print(mu_check.in_words(result))
-    print(f"Written: {path}")
+    say(mu_check.in_words(result))
+    say(f"Written: {path}")
     return 0 if result.right else 1

@@ -18,7 +18,7 @@ from offpol.command_line import load_saved
 from offpol.errors import ConfigError
 from offpol.logger import Logger
 from offpol.ring import Ring
-from offpol.run_summary import summary
+from offpol.run_summary import say, summary
 from offpol.segments import Segment, joined, rows_since
 from offpol.types import StateDict
 
@@ -49,6 +49,9 @@ def main() -> None:
     except ConfigError as error:
         print(f"offpol-replay: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("offpol-replay: stopped; the run is as it was", file=sys.stderr)
+        sys.exit(130)
 
 
 def show(args: argparse.Namespace) -> None:
@@ -62,17 +65,17 @@ def show(args: argparse.Namespace) -> None:
     ring = joined(_segments(found.state["replay"], args.run_dir), cfg["agent"]["window"])
     if args.export:
         export(ring, found.state["replay"][DRAWS], args.export)
-        print(f"Written: {args.export}")
+        say(f"Written: {args.export}")
         return
     ages, priorities = ages_updates(ring, found.about["updates"]), priorities_of(found.state["replay"][DRAWS])
-    print(summary(f"Replay of {args.run_dir}", facts(ring, found.about)))
-    print(histogram("age of valid rows, updates", ages))
+    say(summary(f"Replay of {args.run_dir}", facts(ring, found.about)))
+    say(histogram("age of valid rows, updates", ages))
     if priorities is not None:
-        print(histogram("priority of drawable windows", priorities, logarithmic=True))
+        say(histogram("priority of drawable windows", priorities, logarithmic=True))
     pictures = [args.run_dir / name for name in ("replay.png", "replay_windows.png")]
     replay_pictures.histograms(pictures[0], ages, priorities)
     replay_pictures.contact_sheet(pictures[1], ring, args.windows, np.random.default_rng(args.seed))
-    print(f"Pictures: {', '.join(map(str, pictures))}")
+    say(f"Pictures: {', '.join(map(str, pictures))}")
 
 
 def facts(ring: Ring, about: dict[str, Any]) -> dict[str, object]:
@@ -159,7 +162,7 @@ def take_in(directory: Path, path: Path) -> None:
         target = checkpoints.save({**found.state, "replay": new}, found.about)
     finally:
         logger.close()
-    print(f"Written: {target}. Go on with it: offpol resume={directory}")
+    say(f"Written: {target}. Go on with it: offpol resume={directory}")
 
 
 def _segments(replay: StateDict, directory: Path) -> list[Segment]:

@@ -13,6 +13,7 @@ from offpol.errors import ConfigError, did_you_mean
 from offpol.report_pages import Block, Heading, Text, Warn
 from offpol.run_directory import require_writable
 from offpol.run_labels import Labelled, collect, never_begun
+from offpol.run_summary import say
 
 DESCRIPTION = """\
 Compare runs: aggregates with intervals, profiles, curves, games, beside published agents where protocols match.
@@ -36,7 +37,7 @@ def report(words: Sequence[str], out: Path, title: str, games: Sequence[str], wi
     blocks: list[Block] = [Heading(1, title), Text(f"{len(runs)} runs: {', '.join(f'`{word}`' for word in words)}.")]
     blocks += [Warn(f"Of **{name}** there is no run yet.") for name in never_begun(runs)]
     blocks += [block for section in sections.values() for block in section.blocks()]
-    require_writable(out)
+    require_writable(out, "--out")
     report_pages.write(blocks, title, out)
     report_pages.write_csv(out / "runs.csv", *run_table(comparisons))
     report_pages.write_csv(out / "curves.csv", *curve_table(comparisons))
@@ -68,10 +69,13 @@ def main() -> None:
     args = parser.parse_args()
     games = [game for game in args.games.split(",") if game]
     try:
-        print(report(args.paths, args.out, args.title, games, not args.no_published))
+        say(report(args.paths, args.out, args.title, games, not args.no_published))
     except ConfigError as error:
         print(f"offpol-report: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("offpol-report: stopped; the runs are as they were", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":
