@@ -79,7 +79,7 @@ def check_together(cfg: Mapping[str, Any], capacity_rows: int) -> None:
             f"run.learning_starts_agent_steps is {starts}, but {envs} envs hold a whole window of {window} transitions "
             f"only after {first} agent steps: start no sooner."
         )
-    if starts >= ends and cfg["run"]["replay_ratio"] > 0:
+    if starts >= ends >= 1 and cfg["run"]["replay_ratio"] > 0:
         raise ConfigError(
             f"run.learning_starts_agent_steps is {starts} and run.agent_steps {ends}, so this run would never learn: "
             "start sooner, play longer, or only play with run.replay_ratio=0."

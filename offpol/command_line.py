@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from offpol.config import conf_dir
 from offpol.errors import ConfigError
-from offpol.mistakes import explain, first_line, flatten, groups, no_such_key
+from offpol.mistakes import explain, first_line, flatten, groups, no_such_key, options
 
 VERSION_BASE = "1.3"
 
@@ -137,8 +137,13 @@ def load_saved(directory: Path) -> dict:
     path = directory / "config.yaml"
     if not path.is_file():
         raise ConfigError(f"{directory} is no run: it has no config.yaml.")
-    cfg = OmegaConf.to_container(OmegaConf.load(path))
-    return {key: value for key, value in cfg.items() if key not in ("defaults", "hydra")}  # type: ignore[union-attr]
+    try:
+        cfg = OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{path} is not as a run saved it: {explain(error, list)}") from error
+    if not isinstance(cfg, dict):
+        raise ConfigError(f"{path} is not as a run saved it: it holds a list.")
+    return {str(key): value for key, value in cfg.items() if key not in ("defaults", "hydra")}
 
 
 def split_resume(arguments: list[str]) -> tuple[Path, list[str]]:
@@ -147,7 +152,11 @@ def split_resume(arguments: list[str]) -> tuple[Path, list[str]]:
     path = word.removeprefix("resume=")
     if path[:1] in ("'", '"') and path[:1] == path[-1:]:
         path = path[1:-1]
-    return Path(path), [argument for argument in arguments if argument is not word]
+    rest = [argument for argument in arguments if argument is not word]
+    for argument in rest:
+        if argument.startswith(("-", "resume=")):
+            raise ConfigError(f"One run goes on at a time, without flags: resume=RUN_DIR cannot go with {argument}.")
+    return Path(path), rest
 
 
 def parse_overrides(arguments: list[str]) -> list[Override]:
@@ -179,6 +188,10 @@ def _parse_overrides(overrides: list[str]) -> list[Override]:
     for override in parsed:
         if not override.key_or_group:
             raise ConfigError(f"Cannot read '{override.input_line}': write key=value.")
+        chosen = "" if override.is_sweep_override() or override.is_delete() else override.value()
+        if not isinstance(chosen, str | list) and override.key_or_group in groups():
+            known = ", ".join(sorted(options(override.key_or_group)))
+            raise ConfigError(f"'{override.input_line}' names no option of a group, which has: {known}.")
     return parsed
 
 
@@ -190,11 +203,11 @@ def _variants(parsed: list[Override]) -> Iterator[list[str]]:
             choices.append([str(override.input_line)])
         elif override.is_discrete_sweep():
             choices.append([f"{override.get_key_element()}={v}" for v in override.sweep_string_iterator()])
-    first = [options[0] for options in choices]
+    first = [values[0] for values in choices]
     yield first
-    for i, options in enumerate(choices):
-        for option in options[1:]:
-            yield [*first[:i], option, *first[i + 1 :]]
+    for i, values in enumerate(choices):
+        for value in values[1:]:
+            yield [*first[:i], value, *first[i + 1 :]]
 
 
 def _known(config_name: str, overrides: list[str], extra: list[str]) -> list[str]:

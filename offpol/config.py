@@ -37,8 +37,8 @@ def build(node: Mapping, key: str = "", /, **runtime: object) -> Any:
         key: where the node stands in the config, to name it in errors; by default the target's seam.
         runtime: what the program itself hands over. The constructor gets those that it names.
 
-    Raises ConfigError, one sentence with the full key, for anything that yaml says wrongly and for a
-    ValueError of the constructor.
+    Raises ConfigError, one sentence with the full key, for anything that yaml says wrongly, for a ValueError of the
+    constructor, and for what is too large for memory.
     """
     node, key = _plain(node), key or _seam(node)
     target = _locate(node, key)
@@ -50,6 +50,8 @@ def build(node: Mapping, key: str = "", /, **runtime: object) -> Any:
         raise
     except ValueError as error:
         raise ConfigError(f"{key}: {error}") from error
+    except MemoryError as error:
+        raise ConfigError(f"{key} does not fit into memory: {error}.") from error
 
 
 def check(node: Mapping, runtime_names: Collection[str], key: str = "") -> None:
@@ -95,6 +97,8 @@ def _plain(node: Mapping) -> Mapping:
 
 
 def _target(node: Mapping, key: str) -> str:
+    if not isinstance(node, Mapping) and key:
+        raise ConfigError(f"{key} is {_shown(node)}, but is a section: set a value in it, as in {key}.KEY=VALUE.")
     target = node.get("_target_") if isinstance(node, Mapping) else None
     if not isinstance(target, str) or "." not in target:
         raise ConfigError(f"{key or 'the node'} needs a _target_, the dotted path of a class, but has {target!r}.")

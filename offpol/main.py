@@ -229,7 +229,7 @@ def _shared_config(arguments: list[str]) -> dict[str, Any]:
 def _check_folder(folder: Path, sweep: bool) -> None:
     from offpol.run_directory import require_new, require_writable
 
-    require_writable(folder)
+    require_writable(folder, "hydra.sweep.dir=..." if sweep else "hydra.run.dir=...")
     if not sweep:
         require_new(folder)
 

@@ -32,6 +32,9 @@ def explain(error: Exception, known: Callable[[], list[str]]) -> str:
     found = re.search(r"Could not (?:override|append|delete).*?'([^']+)'", str(error))
     if found:
         return no_such_key(found.group(1).lstrip("+~"), known())
+    twice = re.match(r"Multiple values for (\S+)\. To override a value use 'override \S+ (\S+)'", str(error))
+    if twice:
+        return f"{twice.group(1)} is chosen already: write {twice.group(1)}={twice.group(2)} to choose another one."
     if str(error).startswith("Ambiguous value"):
         return f"{first_line(error)}: a sweep over several values needs the flag -m, a list needs brackets: [a,b]."
     cause = f" {first_line(error.__cause__)}" if error.__cause__ else ""
@@ -44,6 +47,8 @@ def no_such_key(key: str, known: list[str]) -> str:
     group = key.replace(".", "/")
     if group != key and group in known:
         return f"There is no key '{key}'; {group} is a group, so write {group}=..."
+    if difflib.get_close_matches(key, ["resume"], cutoff=0.8):
+        return f"There is no key '{key}': did you mean 'resume=RUN_DIR'?"
     if key == "suite":
         return "There is no key 'suite': suites are what offpol-bench runs, as in offpol-bench suite=smoke."
     if key.startswith("hydra."):
@@ -102,8 +107,12 @@ def _unreadable(override: str) -> str:
     key, equals, value = override.partition("=")
     if equals and KEY.match(key) and '"' not in value:
         return f"""Cannot read '{override}': quote its value twice, as in {key}='"{value}"'"""
+    if KEY.match(override) and "." in override:
+        return f"Cannot read '{override}': write {override}=VALUE, without spaces."
     group = next((group for group in groups() if override in options(group)), None)
     example = f"{group}={override}" if group else "key=value, and quote a value with special characters"
+    if override == "resume":
+        example = "resume=RUN_DIR"
     return f"Cannot read '{override}': write {example}."
 
 

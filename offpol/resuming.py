@@ -20,12 +20,14 @@ RESUMABLE = {
     )
 } | {"replay.storage", "replay.directory"}  # fmt: skip
 
+COMPOSED = ("experiment", "task", "recipe", "hydra")  # what a command line has and a saved config no longer
+
 
 def resumed_config(cfg: dict[str, Any], asked: Mapping[str, object]) -> dict[str, object]:
     """Set in a saved config what may change, return that; refuse what would make it another run."""
     saved, known = OmegaConf.create(cfg), [*flatten(cfg)]
     for key in asked:
-        if key not in known:
+        if key not in known and key.partition(".")[0] not in COMPOSED:
             raise ConfigError(no_such_key(key, known))
     differing = {key: value for key, value in asked.items() if OmegaConf.select(saved, key) != value}
     refused = [f"{key}{_as_it_was(saved, key)}" for key in differing if key not in RESUMABLE]

@@ -50,9 +50,13 @@ MISTAKES = {
     "a key of several sections": (["epsilon=1"], "did you mean 'behavior.epsilon' or 'replay.epsilon' or"),
     "a key of Hydra": (["hydra.rundir=x"], "There is no key 'hydra.rundir': did you mean 'hydra.run.dir'?"),
     "an option for a key": (["n_step=3"], "There is no key 'n_step', but an option of that name: write trace=n_step."),
+    "no option": (["trace=null"], "'trace=null' names no option of a group, which has: c_trace, gae,"),
+    "a number for an option": (["trace=5"], "'trace=5' names no option of a group"),
+    "an added option": (["+trace=n_step"], "trace is chosen already: write trace=n_step to choose another one."),
     "an option alone": (["cartpole"], "Cannot read 'cartpole': write experiment=cartpole."),
     "an option with a slash": (["experiment=cartpole/x"], "There is no 'cartpole/x' in group 'experiment': did you mean 'cartpole'?"),
     "a suite": (["suite=s6"], "suites are what offpol-bench runs"),
+    "spaces": (["agent.gamma", "=", "0.9"], "Cannot read 'agent.gamma': write agent.gamma=VALUE, without spaces."),
     "a missing value": (["seed"], "Cannot read 'seed': write key=value"),
     "a missing key": (["=5"], "Cannot read '=5': write key=value"),
     "a broken list": (["network.widths=[1,2"], "Cannot read 'network.widths=[1,2'"),
@@ -71,6 +75,12 @@ MISTAKES = {
     "a target": (["trace._target_=offpol.trace.retrace.Retrac"], "has no class Retrac: did you mean 'Retrace'?"),
     "a config folder": (["--config-dir", "nowhere"], "There is no config folder nowhere."),
     "a run to resume": (["resume=nowhere"], "nowhere is no run: it has no config.yaml."),
+    "two runs to resume": (["resume=one", "resume=two"], "One run goes on at a time"),
+    "a flag for a run to resume": (["resume=nowhere", "--cfg", "job"], "without flags: resume=RUN_DIR cannot go with --cfg."),
+    "resuming": (["resumee=run"], "There is no key 'resumee': did you mean 'resume=RUN_DIR'?"),
+    "resuming as a word": (["resume", "run"], "Cannot read 'resume': write resume=RUN_DIR."),
+    "an option for a section": (["agent=fast"], "agent is 'fast', but is a section: set a value in it, as in agent.KEY=VALUE."),
+    "a folder of sweeps": (["-m", "hydra.sweep.dir=/proc/x", "seed=0,1"], "name another folder with hydra.sweep.dir=..."),
 }  # fmt: skip
 
 
@@ -98,6 +108,8 @@ REFUSED = {
     "early start": ([*TINY, "run.learning_starts_agent_steps=5"], "start no sooner"),
     "combination": (["env=chain", "network=nature", "run.num_envs=1"], "network"),
     "device": ([*TINY, "run.device=cuda:77"], "run.device is 'cuda:77', which this machine"),
+    "size": ([*TINY, "replay.capacity=99999999999999"], "replay does not fit into memory: Unable to allocate"),
+    "length": ([*TINY, "run.agent_steps=-5"], "run: agent_steps must be at least 1, but is -5."),
     "count": ([*TINY, "run.num_envs=0"], "run: num_envs must be at least 1, but is 0."),
 }
 

@@ -213,6 +213,8 @@ def test_a_mistyped_key_of_a_run_that_goes_on(offpol: Command, tmp_path, monkeyp
     assert "There is no key 'run.agent_step': did you mean" in offpol("resume=run", "run.agent_step=800").err
     refused = offpol("resume=run", "trace=n_step")
     assert refused.err == "offpol: A run goes on as it began; a new one is needed to change trace.\n"
+    refused = offpol("resume=run", "task=chain", "hydra.run.dir=other")
+    assert refused.err == "offpol: A run goes on as it began; a new one is needed to change task, hydra.run.dir.\n"
 
 
 def test_a_finished_run_says_so_and_can_be_made_longer(offpol: Command, tmp_path) -> None:
