@@ -73,9 +73,9 @@ def train(
         restore(run, parts)
     _add_gauges(run, parts)
     try:
-        if resumed is not None:
-            run_directory.note_resumption(directory, run.agent_steps, resumed, command_line.relaunchable(cfg))
         with run, together(parts.agent):
+            if resumed is not None:
+                run_directory.note_resumption(directory, run.agent_steps, resumed, command_line.relaunchable(cfg))
             parts.topology.run(parts.actors, parts.agent, parts.replay, run)
         if not run.interrupted:
             return finish(cfg, run, parts.agent)

@@ -41,4 +41,5 @@ def resumed_config(cfg: dict[str, Any], asked: Mapping[str, object]) -> dict[str
 
 def _as_it_was(saved: DictConfig, key: str) -> str:
     value = OmegaConf.select(saved, key)
-    return "" if isinstance(value, DictConfig) else f" (was {value!r})"
+    nameless = isinstance(value, DictConfig) or key.partition(".")[0] in COMPOSED
+    return "" if nameless else f" (was {value!r})"
