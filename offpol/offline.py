@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from offpol.segments import Segment
 from offpol.types import EnvSpec
 
@@ -49,5 +47,5 @@ def load_offline(source: str, spec: EnvSpec) -> list[Segment]:
 
 
 def rows_per_stream(segments: list[Segment]) -> int:
-    """Return how many rows a ring must keep of each stream to hold all segments."""
-    return int(torch.stack([segment["stop"] - segments[0]["start"] for segment in segments]).max())
+    """Return how many rows of each stream the replay that made the segments still held at the end."""
+    return int((segments[-1]["stop"] - segments[-1]["oldest"]).max())

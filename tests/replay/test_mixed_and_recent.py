@@ -129,6 +129,25 @@ def test_offline_versions_are_counted_back_from_the_newest(run) -> None:
     assert set(own - own.max()) <= set(read)
 
 
+def test_a_run_whose_workers_went_on_unevenly_is_read_whole(tmp_path) -> None:
+    """Its segments begin at other rows in each stream, and hold other numbers of them."""
+    source = Uniform(120, "memory", None, spec=SPEC, window=WINDOW, seed=0)
+    keeper, rng = checkpoint.Checkpoints(tmp_path / "checkpoints", keep=2), np.random.default_rng(1)
+    envs = [NaiveEnv(SPEC, [1, 7, 30], rng) for _ in range(3)]
+    for _ in range(7):
+        for stream, steps in enumerate((20, 9, 13)):
+            for _ in range(steps):
+                source.add(as_rows([envs[stream].step()]), stream)
+        keeper.save({"replay": source.state_dict(keeper.since)}, {"agent_steps": 0})
+    replay = mixed((tmp_path, source)).offline
+    assert replay is not None
+    for stream in range(3):
+        slots = np.arange(40) + 40 * stream
+        for name in ("action", "reward", "behavior_log_prob"):
+            ours, theirs = (one.ring.fields[name][slots[one.ring.drawable(slots)]] for one in (replay, source))
+            np.testing.assert_array_equal(np.sort(ours), np.sort(theirs))
+
+
 def test_only_the_newest_rows_are_drawn() -> None:
     replay = Recent(300, 10, "memory", None, spec=SPEC, window=WINDOW, seed=0)
     play(replay, 60)
