@@ -37,7 +37,8 @@ def adamw(parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfi
     kept: list[nn.Parameter] = []
     decayed: list[nn.Parameter] = []
     for name, parameter in parameters:
-        spared = config.weight_decay == 0 or parameter.ndim < 2 or "bias" in name
+        ndim = parameter.ndim - name.startswith("member.")  # `Networks` stacks its members' parameters
+        spared = config.weight_decay == 0 or ndim < 2 or "bias" in name
         (kept if spared else decayed).append(parameter)
     groups = [{"params": kept, "weight_decay": 0.0}, {"params": decayed, "weight_decay": config.weight_decay}]
     return torch.optim.AdamW(

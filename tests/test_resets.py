@@ -4,6 +4,7 @@ import pytest
 import torch
 from test_agent import make_agent, make_batch
 from test_conf import composed
+from torch import nn
 
 from offpol.policy.behavior_cloning import BehaviorCloning
 from offpol.resets import AnnealingConfig, ResetConfig, reset
@@ -112,6 +113,18 @@ def test_weight_decay_spares_biases_and_norms() -> None:
     for name, parameter in agent.network.named_parameters():
         assert decays[id(parameter)] == (0.0 if "bias" in name else 0.1), name
     assert len(make_agent().optimizer.param_groups) == 1
+
+
+def test_weight_decay_spares_the_norms_of_whole_networks() -> None:
+    """Stacked for `Networks`, a norm's scales have two dimensions too."""
+    from offpol.ensemble import Networks
+    from offpol.optimizer import OptimizerConfig, adamw
+
+    networks = Networks([nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4)) for _ in range(2)])
+    optimizer = adamw(networks.named_parameters(), OptimizerConfig(1e-3, 1e-5, 0.1, 10.0))
+    decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in networks.named_parameters():
+        assert decays[id(parameter)] == (0.1 if name == "member.0.weight" else 0.0), name
 
 
 @pytest.mark.parametrize(("changes", "sentence"), [
