@@ -31,7 +31,7 @@ def health(batch: Batch, inputs: TraceInputs, targets: TraceTargets, updates: in
     count = valid.sum()
     log_ratio = (inputs.log_pi - inputs.log_mu).clamp(-20, 20)
     rho = log_ratio.exp() * valid
-    goes_on = _goes_on(inputs).float()
+    goes_on = _goes_on(inputs).float() * valid[:, :-1]
     entropy = -(inputs.pi * inputs.pi.clamp_min(1e-12).log()).sum(-1)
     lengths, age = trace_lengths(inputs, targets), updates - batch.policy_version
     return {

@@ -63,6 +63,19 @@ def test_a_length_ends_with_its_episode() -> None:
     assert length(NStep(), valid_next) == pytest.approx(2.0)
 
 
+def test_a_cut_is_counted_only_where_a_trace_could_have_gone_on() -> None:
+    """An episode's first row follows a bootstrap row, whose `valid_next` is set: nothing goes on to it."""
+    valid = torch.tensor([[True, False, True, True]])
+    zeros, pi = torch.zeros(1, 4), torch.tensor([0.01, 0.33, 0.33, 0.33]).expand(1, 5, 4)
+    inputs = TraceInputs.of(
+        q_values=torch.zeros(1, 5, 4), pi=pi, action=zeros.long(), reward=zeros, discount=zeros + 0.9,
+        log_mu=torch.tensor([[0.01, 0.01, 1.0, 0.01]]).log(),
+        valid_next=torch.tensor([[False, True, True, True]]),
+    )  # fmt: skip
+    batch = SimpleNamespace(valid=valid, policy_version=zeros, replay_weight=torch.ones(1), reward=zeros)
+    assert float(health(batch, inputs, Retrace(0.9)(inputs), 0)["trace_cut_share"]) == 0.0
+
+
 def ends_by_hand(inputs: TraceInputs, trace) -> list[str]:
     """Follow each return until its weight is below 0.05 for good, in plain Python."""
     c, log_rho, log_mu = (x.tolist() for x in (trace(inputs).trace, inputs.log_pi - inputs.log_mu, inputs.log_mu))
