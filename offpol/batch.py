@@ -15,7 +15,7 @@ class Batch(TensorClass):
     terminated: Tensor  # [B, n] bool; both flags set means terminated
     truncated: Tensor  # [B, n] bool
     valid: Tensor  # [B, n] bool, False: the row is no transition, do not train on it
-    valid_next: Tensor  # [B, n] bool, row t+1 is a valid row of the same episode: a trace may go on
+    valid_next: Tensor  # [B, n] bool, row t+1 is valid, and of the same episode if row t is: a trace may go on
     behavior_log_prob: Tensor  # [B, n] float32
     policy_version: Tensor  # [B, n] int64
     index: Tensor  # [B] int64, the slot of the window's first row

@@ -43,7 +43,7 @@ def adamw(parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfi
     groups = [{"params": kept, "weight_decay": 0.0}, {"params": decayed, "weight_decay": config.weight_decay}]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]], lr=config.learning_rate, eps=config.epsilon, fused=True,
-        capturable=kept[0].is_cuda,
+        capturable=(kept or decayed)[0].is_cuda,
     )  # fmt: skip
 
 
