@@ -150,7 +150,8 @@ def load_newest(directory: Path, only: Collection[str] = ()) -> Checkpoint:
             return _load(path, only)._replace(lost=lost)
         except DAMAGE as error:
             lost.append(f"checkpoint {path.name} is damaged ({error}) and was passed over")
-    found = "; ".join(lost) or "there is none yet"
+    again = f"there is none yet; offpol --config-path {directory.parent} --config-name config begins the run again"
+    found = "; ".join(lost) or again
     raise ConfigError(f"{directory} holds no whole checkpoint: {found}.")
 
 
