@@ -130,7 +130,9 @@ def draw_figure(found: dict[str, dict[str, Any]], path: Path) -> None:
     for panel, (title, result) in zip(panels.flat, found.items(), strict=True):
         for name, costs in result["ms"].items():
             panel.loglog(result["numbers"], costs, marker="o", label=f"{name}, p = {result['growth'][name]:.2f}")
-        panel.set(xlabel=title, ylabel="processor ms")
+        panel.set(xlabel=title, ylabel="processor ms", xticks=result["numbers"])
+        panel.set_xticklabels([f"{number:g}" for number in result["numbers"]])
+        panel.minorticks_off()
         panel.legend(frameon=False, fontsize=8)
         panel.grid(alpha=0.3, which="both")
     figure.savefig(path, dpi=110)
