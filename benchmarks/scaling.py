@@ -132,7 +132,7 @@ def draw_figure(found: dict[str, dict[str, Any]], path: Path) -> None:
             panel.loglog(result["numbers"], costs, marker="o", label=f"{name}, p = {result['growth'][name]:.2f}")
         panel.set(xlabel=title, ylabel="processor ms", xticks=result["numbers"])
         panel.set_xticklabels([f"{number:g}" for number in result["numbers"]])
-        panel.minorticks_off()
+        panel.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
         panel.legend(frameon=False, fontsize=8)
         panel.grid(alpha=0.3, which="both")
     figure.savefig(path, dpi=110)
