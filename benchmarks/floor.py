@@ -107,6 +107,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="of `offpol`, as in task=minatar")
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--updates", type=int, default=100, help="in a round")
+    parser.add_argument("--keep-denormals", action="store_true", help="of numbers, which runs take for 0")
     parser.add_argument("--out", type=Path, help="also write everything measured to this JSON file")
     arguments = parser.parse_intermixed_args()
     cfg = command_line.plain(next(command_line.compositions(command_line.parse(arguments.overrides))))
@@ -115,6 +116,7 @@ def main() -> None:
         (arguments.rounds + 2) * arguments.updates / run["replay_ratio"])}  # fmt: skip
     check_config(cfg)
     cpu.set_up(1)
+    torch.set_flush_denormal(not arguments.keep_denormals)
     with tempfile.TemporaryDirectory() as folder:
         parts = build_parts(cfg, Path(folder))
         with Stopped(Path(folder), build(run, "run"), title="floor", frames_per_agent_step=1, levels={}) as stopped:

@@ -19,13 +19,9 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-WORK = [
-    "env.game=Pong", "network=nature", "policy=greedy", "trace=one_step", "critic=scalar", "replay=uniform",
-    "agent.window=1", "agent.train_positions=1", "agent.target.rate=1.0", "agent.target.period_updates=1000",
-    "agent.optimizer.learning_rate=1e-4", "behavior.epsilon={start:0.05,end:0.05,over_agent_steps:1}",
-    "run.learning_starts_agent_steps=1000", "run.num_envs=8", "run.log_every_agent_steps=250",
-    "run.checkpoint_every_agent_steps=1000000", "run.eval_episodes=0",
-]  # fmt: skip
+from end_to_end import OFFPOL
+
+WORK = [*OFFPOL, "run.log_every_agent_steps=250"]  # the same DQN work
 
 
 def measure(agent_steps: int, arguments: list[str]) -> dict[str, float]:
@@ -56,17 +52,16 @@ def measure(agent_steps: int, arguments: list[str]) -> dict[str, float]:
 
 def contenders(arguments: argparse.Namespace) -> dict[str, list[str]]:
     """Name what is compared; the first is what the others are divided by."""
-    learning = "run.replay_ratio=0.25"
     if arguments.what == "threads":
         return {
-            f"{name}, torch threads {number}": [learning, f"topology={name}", f"run.torch_threads={number}"]
+            f"{name}, torch threads {number}": [f"topology={name}", f"run.torch_threads={number}"]
             for number in (2, 1)
             for name in ("sync", "threads")
         }
     ray = ["topology=ray_workers", "env.num_threads=1", "run.torch_threads=1"]
     return {
-        f"{workers} workers, {what}": [*ray, ratio, f"topology.num_workers={workers}"]
-        for what, ratio in (("learning", learning), ("acting alone", "run.replay_ratio=0"))
+        f"{workers} workers, {what}": [*ray, *ratio, f"topology.num_workers={workers}"]
+        for what, ratio in (("learning", []), ("acting alone", ["run.replay_ratio=0"]))
         for workers in arguments.workers
     }
 

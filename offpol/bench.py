@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import os
 import signal
 import sys
 import time
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from offpol import cpu
 from offpol.bench_plan import Paces, Task, tasks, write_plan
 from offpol.bench_pool import Pool, reason
 from offpol.bench_view import View, plan_text, total_text, verdict
@@ -83,7 +83,7 @@ def parse(arguments: Sequence[str]) -> Request:
 
 def _jobs(text: str | None) -> int:
     if text is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return cpu.cores()
     if not text.isdecimal() or int(text) < 1:
         raise ConfigError(f"jobs is {text}, but must be a whole number, at least 1.")
     return int(text)

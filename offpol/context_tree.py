@@ -3,19 +3,17 @@
 from types import ModuleType
 
 import numpy as np
-from numpy.typing import NDArray
 
 from offpol.kernels import TREE_KERNELS
 from offpol.kernels_numpy import Floats, Ints
-from offpol.ring import Ring
-from offpol.sum_tree import level_offsets, require_mass
+from offpol.sum_tree import Tree, require_mass
 
 # Of the masses below a node: the sum with those estimates that need nothing from further up, the sum and the number
 # of those that are known, and the number of those that are not.
 NODE = np.dtype([("total", np.float64), ("sum", np.float64), ("known", np.int64), ("unknown", np.int64)])
 
 
-class ContextTree:
+class ContextTree(Tree):
     """Masses [size], drawn in proportion, some of them unknown (Gruslys et al. 2018).
 
     A mass is positive, 0 (nothing is there) or NaN (unknown). An unknown one counts as the mean of the positive masses
@@ -26,17 +24,13 @@ class ContextTree:
     Args:
         size: how many masses.
         prior: mass of the unknown while nothing is known; may be changed.
-        smallest: also keep the smallest mass.
+        smallest: also keep the smallest mass; a mean is never below what it is the mean of.
         kernels: `offpol.tree_kernels_numba` or `offpol.tree_kernels_numpy`.
     """
 
     def __init__(self, size: int, prior: float, *, smallest: bool = False, kernels: ModuleType = TREE_KERNELS) -> None:
-        self.size, self.prior = size, prior
-        self._kernels = kernels
-        self._offsets, nodes = level_offsets(size)
-        self._nodes = np.zeros(nodes, NODE)
-        self._least = np.full(nodes - self._offsets[1], np.inf) if smallest else None
-        self._limit = np.finfo(np.float64).max / (2 * size)
+        super().__init__(size, NODE, smallest, kernels.context_set, kernels.context_prioritize, kernels)
+        self.prior = prior
 
     @property
     def total(self) -> float:
@@ -56,44 +50,6 @@ class ContextTree:
         """All masses [size], NaN where unknown."""
         leaves = self._nodes[: self.size]
         return np.where(leaves["unknown"] > 0, np.nan, leaves["total"])
-
-    @property
-    def nbytes(self) -> int:
-        """Memory taken, in bytes."""
-        return self._nodes.nbytes + (0 if self._least is None else self._least.nbytes)
-
-    def set(self, index: Ints, mass: Floats) -> float:
-        """Set masses [B], NaN for unknown, at indices [B]; of equal ones the last counts. Return the largest, or 0.
-
-        Raises:
-            ValueError: where a mass is negative or so large that the sum could overflow; nothing is set.
-        """
-        largest: float = self._kernels.context_set(self._nodes, self._offsets, index, mass, self._limit)
-        if self._least is not None:  # a mean is never below what it is the mean of
-            self._kernels.tree_least(self._nodes["sum"], self._offsets, self._least, index)
-        return largest
-
-    def prioritize(
-        self, ring: Ring, slots: Ints, generation: Ints, priority: NDArray, epsilon: float, alpha: float
-    ) -> tuple[int, float]:
-        """Set the masses (|priority| + epsilon)^alpha [B], where 0^0 is 0, of slots that are current in a ring.
-
-        Return how many are (see `Ring.current`), and the largest of their masses, or 0. Of equal slots the last counts.
-
-        Raises:
-            ValueError: where the priority of one of these is not finite, or too large; nothing is set.
-            IndexError: where a slot does not exist.
-        """
-        result: tuple[int, float] = self._kernels.context_prioritize(
-            self._nodes, self._offsets, self._limit, ring.state, slots, generation, priority, epsilon, alpha
-        )
-        if self._least is not None:
-            self._kernels.tree_least(self._nodes["sum"], self._offsets, self._least, slots)
-        return result
-
-    def load(self, masses: Floats) -> None:
-        """Set all masses [size] at once."""
-        self.set(np.arange(self.size), masses)
 
     def at(self, index: Ints) -> Floats:
         """Return masses [B] at indices [B], estimates where they are unknown."""

@@ -1,4 +1,10 @@
 """How a process computes on the CPU."""
+import os
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def set_up(threads: int) -> None:

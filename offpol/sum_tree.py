@@ -1,5 +1,6 @@
 """A tree of sums over masses: drawing and changing one takes O(log N), and it never drifts."""
 
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -12,7 +13,70 @@ from offpol.ring import Ring
 __all__ = ["ACCELERATED", "SumTree"]
 
 
-class SumTree:
+class Tree:
+    """What trees over masses [size] share: memory, and setting masses by kernels that renew the nodes above them.
+
+    Args:
+        size: how many masses.
+        node: what a node holds.
+        smallest: also keep the smallest positive mass.
+        set_kernel, prioritize_kernel: see `tree_set` and `tree_prioritize` of the kernels.
+        kernels: `offpol.tree_kernels_numba` or `offpol.tree_kernels_numpy`.
+    """
+
+    def __init__(
+        self, size: int, node: np.dtype, smallest: bool, set_kernel: Callable, prioritize_kernel: Callable,
+        kernels: ModuleType,
+    ) -> None:  # fmt: skip
+        self.size = size
+        self._kernels, self._set, self._prioritize = kernels, set_kernel, prioritize_kernel
+        self._offsets, nodes = level_offsets(size)
+        self._nodes = np.zeros(nodes, node)
+        self._sums: Floats = self._nodes["sum"] if node.names else self._nodes  # of the known masses
+        self._least = np.full(nodes - self._offsets[1], np.inf) if smallest else None
+        self._limit = np.finfo(np.float64).max / (2 * size)  # the sum must stay finite
+
+    @property
+    def nbytes(self) -> int:
+        """Memory taken, in bytes."""
+        return self._nodes.nbytes + (0 if self._least is None else self._least.nbytes)
+
+    def set(self, index: Ints, mass: Floats) -> float:
+        """Set masses [B] at indices [B], all in range; of equal indices the last counts. Return the largest, or 0.
+
+        Raises:
+            ValueError: where a mass is negative, so large that the sum could overflow, or NaN (but where that says
+                unknown); nothing is set.
+        """
+        largest: float = self._set(self._nodes, self._offsets, index, mass, self._limit)
+        if self._least is not None:
+            self._kernels.tree_least(self._sums, self._offsets, self._least, index)
+        return largest
+
+    def prioritize(
+        self, ring: Ring, slots: Ints, generation: Ints, priority: NDArray, epsilon: float, alpha: float
+    ) -> tuple[int, float]:
+        """Set the masses (|priority| + epsilon)^alpha [B], where 0^0 is 0, of slots that are current in a ring.
+
+        Return how many are (see `Ring.current`), and the largest of their masses, or 0. Of equal slots the last counts.
+
+        Raises:
+            ValueError: where the priority of one of these is not finite, or too large; nothing is set.
+            IndexError: where a slot does not exist.
+        """
+        result: tuple[int, float] = self._prioritize(
+            self._nodes, self._offsets, self._limit, ring.state, slots, generation, priority, epsilon, alpha
+        )
+        if self._least is not None:
+            self._kernels.tree_least(self._sums, self._offsets, self._least, slots)
+        return result
+
+    def load(self, masses: Floats) -> None:
+        """Set all masses [size] at once."""
+        self.set(np.arange(self.size), masses)
+
+
+class SumTree(Tree):
     """Non-negative float64 masses [size], drawn in proportion.
 
     A node is always the sum of its 8 children, added up anew from left to right: the same masses give the
@@ -25,12 +89,9 @@ class SumTree:
     """
 
     def __init__(self, size: int, *, smallest: bool = False, kernels: ModuleType = TREE_KERNELS) -> None:
-        self.size = size
-        self._kernels = kernels
-        self._offsets, nodes = level_offsets(size)
-        self._nodes = np.zeros(nodes)
-        self._least = np.full(nodes - self._offsets[1], np.inf) if smallest else None
-        self._limit = np.finfo(np.float64).max / (2 * size)  # the sum must stay finite
+        super().__init__(
+            size, np.dtype(np.float64), smallest, kernels.tree_set, kernels.tree_prioritize, kernels
+        )
 
     @property
     def total(self) -> float:
@@ -47,44 +108,6 @@ class SumTree:
     def masses(self) -> Floats:
         """All masses [size], a view: do not write to it."""
         return self._nodes[: self.size]
-
-    @property
-    def nbytes(self) -> int:
-        """Memory taken, in bytes."""
-        return self._nodes.nbytes + (0 if self._least is None else self._least.nbytes)
-
-    def set(self, index: Ints, mass: Floats) -> float:
-        """Set masses [B] at indices [B], all in range; of equal indices the last counts. Return the largest.
-
-        Raises:
-            ValueError: where a mass is negative, NaN or so large that the sum could overflow; nothing is set.
-        """
-        largest: float = self._kernels.tree_set(self._nodes, self._offsets, index, mass, self._limit)
-        if self._least is not None:
-            self._kernels.tree_least(self._nodes, self._offsets, self._least, index)
-        return largest
-
-    def prioritize(
-        self, ring: Ring, slots: Ints, generation: Ints, priority: NDArray, epsilon: float, alpha: float
-    ) -> tuple[int, float]:
-        """Set the masses (|priority| + epsilon)^alpha [B], where 0^0 is 0, of slots that are current in a ring.
-
-        Return how many are (see `Ring.current`), and the largest of their masses, or 0. Of equal slots the last counts.
-
-        Raises:
-            ValueError: where the priority of one of these is not finite, or too large; nothing is set.
-            IndexError: where a slot does not exist.
-        """
-        result: tuple[int, float] = self._kernels.tree_prioritize(
-            self._nodes, self._offsets, self._limit, ring.state, slots, generation, priority, epsilon, alpha
-        )
-        if self._least is not None:
-            self._kernels.tree_least(self._nodes, self._offsets, self._least, slots)
-        return result
-
-    def load(self, masses: Floats) -> None:
-        """Set all masses [size] at once."""
-        self.set(np.arange(self.size), masses)
 
     def at(self, index: Ints) -> Floats:
         """Return masses [B] at indices [B]."""

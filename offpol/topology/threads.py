@@ -7,7 +7,6 @@ by which policy is fixed in advance, so runs repeat bit for bit however fast eit
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import sys
 import threading
@@ -19,6 +18,7 @@ from typing import NamedTuple
 
 import torch
 
+from offpol import cpu
 from offpol.acting import copy_parameters
 from offpol.actor import Episode, Values
 from offpol.agent import Agent
@@ -81,7 +81,7 @@ class Threads:
     def run(self, actors: Actors, agent: Agent, replay: Replay, run: Run) -> None:
         """Act and learn until `run` says it is done; raise what the actor thread raised, or TimeoutError."""
         thread = _ActorThread(actors, agent, run, self)
-        cores = len(os.sched_getaffinity(0))
+        cores = cpu.cores()
         if agent.device.type == "cpu" and self.acts_while_learning and torch.get_num_threads() >= cores:
             print(
                 f"offpol: run.torch_threads={torch.get_num_threads()} learns on all {cores} cores, but acting beside "
@@ -179,9 +179,10 @@ class _ActorThread:
         return step
 
     def _run(self) -> None:
-        # Of this thread alone: a second team of OpenMP, with more threads than cores, puts all threads to sleep at
-        # every barrier, the learner's too.
-        torch.set_num_threads(1)
+        if self.lag:
+            # Of this thread alone: a second team of OpenMP, with more threads than cores, puts all threads to sleep at
+            # every barrier, the learner's too. In turns (lag 0) both count alike, as the bits of `sync` depend on it.
+            torch.set_num_threads(1)
         try:
             while (policy := self._next_policy()) is not None:
                 self.steps.put(self._act(policy))

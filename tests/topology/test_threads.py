@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from command import call
 from test_resume import JOB, assert_same_run, interrupt_at, metrics
 
-from offpol import checkpoint, main
+from offpol import checkpoint, cpu, main
+from offpol.actor import Actor
 from offpol.env.chain import Chain
 
 THREADS = (*JOB, "topology=threads", "topology.deadline_s=60.0")
@@ -34,6 +36,26 @@ def test_lag_zero_is_the_same_run_as_sync(offpol) -> None:
     assert metrics(Path("sync")) == metrics(Path("threads"))
     assert Path("sync/episodes.csv").read_text() == Path("threads/episodes.csv").read_text()
     assert no_actor_left()
+
+
+@pytest.mark.parametrize(("lag", "threads"), [(0, {2}), (1, {1})])
+def test_who_acts_beside_learning_computes_in_one_thread(offpol, monkeypatch, lag, threads) -> None:
+    """In turns, it computes with as many as `sync`: which bits come out depends on it."""
+    act, seen = Actor.act, set()
+
+    def watched(self, *arguments, **named):
+        if threading.current_thread().name == "actor":
+            seen.add(torch.get_num_threads())
+        return act(self, *arguments, **named)
+
+    monkeypatch.setattr(Actor, "act", watched)
+    job = (*THREADS, f"topology.max_policy_lag={lag}", "run.torch_threads=2", "hydra.run.dir=run")
+    monkeypatch.setattr(cpu, "cores", lambda: 2)
+    outcome = offpol(*job)
+    assert outcome.code == 0
+    assert seen == threads
+    assert torch.get_num_threads() == 2
+    assert ("learns on all 2 cores" in outcome.err) == (lag == 1)
 
 
 @pytest.mark.parametrize("lag", [1, 3])
