@@ -1,4 +1,5 @@
 """How a process computes on the CPU."""
+
 import os
 
 
@@ -11,8 +12,8 @@ def set_up(threads: int) -> None:
     """Use so many threads, and take numbers below 1e-38 for 0; to be called before anything is computed.
 
     Adam's averages of a gradient that is 0 for long, as it is behind a unit that rests, shrink to such numbers and stay
-    there: times 0.9, the smallest of all rounds to itself. A processor is far slower
-    with them: a MinAtar update took a quarter longer after some thousand of them (docs/performance.md).
+    there: times 0.9, the smallest of all rounds to itself. A processor is far slower with them: after
+    some thousand updates, one of a MinAtar agent took a quarter longer (docs/performance.md).
     """
     import torch
 
