@@ -16,15 +16,16 @@ def tree_set(nodes: Floats, offsets: Ints, index: Ints, mass: Floats, limit: flo
             raise ValueError("Priorities must be finite and not too large to be added up: did the loss diverge?")
         largest = max(largest, mass[i])
     for i in range(len(index)):
-        node = index[i]
-        nodes[node] = mass[i]
-        for level in range(1, len(offsets)):
-            node >>= 3
-            first = offsets[level - 1] + 8 * node
+        nodes[index[i]] = mass[i]
+    for level in range(1, len(offsets)):  # level by level, so that the lines of all indices are waited for together
+        below, own = offsets[level - 1], offsets[level]
+        for i in range(len(index)):
+            node = index[i] >> (3 * level)
+            first = below + 8 * node
             total = nodes[first]
             for child in range(first + 1, first + 8):
                 total += nodes[child]
-            nodes[offsets[level] + node] = total
+            nodes[own + node] = total
     return largest
 
 
