@@ -85,9 +85,9 @@ def ring_current(
         slot = slots[i]
         if slot < 0 or slot >= len(valid):
             raise IndexError("an index of update_priorities is no slot of this replay")
-        now, age = _whereabouts(counts, rows, slot)
-        same = 0 < now == generation[i]
-        result[i] = same and valid[slot] and age >= window and age + history[slot] < rows
+        stream = slot // rows
+        age = counts[stream] - 1 - (slot - stream * rows) - (generation[i] - 1) * rows  # of the row it was then
+        result[i] = generation[i] > 0 and age >= window and valid[slot] and age + history[slot] < rows
     return result
 
 

@@ -1,7 +1,8 @@
-"""Other libraries' replays of Atari frames behind one interface, for `benchmarks/replay.py --peers`.
+"""Other libraries' replays of Atari frames behind one interface, for `benchmarks/replay_peers.py`.
 
-Each stores the same play of 8 envs, draws 32 one-step windows (observation and next observation, stacks of 4) and sets
-32 priorities, which come as a tensor from the learner. What each leaves out is said beside it.
+Each stores the same play of 8 envs, draws 32 one-step windows (observation and next observation, stacks of 4) as the
+tensors a learner takes, and sets 32 priorities, which come as a tensor from the learner. What each leaves out is said
+beside it.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ class Cpprb:
         )  # fmt: skip
 
     def sample(self) -> Any:
-        return self.buffer.sample(32, beta=BETA)
+        return {name: torch.from_numpy(array) for name, array in self.buffer.sample(32, beta=BETA).items()}
 
     def updater(self, batch: Any, priority: torch.Tensor) -> Callable[[], object]:
-        return lambda: self.buffer.update_priorities(batch["indexes"], priority.numpy())
+        return lambda: self.buffer.update_priorities(batch["indexes"].numpy(), priority.numpy())
 
 
 class StableBaselines3:
@@ -61,7 +62,7 @@ class StableBaselines3:
         return lambda: self.buffer.add(stacks, following, rows.action[:, None], rows.reward, rows.terminated, infos)
 
     def sample(self) -> Any:
-        return self.buffer.sample(32)
+        return self.buffer.sample(32)  # of tensors
 
     updater = None
 
@@ -83,7 +84,9 @@ class Tianshou:
         return lambda: self.buffer.add(step, buffer_ids=streams)
 
     def sample(self) -> Any:
-        return self.buffer.sample(32)
+        batch, index = self.buffer.sample(32)
+        names = ("obs", "obs_next", "act", "rew", "terminated", "weight")
+        return {name: torch.from_numpy(batch[name]) for name in names}, index
 
     def updater(self, batch: Any, priority: torch.Tensor) -> Callable[[], object]:
         return lambda: self.buffer.update_weight(batch[1], priority.numpy())

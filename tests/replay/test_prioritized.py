@@ -2,7 +2,10 @@
 
 import io
 import math
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -271,6 +274,40 @@ def test_ten_million_updates_leave_no_trace(new_priority):
     assert again.smallest == replay.tree.smallest
     exact = math.fsum(estimated(replay.tree.masses, prior=1.01**0.6))
     assert replay.tree.total == pytest.approx(exact, rel=1e-14)
+
+
+A_MILLION_ATARI_STEPS = """
+import numpy as np, torch
+from offpol.replay.prioritized import Prioritized
+from offpol.schedule import Schedule
+from offpol.types import EnvSpec, Rows
+
+def resident():
+    fields = open("/proc/self/statm").read().split()
+    return int(fields[1]) * 4096
+
+spec = EnvSpec("Atari", 8, 18, (84, 84), torch.uint8, stack=4)
+before = resident()
+replay = Prioritized(1_000_000, 0.5, Schedule(0.4, 1.0, 1_000_000), 1e-6, "max", 0.0, "stratified", "buffer", "memory",
+                     None, spec=spec, window=5, seed=0)
+whole = np.ones(8, np.int64)
+rows = Rows(np.ones((8, 84, 84), np.uint8), whole, whole.astype(np.float32), whole > 1, whole > 1, whole > 0,
+            -whole.astype(np.float32), whole)
+for _ in range(125_100):
+    replay.add(rows)
+batch = replay.sample(32)
+replay.update_priorities(batch.index, batch.generation, batch.reward[:, 0])
+assert len(replay) > 999_900
+print(resident() - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read where Linux tells it")
+def test_a_million_atari_steps_take_at_most_seven_and_a_half_gigabytes():
+    """All of a process's resident memory but what it had before, with every row written."""
+    done = subprocess.run([sys.executable, "-c", A_MILLION_ATARI_STEPS], capture_output=True, text=True, check=True)
+    assert 7.0e9 < int(done.stdout) < 7.5e9
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])

@@ -12,7 +12,9 @@ from test_resume import JOB, assert_same_run, interrupt_at, metrics
 
 from offpol import checkpoint, cpu, main
 from offpol.actor import Actor
+from offpol.agent import Agent
 from offpol.env.chain import Chain
+from offpol.run import Run
 
 THREADS = (*JOB, "topology=threads", "topology.deadline_s=60.0")
 
@@ -84,6 +86,31 @@ def test_rows_were_acted_by_the_policy_of_exactly_that_many_rounds_ago(offpol, l
     updates_after = np.maximum(0, np.floor((agent_steps - 60) * 0.25)).astype(int)
     known = np.concatenate([np.zeros(1 + lag, int), updates_after])[: len(version)]
     np.testing.assert_array_equal(version, known)
+
+
+@pytest.mark.parametrize("slower", [Agent, Actor], ids=lambda slower: slower.__name__)
+def test_the_replay_ratio_holds_over_any_ten_thousand_steps_whoever_is_slower(offpol, monkeypatch, slower) -> None:
+    name = "update" if slower is Agent else "step"
+    work, after_step, seen = getattr(slower, name), Run.after_step, []
+
+    def slowed(self, *arguments):
+        time.sleep(0.002)
+        return work(self, *arguments)
+
+    def counted(self, save):
+        seen.append((self.agent_steps, self.updates))
+        after_step(self, save)
+
+    monkeypatch.setattr(slower, name, slowed)
+    monkeypatch.setattr(Run, "after_step", counted)
+    job = (*THREADS, "run.num_envs=40", "run.agent_steps=12000", "run.replay_ratio=0.02", "run.eval_episodes=0")
+    job += ("run.learning_starts_agent_steps=400",)
+    assert offpol(*job, "run.checkpoint_every_agent_steps=5000", "hydra.run.dir=run").code == 0
+    steps, updates = np.array([count for count in seen if count[0] > 400]).T  # from where learning starts
+    apart = steps[:, None] - steps
+    done = (updates[:, None] - updates)[apart >= 10_000]
+    assert len(done) > 500
+    np.testing.assert_allclose(done / (0.02 * apart[apart >= 10_000]), 1, atol=0.01)
 
 
 def test_an_env_that_raises_ends_the_run_by_name(offpol, monkeypatch) -> None:
