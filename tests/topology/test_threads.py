@@ -104,7 +104,7 @@ def test_the_replay_ratio_holds_over_any_ten_thousand_steps_whoever_is_slower(of
     monkeypatch.setattr(slower, name, slowed)
     monkeypatch.setattr(Run, "after_step", counted)
     job = (*THREADS, "run.num_envs=40", "run.agent_steps=12000", "run.replay_ratio=0.02", "run.eval_episodes=0")
-    job += ("run.learning_starts_agent_steps=400",)
+    job += ("run.learning_starts_agent_steps=400", "run.log_every_agent_steps=5000")
     assert offpol(*job, "run.checkpoint_every_agent_steps=5000", "hydra.run.dir=run").code == 0
     steps, updates = np.array([count for count in seen if count[0] > 400]).T  # from where learning starts
     apart = steps[:, None] - steps
