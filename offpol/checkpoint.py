@@ -74,6 +74,7 @@ class Checkpoints:
             target = self._write_checkpoint(number, _without_rows(state), about, segments)
         except OSError:
             self._remove_partial()
+            shutil.rmtree(self.directory / f"{number:06d}", ignore_errors=True)  # renamed, but perhaps not on the disk
             for path in (self.directory / SEGMENTS).glob(f"{number:06d}*"):
                 path.unlink()
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,6 +31,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """Read Hydra's own flags and the overrides, in any order; raise ConfigError for a flag that is none."""
     parser = get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign]
+    for action in parser._actions:
+        if "--version" in action.option_strings:
+            action.version = f"offpol {version('offpol')}, {action.version}"  # type: ignore[attr-defined]
     args, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
         flags = [flag for action in parser._actions for flag in action.option_strings]

@@ -63,6 +63,8 @@ class RunConfig:
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, but is {getattr(self, name)}.")
+        if self.torch_threads > 1024:
+            raise ValueError(f"torch_threads must be at most 1024, but is {self.torch_threads}: one a core is plenty.")
         if self.eval_episodes < 0:
             raise ValueError(f"eval_episodes must not be negative, but is {self.eval_episodes}; 0 skips it.")
         if self.eval_epsilon is not None and not 0 <= self.eval_epsilon <= 1:

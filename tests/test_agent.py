@@ -25,15 +25,15 @@ HEADS = HeadsConfig(16, 8, False, False, 0.0, True)
 CONSTANT = {"resets": ResetConfig(0, None, 0.5), "annealing": AnnealingConfig(0, 0.97, 1)}
 
 
-def make_agent(trace=None, policy=None, *, window=3, train_positions=3, rate=1.0, period=1, **changes) -> Agent:
+def make_agent(trace=None, policy=None, *, window=3, train_positions=3, rate=1.0, period=1, critics=1, **changes) -> Agent:
     torch.manual_seed(0)
-    build_network = partial(MLP, (16,), False, HEADS, spec=SPEC, outputs=Outputs(torch.zeros(1), 1, True))
+    build_network = partial(MLP, (16,), False, HEADS, spec=SPEC, outputs=Outputs(torch.zeros(1), critics, True))
     settings = {
         "gamma": 0.9, "window": window, "train_positions": train_positions, "batch_size": 5,
         "policy_coefficient": 1.0, "priority_max_share": 0.9, "target": TargetConfig(rate, period, False),
         "optimizer": OptimizerConfig(1e-3, 1e-5, 0.0, 10.0), **CONSTANT,
     }  # fmt: skip
-    critic = Scalar("mse", 1.0, "none", 1, 0, False)
+    critic = Scalar("mse", 1.0, "none", critics, 0, False)
     return Agent(build_network, critic, policy or Greedy(False), trace or Retrace(0.9), **(settings | changes))
 
 
@@ -69,6 +69,18 @@ def test_one_step_loss_is_the_textbook_q_learning_loss() -> None:
     absolute = error.detach().abs() * batch.valid
     priority = 0.9 * absolute.amax(1) + 0.1 * absolute.sum(1) / batch.valid.sum(1)
     torch.testing.assert_close(update.priority, priority)
+
+
+def test_the_loss_of_an_ensemble_is_the_sum_of_its_members_losses() -> None:
+    """So that each of them learns as one alone does (RLPD, Ball et al. 2023, algorithm 1)."""
+    agent, batch = make_agent(OneStep(), window=1, train_positions=1, critics=3), make_batch(window=1)
+    values = agent.target_network(batch.obs[:, 1]).q_logits[..., 0].mean(0)  # [B, A], of all members
+    returns = batch.reward[:, 0] + 0.9 * ~batch.terminated[:, 0] * values.amax(-1)
+    taken = agent.network(batch.obs[:, 0]).q_logits[:, torch.arange(5), batch.action[:, 0]]  # [H, B, 1]
+    by_member = agent.critic.loss(taken, returns).detach()
+    assert by_member.shape == (3, 5)
+    update = agent.update(batch, measure=True)
+    torch.testing.assert_close(update.metrics["critic_loss"], (by_member.sum(0) * batch.replay_weight).sum() / 5)
 
 
 def test_truncation_bootstraps_where_termination_does_not() -> None:

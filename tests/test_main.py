@@ -4,6 +4,7 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -140,6 +141,12 @@ def test_flags_may_stand_anywhere(offpol: Command) -> None:
     assert first.code == last.code == 0
     assert first.out == last.out
     assert "gamma: 0.5" in last.out
+
+
+def test_the_version_is_its_own(offpol: Command) -> None:
+    outcome = offpol("--version")
+    assert outcome.code == 0
+    assert re.fullmatch(r"offpol \d+\.\d+\S*, Hydra 1\.3\S*\n", outcome.out)
 
 
 def test_help_completion_and_mistakes_do_not_wait_for_torch(tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ def test_ctrl_c_after_a_signal_stops_at_once_and_sigterm_changes_nothing(tmp_pat
 @pytest.mark.parametrize(
     ("name", "value"),
     [("agent_steps", 0), ("num_envs", 0), ("replay_ratio", -1.0), ("eval_episodes", -1), ("eval_epsilon", 1.5),
-     ("learning_starts_agent_steps", -1), ("torch_threads", 0)],
+     ("learning_starts_agent_steps", -1), ("torch_threads", 0), ("torch_threads", 100_000)],
 )  # fmt: skip
 def test_senseless_settings_are_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name):

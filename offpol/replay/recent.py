@@ -45,6 +45,11 @@ class Recent(Uniform):
         with self._lock:
             self.ring.require_drawable()
             slots = self._drawable()
+            if not len(slots):
+                raise RuntimeError(
+                    f"No window of {self.ring.window} transitions lies in the newest {self.newest_rows} rows of a "
+                    "stream: raise newest_rows."
+                )
             starts = slots[self._rng.integers(len(slots), size=batch_size)]
             probability = np.full(batch_size, 1 / len(slots), np.float32)
             return gather(self.ring, starts, probability, np.ones(batch_size, np.float32))

@@ -161,6 +161,15 @@ def test_only_the_newest_rows_are_drawn() -> None:
         Recent(300, 3, "memory", None, spec=SPEC, window=WINDOW, seed=0)
 
 
+def test_newest_rows_without_a_window_are_told() -> None:
+    """Streams that were cut again and again: whole windows are stored, but none is new enough."""
+    replay = Recent(300, 4, "memory", None, spec=SPEC, window=WINDOW, seed=0)
+    play(replay, 20)
+    replay.ring.fields["valid"][replay.ring.slots(replay.ring.counts - 4, replay.ring.counts)] = False
+    with pytest.raises(RuntimeError, match="No window of 2 transitions lies in the newest 4 rows of a stream: raise"):
+        replay.sample(8)
+
+
 def test_a_run_comes_back_from_minari_as_it_was(run, tmp_path, monkeypatch) -> None:
     pytest.importorskip("minari")
     from offpol.minari import export_dataset, import_dataset
