@@ -25,7 +25,9 @@ HEADS = HeadsConfig(16, 8, False, False, 0.0, True)
 CONSTANT = {"resets": ResetConfig(0, None, 0.5), "annealing": AnnealingConfig(0, 0.97, 1)}
 
 
-def make_agent(trace=None, policy=None, *, window=3, train_positions=3, rate=1.0, period=1, critics=1, **changes) -> Agent:
+def make_agent(
+    trace=None, policy=None, *, window=3, train_positions=3, rate=1.0, period=1, critics=1, **changes
+) -> Agent:  # fmt: skip
     torch.manual_seed(0)
     build_network = partial(MLP, (16,), False, HEADS, spec=SPEC, outputs=Outputs(torch.zeros(1), critics, True))
     settings = {
