@@ -20,7 +20,7 @@ from offpol.bench_plan import Task
 from offpol.bench_pool import close_input, start_child
 from offpol.command_line import VERSION_BASE
 from offpol.config import conf_dir
-from offpol.errors import ConfigError, RunError
+from offpol.errors import ConfigError, RunError, install
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ def launch(runs: Runs, overrides: Sequence[str], out: Path) -> list[int]:
         except MissingConfigException as error:
             known = ", ".join(sorted(error.options or ()))
             raise ConfigError(
-                f"There is no launcher as in {overrides[0]}: there are {known}; pip install 'offpol[sweep]' adds Slurm."
+                f"There is no launcher as in {overrides[0]}: there are {known}; {install('sweep')} "
+                "adds Slurm."
             ) from error
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(f"{' '.join(overrides)}: {str(error).splitlines()[0]}") from error

@@ -84,6 +84,7 @@ def compositions(args: argparse.Namespace) -> Iterator[DictConfig]:
                 composed = compose(name, [*overrides, *extra], return_hydra_config=True)
                 if args.package and OmegaConf.select(composed, args.package.replace("_global_", "")) is None:
                     raise ConfigError(no_such_key(args.package, _known(name, overrides, extra)))
+                _refuse_two_tasks(composed)
                 yield composed
         except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
             raise ConfigError(explain(error, lambda: _known(name, args.overrides, extra))) from error
@@ -181,6 +182,16 @@ def parse_assignments(arguments: list[str]) -> dict[str, object]:
 
 
 # -------------------------------------------------------------------------------------------- the pieces
+
+
+def _refuse_two_tasks(composed: DictConfig) -> None:
+    """Some experiments are a task, played by the default agent: another task on top would be half of each."""
+    chosen = composed.hydra.runtime.choices
+    experiment, task = chosen.get("experiment"), chosen.get("task")
+    if experiment in options("task") and task not in (experiment, "atari"):
+        raise ConfigError(
+            f"experiment={experiment} is the task {experiment} already: leave it out, and write task={task} alone."
+        )
 
 
 def _refuse(message: str) -> NoReturn:

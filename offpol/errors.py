@@ -17,6 +17,11 @@ class RunError(RuntimeError):
     """A run cannot go on; the message says in one sentence what happened and what to do. Exit code 1, no traceback."""
 
 
+def install(extra: str) -> str:
+    """Say how an extra is installed, in a clone as README.md has it."""
+    return f'pip install -c constraints.txt -e ".[{extra}]"'
+
+
 def did_you_mean(word: str, options: Iterable[str], parent: str = "") -> str:
     """Return ": did you mean 'x'?" for the option nearest to a mistyped word, or "" where none is near.
 

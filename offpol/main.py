@@ -112,12 +112,12 @@ def finish(cfg: Mapping[str, Any], run: Run, agent: Agent) -> float | None:
     """Evaluate, and print one screen of what came out."""
     from offpol import run_directory
     from offpol.evaluate import compared, evaluation, in_words
-    from offpol.run_summary import learning_curve, say, summary
+    from offpol.run_summary import duration, learning_curve, say, summary
 
     facts: dict[str, object] = {
         "agent steps": f"{run.agent_steps:,} ({run.agent_steps * run.frames_per_agent_step:,} frames)",
         "updates": f"{run.updates:,}",
-        "wall-clock": f"{run.wall_s / 60:.1f} min, {run.agent_steps / run.wall_s:.0f} agent steps/s",
+        "wall-clock": f"{duration(run.wall_s)}, {run.agent_steps / run.wall_s:.0f} agent steps/s",
         "training episodes": f"{run.episodes:,}",
     }
     if run.recent_returns:
@@ -192,6 +192,9 @@ def launch(arguments: list[str]) -> None:
                 _check_folder(command_line.output_folder(composed, args.multirun), args.multirun)
     sys.argv = [sys.argv[0], *command_line.for_hydra(arguments, args.overrides)]
     hydra.main(config_path=str(conf_dir()), config_name="config", version_base=command_line.VERSION_BASE)(job)()
+    if args.multirun and acts:
+        folder = shlex.quote(str(_short(Path(HydraConfig.get().sweep.dir))))
+        print(f"Compare them: offpol-report {folder} --out report")
 
 
 def resume(arguments: list[str]) -> None:

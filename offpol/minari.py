@@ -1,4 +1,4 @@
-"""Runs as Minari datasets and back, without loss; Minari is optional (`pip install "offpol[offline]"`).
+"""Runs as Minari datasets and back, without loss; Minari is optional (extra `offline`).
 
 A dataset's episode is a stretch of one stream up to a row with `valid` False, whose observation is its last. What
 Minari has no field for, the logged probability and the policy's version, lies in `infos`. Observations are single
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from offpol.errors import ConfigError
+from offpol.errors import ConfigError, install
 
 LOGGED = ("behavior_log_prob", "policy_version")
 Fields = dict[str, np.ndarray]
@@ -86,7 +86,7 @@ def _minari() -> ModuleType:
     try:
         import minari
     except ImportError as error:
-        raise ConfigError('Minari datasets need an extra package: pip install "offpol[offline]".') from error
+        raise ConfigError(f"Minari is not installed: {install('offline')}.") from error
     return minari
 
 

@@ -58,7 +58,7 @@ def no_such_key(key: str, known: list[str]) -> str:
     option = next((group for group in groups() if name in options(group)), None)
     if not parent and option:
         return f"There is no key '{key}', but an option of that name: write {option}={key}."
-    elsewhere = _elsewhere(name, [word for word in known if word != "suite"])
+    elsewhere = _elsewhere(name, [word for word in known if word != "suite"], exactly=parent in known)
     near = did_you_mean(name, siblings, parent) if not parent or parent in known else did_you_mean(key, known)
     hint = (near or elsewhere) if parent else (elsewhere or near)
     if not hint and parent in known:
@@ -126,11 +126,11 @@ def _no_such_option(error: MissingConfigException) -> str:
     return f"There is no '{option}' in group '{group}'{near} It has: {known}."
 
 
-def _elsewhere(name: str, known: list[str]) -> str:
-    """Return ": did you mean ...?" for keys of that name, or of these initials, or with a name near it, anywhere."""
+def _elsewhere(name: str, known: list[str], exactly: bool) -> str:
+    """Return ": did you mean ...?" for keys of that name or of these initials anywhere, or else of a name near it."""
     leaf = {word: word.rpartition(".")[2] for word in known}
     found = [word for word in leaf if name == leaf[word] or (len(name) > 1 and name == _initials(leaf[word]))]
-    if not found:
+    if not found and not exactly:
         near = difflib.get_close_matches(name, sorted(set(leaf.values())), n=1, cutoff=0.55)
         found = [word for word in leaf if leaf[word] in near]
     return f": did you mean {' or '.join(repr(word) for word in found[:3])}?" if found else ""

@@ -12,15 +12,18 @@ PLAIN_EVERY_S = 10.0  # between two lines, where the output is no terminal
 
 
 class Progress:
-    """A bar on a terminal; elsewhere (a log file) a line now and then."""
+    """A bar on a terminal; elsewhere (a log file) a line now and then.
 
-    def __init__(self, total_agent_steps: int, agent_steps: int) -> None:
+    Before learning starts a run is several times faster, so that only the speed since then tells how long it will take.
+    """
+
+    def __init__(self, total_agent_steps: int, agent_steps: int, learning_starts: int = 0) -> None:
         self.is_terminal = sys.stderr.isatty()
         self.bar = tqdm(
             total=total_agent_steps, initial=agent_steps, unit=" agent steps", unit_scale=True, dynamic_ncols=True,
             smoothing=0.05, disable=not self.is_terminal,
         )  # fmt: skip
-        self.total, self.agent_steps = total_agent_steps, agent_steps
+        self.total, self.agent_steps, self.learning_starts = total_agent_steps, agent_steps, learning_starts
         self._last_line = (time.monotonic(), agent_steps)
 
     def update(self, agent_steps: int) -> None:
@@ -38,10 +41,12 @@ class Progress:
         if now - then < PLAIN_EVERY_S and self.agent_steps < self.total:
             return
         speed = (self.agent_steps - steps_then) / max(now - then, 1e-9)
-        left = tqdm.format_interval(max(0, self.total - self.agent_steps) / max(speed, 1e-9))
+        left = tqdm.format_interval(max(0, self.total - self.agent_steps) / max(speed, 1e-9)) + " left"
+        if steps_then < self.learning_starts < self.total:
+            left = f"learning from {self.learning_starts:,} on"
         share = min(1.0, self.agent_steps / self.total)
         print(
-            f"{share:4.0%} {self.agent_steps:,}/{self.total:,} agent steps, {speed:.0f}/s, {left} left, {text}",
+            f"{share:4.0%} {self.agent_steps:,}/{self.total:,} agent steps, {speed:.0f}/s, {left}, {text}",
             file=sys.stderr, flush=True,
         )  # fmt: skip
         self._last_line = (now, self.agent_steps)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from offpol.errors import ConfigError
+from offpol.errors import ConfigError, install
 
 LOCAL = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # despite its name: listen on the loopback interface only
@@ -31,7 +31,7 @@ SMALLEST_STORE_BYTES = 100_000_000  # Ray refuses less
 def require_ray() -> None:
     """Raise ValueError where Ray is not installed."""
     if importlib.util.find_spec("ray") is None:
-        raise ValueError("Ray is not installed: pip install 'offpol[ray]', or use topology=threads.")
+        raise ValueError(f"Ray is not installed: {install('ray')}, or use topology=threads.")
 
 
 @contextlib.contextmanager

@@ -111,7 +111,9 @@ class Run:
         self.logger = Logger(directory)
 
     def __enter__(self) -> Run:
-        self.progress = Progress(self.config.agent_steps, self.agent_steps)
+        self.progress = Progress(
+            self.config.agent_steps, self.agent_steps, self.config.learning_starts_agent_steps
+        )  # fmt: skip
         self._handlers = {s: signal.signal(s, self._ask_to_end) for s in (signal.SIGINT, signal.SIGTERM)}
         self._tick = time.perf_counter()
         return self

@@ -57,6 +57,11 @@ def summary(heading: str, facts: Mapping[str, object]) -> str:
     return "\n".join([heading, *(f"  {name:<{width}}  {value}" for name, value in facts.items())])
 
 
+def duration(seconds: float) -> str:
+    """Say how long something took, in a unit that suits."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+
+
 def say(text: str) -> None:
     """Print at a run's end, whether anybody still listens (`offpol | head`) or not: what matters is in files."""
     try:

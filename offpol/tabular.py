@@ -248,6 +248,8 @@ def main(arguments: list[str] | None = None) -> None:
             parser.error(f"--{name} must be at least 1, but is {getattr(options, name)}")
     from offpol.tabular_figure import draw
 
+    torch.set_num_threads(1)  # of many small products: threads would only wait for each other
+    print(f"{len(operators())} operators at {len(EPSILONS)} epsilons, in up to a minute:\n", flush=True)
     results = survey(options.seed, options.window, options.iterations)
     print(table(results))
     draw(results, EPSILONS, SHOWN, options.output)

@@ -9,7 +9,7 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.wrappers import FlattenObservation, TransformObservation
 
 from offpol.env_loop import EnvLoop
-from offpol.errors import ConfigError
+from offpol.errors import ConfigError, install
 from offpol.types import EnvSpec
 
 ATARI = ("ALE/", "NoFrameskip-v", "Deterministic-v")  # in ids that ale-py registers
@@ -59,7 +59,9 @@ class Gymnasium(EnvLoop):
         try:
             return super().render()
         except gymnasium.error.DependencyNotInstalled as error:
-            raise ConfigError(f"{self.spec.name} cannot be pictured: {error}.") from error
+            raise ConfigError(
+                f"{self.spec.name} cannot be pictured: {error}. For classic control: {install('film')}."
+            ) from error
 
 
 def _with_plain_observations(env: gymnasium.Env, id: str) -> gymnasium.Env:

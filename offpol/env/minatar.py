@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from offpol.env_loop import EnvLoop
+from offpol.errors import ConfigError, install
 from offpol.types import EnvSpec
 
 PIXELS_PER_CELL = 16
@@ -27,7 +28,7 @@ class MinAtar(EnvLoop):
         minimal_actions: offer only the actions that do something in this game, not all six.
         time_limit_agent_steps: cut episodes here, as truncated.
 
-    Raises ImportError where the package `minatar` is missing, ValueError for values out of range.
+    Raises ConfigError where the package `minatar` is missing, ValueError for values out of range.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ def _load_game(game: str) -> ModuleType:
     """Load one game's file alone: importing the package pulls in pyplot and sets up the root logger."""
     package = importlib.util.find_spec("minatar")
     if package is None or package.origin is None:
-        raise ImportError("MinAtar needs the package minatar: pip install 'offpol[minatar]'")
+        raise ConfigError(f"MinAtar is not installed: {install('minatar')}.")
     path = Path(package.origin).parent / "environments" / f"{game}.py"
     if not path.exists():
         known = ", ".join(sorted(file.stem for file in path.parent.glob("[a-z]*.py")))
