@@ -229,4 +229,6 @@ def _device(name: str | None, key: str) -> str | None:
     try:
         return str(torch.empty(1, device=name).device)  # cuda becomes cuda:0, the one there is
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        raise ConfigError(f"run.{key} is '{name}', which this machine or this torch does not have.") from error
+        raise ConfigError(
+            f"run.{key} is '{name}', which this machine or this torch does not have: cpu, or where there is a GPU cuda."
+        ) from error

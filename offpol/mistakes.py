@@ -14,6 +14,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from offpol.errors import did_you_mean
 
 HYDRA_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.searchpath", "hydra.verbose")
+WINDOW = ("n", "agent.n", "agent.n_step", "replay.n_step", "trace.n", "trace.n_step")  # what others call it
 KEY = re.compile(r"^[~+]{0,2}[^\s.=:]+([./@:][^\s.=:]+)*$")  # of an override, in front of its "="
 
 
@@ -49,6 +50,8 @@ def no_such_key(key: str, known: list[str]) -> str:
         return f"There is no key '{key}'; {group} is a group, so write {group}=..."
     if difflib.get_close_matches(key, ["resume"], cutoff=0.8):
         return f"There is no key '{key}': did you mean 'resume=RUN_DIR'?"
+    if key in WINDOW:
+        return f"There is no key '{key}': n, the transitions of a window, is agent.window."
     if key == "suite":
         return "There is no key 'suite': suites are what offpol-bench runs, as in offpol-bench suite=smoke."
     if key.startswith("hydra."):

@@ -17,6 +17,7 @@ GREY, LIGHT, INK = "#8A8A8A", "#C8C8C8", "#3A3F47"
 DASHES = ("--", "-.", ":")  # of published agents
 WIDE_INCHES = 11.0  # of a figure of several panels
 FONT = 8.0
+LETTER_INCHES = 0.06  # the width of one, in labels, about
 
 
 def colors(comparison: Comparison) -> dict[str, str]:
@@ -42,7 +43,7 @@ def panels(
     """
     rows = -(-count // columns)
     tall = rows * height * max(1.0, WIDE_INCHES / (columns * width))
-    whole = Figure(figsize=(WIDE_INCHES, tall), layout="constrained")
+    whole = Figure(layout="constrained")
     grid = whole.subplots(rows, columns, squeeze=False).ravel()
     for i, axes in enumerate(grid):
         if i < count:
@@ -51,7 +52,12 @@ def panels(
             axes.set_axis_off()
     if legend:
         found = {label: h for axes in grid for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-        whole.legend(found.values(), found.keys(), loc="outside upper center", ncols=7, frameon=False, fontsize=FONT)
+        across = max(1, min(7, int(WIDE_INCHES / (0.6 + LETTER_INCHES * max(map(len, found), default=0)))))
+        tall += 0.17 * -(-len(found) // across)
+        whole.legend(
+            found.values(), found.keys(), loc="outside upper center", ncols=across, frameon=False, fontsize=FONT
+        )
+    whole.set_size_inches(WIDE_INCHES, tall)
     alone = []
     for i in range(count):
         alone.append(Figure(figsize=(width, height), layout="constrained"))
@@ -129,12 +135,14 @@ class Improvement(NamedTuple):
 
 def improvement_figure(comparison: Comparison, found: Sequence[Improvement]) -> Figure:
     """Draw the probabilities of improvement with their intervals; 0.5 is a coin."""
-    figure = Figure(figsize=(4.4, 0.9 + 0.22 * len(found)), layout="constrained")
+    labels = [f"{one.better} > {one.than}" for one in reversed(found)]
+    wide = max(4.4, 2.6 + LETTER_INCHES * max(map(len, labels)))
+    figure = Figure(figsize=(wide, 0.9 + 0.22 * len(found)), layout="constrained")
     axes = figure.add_subplot()
     palette = colors(comparison)
     for row, (better, _, estimate) in enumerate(reversed(found)):
         _point(axes, row, estimate, palette.get(better, GREY))
-    axes.set_yticks(range(len(found)), [f"{one.better} > {one.than}" for one in reversed(found)])
+    axes.set_yticks(range(len(found)), labels)
     axes.axvline(0.5, color=GREY, lw=1, zorder=0)
     axes.set(xlim=(0, 1), ylim=(-0.7, len(found) - 0.3))
     axes.set_xlabel("P(a run of the left beats a run of the right)")

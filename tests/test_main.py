@@ -49,6 +49,7 @@ MISTAKES = {
     "a short name": (["agent.lr=1"], "There is no key 'agent.lr': did you mean 'agent.optimizer.learning_rate'?"),
     "a key of another section": (["agent.replay_ratio=1"], "did you mean 'run.replay_ratio'?"),
     "a key that this env has not": (["task=cartpole", "env.game=Pong"], "There is no key 'env.game': env has id, make_kwargs"),
+    "n": (["trace=n_step", "trace.n=3"], "There is no key 'trace.n': n, the transitions of a window, is agent.window."),
     "two tasks": (["experiment=cartpole", "task=chain"], "experiment=cartpole is the task cartpole already: leave it out"),
     "a key of several sections": (["epsilon=1"], "did you mean 'behavior.epsilon' or 'replay.epsilon' or"),
     "a key of Hydra": (["hydra.rundir=x"], "There is no key 'hydra.rundir': did you mean 'hydra.run.dir'?"),
