@@ -1,23 +1,11 @@
 """How a process computes on the CPU."""
 
 import os
-import sys
-import threading
 
 
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def give_way() -> None:
-    """Let this thread run when the process's others leave a core, mostly; where the system knows no such thing, not.
-
-    Every half of an update waits for the slower one. A thread that acts beside it had better use the moments in which
-    a half is done already.
-    """
-    if hasattr(os, "setpriority") and sys.platform == "linux":  # elsewhere it is the whole process's
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + 8)
 
 
 def set_up(threads: int) -> None:

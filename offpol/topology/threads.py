@@ -81,11 +81,11 @@ class Threads:
     def run(self, actors: Actors, agent: Agent, replay: Replay, run: Run) -> None:
         """Act and learn until `run` says it is done; raise what the actor thread raised, or TimeoutError."""
         thread = _ActorThread(actors, agent, run, self)
-        if thread.shares_cores:
+        cores = cpu.cores()
+        if agent.device.type == "cpu" and self.acts_while_learning and torch.get_num_threads() >= cores:
             print(
-                f"offpol: run.torch_threads={torch.get_num_threads()} learns on all {cpu.cores()} cores, but acting "
-                "beside it needs one of its own: topology=sync is faster here, or fewer torch threads.",
-                file=sys.stderr,
+                f"offpol: run.torch_threads={torch.get_num_threads()} learns on all {cores} cores, but acting beside "
+                "it needs one of its own: topology=sync is faster here, or fewer torch threads.", file=sys.stderr,
             )  # fmt: skip
 
         def save() -> StateDict:
@@ -119,7 +119,6 @@ class _ActorThread:
         if run.resumed:
             self.actor.load_state_dict(run.resumed["actor"])
         self.lag, self.settings = settings.max_policy_lag, settings
-        self.shares_cores = agent.device.type == "cpu" and self.lag > 0 and torch.get_num_threads() >= cpu.cores()
         self.clock = run.timed
         copies = self.lag + 2  # one more than can be in use
         self.slots = [agent.acting.copy_of(agent.acting_network) for _ in range(copies)]
@@ -184,8 +183,6 @@ class _ActorThread:
             # Of this thread alone: a second team of OpenMP, with more threads than cores, puts all threads to sleep at
             # every barrier, the learner's too. In turns (lag 0) both count alike, as the bits of `sync` depend on it.
             torch.set_num_threads(1)
-            if self.shares_cores:
-                cpu.give_way()
         try:
             while (policy := self._next_policy()) is not None:
                 self.steps.put(self._act(policy))
