@@ -12,7 +12,7 @@ from offpol import checkpoint, checkpoint_files
 from offpol.checkpoint import Checkpoints
 from offpol.errors import ConfigError
 
-ROWS, CAPACITY = 30, 70  # added between two checkpoints, and kept
+ROWS, CAPACITY = 30, 61  # added between two checkpoints, and kept: of the oldest segment a single row
 
 
 @pytest.fixture(autouse=True)
@@ -107,7 +107,7 @@ def test_a_checkpoint_writes_only_what_is_new_and_never_changes_a_segment(tmp_pa
         (new,) = after.keys() - before.keys()
         assert len(torch.load(new)["obs"]) == ROWS
         assert is_whole(checkpoint.load_newest(tmp_path))
-    assert len(names(tmp_path / "segments")) == 4  # 70 rows of 30 each, for two checkpoints
+    assert len(names(tmp_path / "segments")) == 4  # 61 rows of 30 each, for two checkpoints
 
 
 def test_a_replay_that_knows_no_segments_is_saved_too(tmp_path) -> None:

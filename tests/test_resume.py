@@ -131,6 +131,7 @@ main()
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_an_atari_run_too(offpol: Command, tmp_path, monkeypatch) -> None:
     job = (
         "env.game=Breakout", "run.agent_steps=900", "run.learning_starts_agent_steps=400", "run.replay_ratio=0.1",
