@@ -192,9 +192,6 @@ def launch(arguments: list[str]) -> None:
                 _check_folder(command_line.output_folder(composed, args.multirun), args.multirun)
     sys.argv = [sys.argv[0], *command_line.for_hydra(arguments, args.overrides)]
     hydra.main(config_path=str(conf_dir()), config_name="config", version_base=command_line.VERSION_BASE)(job)()
-    if args.multirun and acts:
-        folder = shlex.quote(str(_short(Path(HydraConfig.get().sweep.dir))))
-        print(f"Compare them: offpol-report {folder} --out report")
 
 
 def resume(arguments: list[str]) -> None:

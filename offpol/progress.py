@@ -42,7 +42,7 @@ class Progress:
             return
         speed = (self.agent_steps - steps_then) / max(now - then, 1e-9)
         left = tqdm.format_interval(max(0, self.total - self.agent_steps) / max(speed, 1e-9)) + " left"
-        if steps_then < self.learning_starts < self.total:
+        if steps_then < self.learning_starts < self.total and self.agent_steps < self.total:
             left = f"learning from {self.learning_starts:,} on"
         share = min(1.0, self.agent_steps / self.total)
         print(
