@@ -286,6 +286,11 @@ def test_a_sweep_runs_every_combination_and_survives_a_failure(offpol: Command, 
     assert theirs.read_bytes() == ours.read_bytes()  # what ran before in the process does not matter
 
 
+def test_a_sweep_without_failures_ends_well(offpol: Command) -> None:
+    outcome = offpol("-m", *TINY, "run.eval_episodes=0", "seed=0,1")
+    assert (outcome.code, outcome.err.count("Traceback")) == (0, 0)
+
+
 def test_a_part_from_outside_plugs_in_by_config(offpol: Command, tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "my_traces.py").write_text(
         "from dataclasses import dataclass\n"
