@@ -13,6 +13,7 @@ import torch
 
 from offpol.actor import Episode
 from offpol.errors import ConfigError
+from offpol.progress import Progress
 from offpol.run import Run, RunConfig
 from offpol.types import Rows
 
@@ -202,6 +203,18 @@ def test_ctrl_c_after_a_signal_stops_at_once_and_sigterm_changes_nothing(tmp_pat
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_log_tells_the_time_left_only_by_the_speed_of_learning(capfd) -> None:
+    progress = Progress(100, 0, learning_starts=50)
+    said = []
+    for agent_steps in (20, 60, 80, 100):
+        progress._last_line = (progress._last_line[0] - 1000, progress._last_line[1])  # as if some time had passed
+        progress.update(agent_steps)
+        progress.show({})
+        said.append(capfd.readouterr().err)
+    assert ["learning from 50 on" in line for line in said] == [True, True, False, False]
+    assert [" left" in line for line in said] == [False, False, True, True]
 
 
 @pytest.mark.parametrize(

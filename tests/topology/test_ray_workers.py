@@ -88,8 +88,11 @@ def test_mistakes_are_told_in_a_sentence(offpol, mistake) -> None:
 def test_without_the_extra_one_sentence_says_how_to_get_it(offpol, monkeypatch) -> None:
     monkeypatch.setattr(ray_cluster.importlib.util, "find_spec", lambda name: None)
     outcome = offpol(*JOB, "hydra.run.dir=run")
-    assert outcome.code == 2
-    assert 'Ray is not installed: pip install -c constraints.txt -e ".[ray]", or use topology=threads.' in outcome.err
+    assert (outcome.code, outcome.err) == (
+        2,
+        'offpol: topology: Ray is not installed: pip install -c constraints.txt -e ".[ray]", '
+        "or use topology=threads.\n",
+    )
 
 
 @pytest.mark.timeout(600)
