@@ -22,9 +22,9 @@ import gymnasium
 import numpy as np
 
 from offpol.assembly import build_env
+from offpol.bench.suite import Job, expand, load_suite
 from offpol.env.minatar import _load_game
 from offpol.reference_scores import BASELINES
-from offpol.suite import Job, expand, load_suite
 
 SUITES = ("minatar", "s6", "s8", "atari100k", "atari57")  # in this order
 GAMES_PER_ACTION = {"minatar": 100, "atari": 2}  # to choose the best by

@@ -17,7 +17,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from offpol.report import report
+from offpol.report.command import report
 from offpol.run_directory import CONFIG, INFO, write_json
 from offpol.run_labels import PLAN, collect
 from offpol.run_results import RunResult

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from ale_py import AtariVectorEnv
 
-from offpol import kernels, kernels_numpy, tree_kernels_numpy
+from offpol.memory import kernels, kernels_numpy, tree_kernels_numpy
+from offpol.memory.sum_tree import ACCELERATED
 from offpol.replay.prioritized import Prioritized
 from offpol.replay.uniform import Uniform
 from offpol.schedule import Schedule
-from offpol.sum_tree import ACCELERATED
 from offpol.types import EnvSpec, Rows
 
 ENVS = 8

@@ -17,7 +17,7 @@ import os
 import sys
 from pathlib import Path
 
-from offpol.bench import bench, parse
+from offpol.bench.command import bench, parse
 from offpol.run_labels import collect, named
 
 ROOT = Path("runs/study")

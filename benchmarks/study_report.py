@@ -21,8 +21,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from offpol.aggregates import Estimate, estimates
 from offpol.reference_scores import baselines
+from offpol.report.aggregates import Estimate, estimates
 from offpol.run_labels import collect, named
 from offpol.run_results import RunResult
 

@@ -130,9 +130,7 @@ def plain(cfg: DictConfig) -> dict:
 def relaunchable(cfg: Mapping) -> str:
     """Return a resolved config as yaml text that starts the same run again, by itself."""
     hydra = OmegaConf.load(conf_dir() / "config.yaml").hydra
-    head = (
-        "# The resolved config of this run. The same again: offpol --config-path THIS_FOLDER --config-name config\n"
-    )
+    head = "# The resolved config of this run. The same again: offpol --config-path THIS_FOLDER --config-name config\n"
     defaults = [{"override hydra/job_logging": "none"}, "_self_"]
     return head + OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults, **cfg, "hydra": hydra}))
 

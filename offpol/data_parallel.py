@@ -76,7 +76,6 @@ class DataParallelAgent(Agent):
         priority = torch.cat(gathered)
         return Update(priority, update.metrics, update.finite & priority.sum().isfinite())
 
-
     def reset_where_due(self) -> None:
         """Draw parts of the networks anew; what is drawn is the first process's draw."""
         super().reset_where_due()

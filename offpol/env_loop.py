@@ -52,9 +52,7 @@ class EnvLoop:
         reward_clipping: learn from rewards clipped to [-1, 1]; scores stay raw.
     """
 
-    def __init__(
-        self, envs: Sequence[SingleEnv], spec: EnvSpec, seed: int, reward_clipping: bool = False
-    ) -> None:
+    def __init__(self, envs: Sequence[SingleEnv], spec: EnvSpec, seed: int, reward_clipping: bool = False) -> None:
         self.spec, self.reward_clipping = spec, reward_clipping
         self._envs = list(envs)
         self._seed = seed

@@ -61,4 +61,3 @@ def game_of(cfg: Mapping[str, Any]) -> str:
     if kind == "chain":
         return f"Chain-{env['length']}"
     return str(env.get("id", env.get("game", kind)))
-

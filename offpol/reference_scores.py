@@ -66,7 +66,12 @@ def baselines() -> list[Baseline]:
     """Return the measured baselines (benchmarks/baselines.py)."""
     return [
         Baseline(
-            row["game"], row["protocol"], row["baseline"], row["action"], int(row["episodes"]), float(row["mean"]),
+            row["game"],
+            row["protocol"],
+            row["baseline"],
+            row["action"],
+            int(row["episodes"]),
+            float(row["mean"]),
             float(row["std"]),
         )
         for row in rows(BASELINES)

@@ -17,7 +17,7 @@ from offpol.checkpoint import Checkpoints, load_newest
 from offpol.command_line import load_saved
 from offpol.errors import ConfigError
 from offpol.logger import Logger
-from offpol.ring import Ring
+from offpol.memory.ring import Ring
 from offpol.run_summary import say, summary
 from offpol.segments import Segment, joined, rows_since
 from offpol.types import StateDict

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from offpol.ring import Ring
+from offpol.memory.ring import Ring
 
 
 def edges(values: np.ndarray, bins: int, logarithmic: bool) -> np.ndarray:

@@ -104,4 +104,3 @@ def reset(network: Network, fresh: Network, keep: float, optimizer: torch.optim.
 def is_head(name: str) -> bool:
     """Tell from a parameter's dotted name whether it belongs to the network's `heads`."""
     return "heads" in name.split(".")
-

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from offpol.ring import Ring
+from offpol.memory.ring import Ring
 from offpol.types import EnvSpec
 
 Segment = dict[str, Tensor]

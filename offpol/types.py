@@ -119,7 +119,13 @@ class TraceInputs:
 
     @classmethod
     def of(
-        cls, q_values: Tensor, pi: Tensor, action: Tensor, reward: Tensor, discount: Tensor, log_mu: Tensor,
+        cls,
+        q_values: Tensor,
+        pi: Tensor,
+        action: Tensor,
+        reward: Tensor,
+        discount: Tensor,
+        log_mu: Tensor,
         valid_next: Tensor,
     ) -> TraceInputs:
         """Derive q, v and log_pi from the values of all actions.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from offpol.suite import Job
+from offpol.bench.suite import Job
 
 EPISODES = 200
 OFF_POLICY = {  # health metrics

@@ -10,11 +10,9 @@ import offpol
 PACKAGE = Path(offpol.__file__).parent
 SEAMS = ("behavior", "critic", "env", "network", "policy", "replay", "trace")
 ABOVE = {"agent": 3, "actor": 3, "data_parallel": 3, "topology": 4, "assembly": 5, "evaluate": 6, "main": 7}
-ABOVE |= dict.fromkeys(("inspection", "inspect_tables", "inspect_figures", "inspect_window", "mu_check"), 6)
-ABOVE |= {"inspect_command": 7}
-ABOVE |= {"suite": 6, "bench_plan": 6, "bench_view": 6, "bench_launcher": 6, "bench": 7, "bench_child": 8}
+ABOVE |= {"inspect": 7, "bench": 8}  # commands beside `offpol` itself
 # Commands; everything else gets plain values.
-READS_CONFIG = {"bench_launcher", "config", "command_line", "main", "mistakes", "resuming", "suite", "tabular"}
+READS_CONFIG = {"bench", "config", "command_line", "main", "mistakes", "resuming", "tabular"}
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 

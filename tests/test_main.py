@@ -14,8 +14,10 @@ import pytest
 import yaml
 from command import TINY, Outcome, call, run_folder
 
-from offpol import bench, evaluate, main, replay_command, report, run_directory
+from offpol import evaluate, main, replay_command, run_directory
+from offpol.bench import command as bench
 from offpol.errors import ConfigError
+from offpol.report import command as report
 
 Command = Callable[..., Outcome]
 
@@ -106,7 +108,10 @@ REFUSED = {
     "protocol": (["env.game=ALE/Pong-v5"], "did you mean 'Pong'?"),
     "module": (["env=gymnasium", "env.id=no_module:Foo-v0"], "No module named 'no_module'"),
     "support": ([*TINY, "critic.v_min=40"], "critic: v_min must be below v_max"),
-    "probability": ([*TINY, "behavior.epsilon.start=2"], "behavior: epsilon must stay between 0 and 1, but goes from 2.0"),
+    "probability": (
+        [*TINY, "behavior.epsilon.start=2"],
+        "behavior: epsilon must stay between 0 and 1, but goes from 2.0",
+    ),
     "late start": ([*TINY, "run.learning_starts_agent_steps=400"], "would never learn"),
     "batch": ([*TINY, "replay.capacity=60", "agent.batch_size=100"], "raise replay.capacity or lower the batch"),
     "early start": ([*TINY, "run.learning_starts_agent_steps=5"], "start no sooner"),
@@ -325,8 +330,9 @@ def test_offpol_eval_plays_with_the_newest_checkpoint(offpol: Command, tmp_path:
     assert result["agent_steps"] >= 400
     assert (tmp_path / "game.gif").read_bytes().startswith(b"GIF")
     assert f"{result['mean']:.2f} [" in outcome.out
-    assert offpol_eval("run", "--episodes", "5", "--epsilon", "0.5", "--seed", "9").out.splitlines()[0] == (
-        outcome.out.splitlines()[0]
+    assert (
+        offpol_eval("run", "--episodes", "5", "--epsilon", "0.5", "--seed", "9").out.splitlines()[0]
+        == (outcome.out.splitlines()[0])
     )
     (tmp_path / "folder.gif").mkdir()
     for arguments in (

@@ -22,7 +22,8 @@ class Mutation(NamedTuple):
 
 TRACES, CRITICS, POLICIES = "tests/trace", "tests/critic", "tests/policy"
 REPLAY = "tests/replay/test_ring.py tests/replay/test_prioritized.py tests/replay/test_replay_contract.py"
-TREE, SAVED = "tests/test_sum_tree.py", "tests/test_checkpoint.py"
+KERNELS = "memory/kernels_numba.py"
+TREE, SAVED = "tests/replay/test_sum_tree.py", "tests/test_checkpoint.py"
 AGENT = "tests/test_agent.py tests/test_every_part.py"
 MUTATIONS = [
     # ------------------------------------------------------------------------------------------- traces
@@ -113,29 +114,29 @@ MUTATIONS = [
     Mutation("the mean of the ensemble's losses", "agent.py", "trained(learned)).sum(0)",
              "trained(learned)).mean(0)", AGENT),
     # ------------------------------------------------------------------------------------------- replay
-    Mutation("a window whose stack is overwritten is drawn", "kernels_numba.py",
+    Mutation("a window whose stack is overwritten is drawn", KERNELS,
              "result[i] = generation > 0 and valid[slots[i]] and age >= window and age + history[slots[i]] < rows",
              "result[i] = generation > 0 and valid[slots[i]] and age >= window", REPLAY),
-    Mutation("a window is drawn one row too early", "kernels_numba.py",
+    Mutation("a window is drawn one row too early", KERNELS,
              "age >= window and age + history[slots[i]] < rows",
              "age >= window - 1 and age + history[slots[i]] < rows", REPLAY),
-    Mutation("a stack reaches into the episode before", "kernels_numba.py", "if back <= history[slot] else -1",
+    Mutation("a stack reaches into the episode before", KERNELS, "if back <= history[slot] else -1",
              "if back <= history[slot] + 1 else -1", REPLAY),
-    Mutation("a late priority lands on the new row", "kernels_numba.py", " - (generation[i] - 1) * rows", " % rows",
+    Mutation("a late priority lands on the new row", KERNELS, " - (generation[i] - 1) * rows", " % rows",
              REPLAY),
-    Mutation("priorities without their exponent", "kernels_numba.py", "base**alpha if base > 0", "base if base > 0",
+    Mutation("priorities without their exponent", KERNELS, "base**alpha if base > 0", "base if base > 0",
              REPLAY),
-    Mutation("replay weights turned round", "kernels_numba.py", "(share / lowest) ** -beta", "(share / lowest) ** beta",
+    Mutation("replay weights turned round", KERNELS, "(share / lowest) ** -beta", "(share / lowest) ** beta",
              REPLAY),
-    Mutation("the uniform mixture is left out of the weights", "kernels_numba.py",
+    Mutation("the uniform mixture is left out of the weights", KERNELS,
              "share = (1 - uniform_mix) * (mass[i] / total) + uniform", "share = mass[i] / total", REPLAY),
     Mutation("new rows count as 1", "replay/prioritized.py",
              'np.nan if self.new_priority == "neighborhood" else self._largest_mass',
              'np.nan if self.new_priority == "neighborhood" else 1.0', REPLAY),
-    Mutation("draws are not stratified", "tree_kernels_numba.py",
+    Mutation("draws are not stratified", "memory/tree_kernels_numba.py",
              "((share[i] + i) / number if stratified else share[i])",
              "share[i]", REPLAY),
-    Mutation("a sum misses its last child", "tree_kernels_numba.py",
+    Mutation("a sum misses its last child", "memory/tree_kernels_numba.py",
              "            for child in range(first + 1, first + 8):\n                total += nodes[child]",
              "            for child in range(first + 1, first + 7):\n                total += nodes[child]", TREE),
     Mutation("a segment begins a row too late", "segments.py", "np.maximum(ring.oldest, counts.numpy())",

@@ -59,9 +59,7 @@ def main() -> None:
     algorithm = DQN(
         policy=policy, optim=AdamOptimizerFactory(lr=1e-4), gamma=0.99, target_update_freq=1000, is_double=False,
     )  # fmt: skip
-    replay = VectorReplayBuffer(
-        100_000, arguments.envs, stack_num=4, ignore_obs_next=True, save_only_last_obs=True
-    )
+    replay = VectorReplayBuffer(100_000, arguments.envs, stack_num=4, ignore_obs_next=True, save_only_last_obs=True)
     collector = Collector(algorithm, envs, replay, exploration_noise=True)
     collector.reset()
     steps = updates = 0

@@ -26,7 +26,5 @@ class EpsilonGreedy:
 
     def probs(self, q: Tensor, pi: Tensor, agent_steps: int) -> Tensor:
         """Return mu [E, A]; q and pi [E, A]."""
-        epsilon = ladder(
-            self.epsilon(agent_steps), self.ladder_exponent, len(q), self.first_stream, self.num_streams
-        )
+        epsilon = ladder(self.epsilon(agent_steps), self.ladder_exponent, len(q), self.first_stream, self.num_streams)
         return mix_uniform(greedy_probs(q if self.over == "q" else pi), epsilon.to(q))

@@ -24,7 +24,5 @@ class EpsilonPolicy:
 
     def probs(self, q: Tensor, pi: Tensor, agent_steps: int) -> Tensor:
         """Return mu [E, A]; q and pi [E, A]."""
-        epsilon = ladder(
-            self.epsilon(agent_steps), self.ladder_exponent, len(pi), self.first_stream, self.num_streams
-        )
+        epsilon = ladder(self.epsilon(agent_steps), self.ladder_exponent, len(pi), self.first_stream, self.num_streams)
         return mix_uniform(pi, epsilon.to(pi))

@@ -23,9 +23,7 @@ class Categorical(CriticBase):
     distributional = True
     atoms: Tensor
 
-    def __init__(
-        self, v_min: float, v_max: float, num_bins: int, num_critics: int, separate_networks: bool
-    ) -> None:
+    def __init__(self, v_min: float, v_max: float, num_bins: int, num_critics: int, separate_networks: bool) -> None:
         super().__init__(num_bins, num_critics, 0, separate_networks, transform="none")
         check_support(v_min, v_max, num_bins)
         self.v_min, self.v_max = v_min, v_max

@@ -45,9 +45,7 @@ class Atari:
         self.protocol = protocol
         self._rom, self._seed, self._anchor_agent_steps = rom_name(game), seed, anchor_agent_steps
         side = protocol.screen_size
-        self._emulators = build_emulators(
-            self._rom, protocol, side, side, num_envs=num_envs, num_threads=num_threads
-        )
+        self._emulators = build_emulators(self._rom, protocol, side, side, num_envs=num_envs, num_threads=num_threads)
         self.spec = EnvSpec(
             name=title(self._rom),
             num_envs=num_envs,

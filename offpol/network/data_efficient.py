@@ -14,9 +14,7 @@ class DataEfficient(nn.Module):
     `layer_norm` comes before each ReLU.
     """
 
-    def __init__(
-        self, layer_norm: bool, heads: HeadsConfig, *, spec: EnvSpec, outputs: Outputs
-    ) -> None:
+    def __init__(self, layer_norm: bool, heads: HeadsConfig, *, spec: EnvSpec, outputs: Outputs) -> None:
         super().__init__()
         channels = require_image(spec, "data_efficient", 25, 25)
         self.torso = nn.Sequential(

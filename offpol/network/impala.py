@@ -40,9 +40,7 @@ class Impala(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         planes, height, side = require_image(spec, "impala", 16, 16), *spec.obs_shape[1:]
-        residual = partial(
-            Residual, convolution=SpectralConv2d if spectral_norm else nn.Conv2d, layer_norm=layer_norm
-        )
+        residual = partial(Residual, convolution=SpectralConv2d if spectral_norm else nn.Conv2d, layer_norm=layer_norm)
         layers: list[nn.Module] = []
         for number, size in enumerate(width * base for base in channels):
             convolution = ByteConv2d if number == 0 else nn.Conv2d

@@ -11,9 +11,7 @@ from offpol.types import EnvSpec, NetworkOutput, Outputs
 class Nature(nn.Module):
     """Convolutions 32x8x8/4, 64x4x4/2, 64x3x3/1 with ReLU, then heads; `layer_norm` comes before each ReLU (PQN)."""
 
-    def __init__(
-        self, layer_norm: bool, heads: HeadsConfig, *, spec: EnvSpec, outputs: Outputs
-    ) -> None:
+    def __init__(self, layer_norm: bool, heads: HeadsConfig, *, spec: EnvSpec, outputs: Outputs) -> None:
         super().__init__()
         channels = require_image(spec, "nature", 36, 36)
         self.torso = nn.Sequential(

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from offpol.block_sums import BlockSums
-from offpol.device_ring import DeviceRing
-from offpol.kernels_numpy import Floats
+from offpol.memory.block_sums import BlockSums
+from offpol.memory.device_ring import DeviceRing
+from offpol.memory.kernels_numpy import Floats
 from offpol.replay.prioritized import check_settings
 from offpol.schedule import Schedule
 from offpol.segments import load_rows, rows_since

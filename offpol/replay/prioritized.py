@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from offpol.context_tree import ContextTree
-from offpol.kernels_numpy import Floats, Ints
-from offpol.ring import Ring
+from offpol.memory.context_tree import ContextTree
+from offpol.memory.kernels_numpy import Floats, Ints
+from offpol.memory.ring import Ring
+from offpol.memory.storage import allocator
+from offpol.memory.sum_tree import SumTree
+from offpol.memory.windows import gather
 from offpol.schedule import Schedule
 from offpol.segments import load_rows, rows_since
-from offpol.storage import allocator
-from offpol.sum_tree import SumTree
 from offpol.types import Batch, EnvSpec, Rows, StateDict
-from offpol.windows import gather
 
 
 class Prioritized:

@@ -4,10 +4,10 @@ from typing import Literal
 
 import numpy as np
 
-from offpol.kernels_numpy import Ints
+from offpol.memory.kernels_numpy import Ints
+from offpol.memory.windows import gather
 from offpol.replay.uniform import Uniform
 from offpol.types import Batch, EnvSpec
-from offpol.windows import gather
 
 
 class Recent(Uniform):
@@ -29,9 +29,7 @@ class Recent(Uniform):
         self, capacity: int, newest_rows: int, storage: Literal["memory", "memmap"], directory: str | None, *,
         spec: EnvSpec, window: int, seed: int, run_directory: str | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(
-            capacity, storage, directory, spec=spec, window=window, seed=seed, run_directory=run_directory
-        )
+        super().__init__(capacity, storage, directory, spec=spec, window=window, seed=seed, run_directory=run_directory)
         if newest_rows < window + 2:  # one row more than a window: the first may be a bootstrap row
             raise ValueError(
                 f"newest_rows={newest_rows} cannot always hold a window of {window} transitions: set it to "

@@ -6,11 +6,11 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from offpol.ring import Ring
+from offpol.memory.ring import Ring
+from offpol.memory.storage import allocator
+from offpol.memory.windows import gather
 from offpol.segments import load_rows, rows_since
-from offpol.storage import allocator
 from offpol.types import Batch, EnvSpec, Rows, StateDict
-from offpol.windows import gather
 
 
 class Uniform:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from offpol.bench_child import end_with_parent
+from offpol.bench.child import end_with_parent
 
 
 def finish(folder: Path, steps: int, deed: dict) -> None:

@@ -15,11 +15,11 @@ from types import SimpleNamespace
 import pytest
 from command import TINY, Outcome, call
 
-from offpol import bench, bench_launcher, bench_pool
-from offpol.bench_plan import tasks
+from offpol.bench import command, launcher, pool
+from offpol.bench.plan import tasks
+from offpol.bench.suite import expand, load_suite
 from offpol.command_line import parse_assignments
 from offpol.run_results import find_runs
-from offpol.suite import expand, load_suite
 
 WORDS = ("suite=s6", "env.game=Pong,Krull", "trace=retrace,n_step", "seed=0,1", "out=runs")
 STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in.py")))
@@ -29,10 +29,10 @@ STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in.py")))
 def offpol_bench(tmp_path: Path, monkeypatch, capfd) -> Callable[..., Outcome]:
     """The command, in a folder of its own, with the stand-in for its runs."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(bench_pool, "COMMAND", STAND_IN)
-    monkeypatch.setattr(bench, "POLL_S", 0.01)
+    monkeypatch.setattr(pool, "COMMAND", STAND_IN)
+    monkeypatch.setattr(command, "POLL_S", 0.01)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield lambda *arguments: call(bench.main, arguments, monkeypatch, capfd)
+    yield lambda *arguments: call(command.main, arguments, monkeypatch, capfd)
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
@@ -79,13 +79,13 @@ def test_a_grid_runs_once_and_failures_stop_nothing(offpol_bench: Callable[..., 
 
 def test_no_more_at_a_time_than_asked_for(offpol_bench: Callable[..., Outcome], monkeypatch) -> None:
     counts = []
-    start = bench_pool.Pool.start
+    start = pool.Pool.start
 
     def counted(self, *arguments) -> None:
         start(self, *arguments)
         counts.append(len(self.children))
 
-    monkeypatch.setattr(bench_pool.Pool, "start", counted)
+    monkeypatch.setattr(pool.Pool, "start", counted)
     write_deeds({})
     assert offpol_bench(*WORDS, "jobs=3").code == 0
     assert max(counts) == 3
@@ -151,9 +151,9 @@ def test_mistakes(offpol_bench: Callable[..., Outcome], tmp_path: Path, words: t
 
 ORPHAN = """
 import os, sys, threading, time
-from offpol import bench_child
-bench_child.GRACE_S = 0.5
-threading.Thread(target=bench_child.end_with_parent, daemon=True).start()
+from offpol.bench import child
+child.GRACE_S = 0.5
+threading.Thread(target=child.end_with_parent, daemon=True).start()
 if sys.argv[1] == "deaf":
     import signal
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -163,9 +163,9 @@ time.sleep(60)
 PARENT = """
 import sys, time
 from pathlib import Path
-from offpol import bench_pool
-bench_pool.COMMAND = (sys.executable, "child.py")
-pool = bench_pool.Pool()
+from offpol.bench import pool as pools
+pools.COMMAND = (sys.executable, "child.py")
+pool = pools.Pool()
 for kind in ("willing", "deaf"):
     pool.start(kind, [kind, kind + ".pid"], Path(kind + ".log"))
 time.sleep(60)
@@ -188,10 +188,10 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20) -> bool:
 
 COUNTING = """
 import signal, sys, threading, time
-from offpol import bench_child
+from offpol.bench import child
 count = []
 signal.signal(signal.SIGTERM, lambda *_: count.append(1))
-threading.Thread(target=bench_child.end_with_parent, daemon=True).start()
+threading.Thread(target=child.end_with_parent, daemon=True).start()
 open("ready", "w").close()
 until = time.monotonic() + 30
 while not count and time.monotonic() < until:
@@ -202,9 +202,9 @@ open("count", "w").write(str(len(count)))
 STOPPED_PARENT = """
 import os, signal, sys, time
 from pathlib import Path
-from offpol import bench_pool
-bench_pool.COMMAND = (sys.executable, "counting.py")
-pool = bench_pool.Pool()
+from offpol.bench import pool as pools
+pools.COMMAND = (sys.executable, "counting.py")
+pool = pools.Pool()
 pool.start("run", [], Path("run.log"))
 while not Path("ready").exists():
     time.sleep(0.02)
@@ -241,7 +241,7 @@ def test_a_killed_bench_leaves_no_orphans(tmp_path: Path) -> None:
 @pytest.mark.timeout(600)
 def test_real_runs_killed_and_resumed_end_as_if_never_interrupted(tmp_path: Path) -> None:
     words = [*TINY, "run.agent_steps=4000", "run.checkpoint_every_agent_steps=500", "seed=0,1", "jobs=1"]
-    command = [sys.executable, "-m", "offpol.bench", *words]
+    command = [sys.executable, "-m", "offpol.bench.command", *words]
     whole = subprocess.run([*command, "out=whole"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert whole.returncode == 0, whole.stdout + whole.stderr
     first = subprocess.Popen([*command, "out=cut"], cwd=tmp_path, stdout=subprocess.DEVNULL)
@@ -280,7 +280,7 @@ def test_runs_go_through_hydras_launchers(tmp_path: Path, launcher: str) -> None
         plugin = f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher"
         pytest.importorskip(plugin, reason="of the extra sweep")
     words = [*TINY, "seed=0,1", "out=runs", f"hydra/launcher={launcher}"]
-    command = [sys.executable, "-m", "offpol.bench", *words]
+    command = [sys.executable, "-m", "offpol.bench.command", *words]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "by the launcher" in done.stdout
@@ -311,7 +311,7 @@ def test_a_job_that_a_cluster_runs_again_goes_on_from_its_checkpoint(launched: C
     planned = tasks(expand(load_suite("s6"), grid), [], Path("runs"))
     (planned[0].directory / "checkpoints" / "000001").mkdir(parents=True)
     (planned[0].directory / "checkpoints" / "000001" / "manifest.json").write_text('{"about": {"agent_steps": 1}}')
-    runs = bench_launcher.Runs((planned[0],), None)
+    runs = launcher.Runs((planned[0],), None)
     started = []
 
     def start_child(arguments: list[str], log: Path) -> SimpleNamespace:
@@ -319,9 +319,9 @@ def test_a_job_that_a_cluster_runs_again_goes_on_from_its_checkpoint(launched: C
         return SimpleNamespace(wait=lambda: 0, stdin=SimpleNamespace(close=lambda: None))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bench_launcher, "start_child", start_child)
+        patch.setattr(launcher, "start_child", start_child)
         now = SimpleNamespace(job=SimpleNamespace(num=0))
-        patch.setattr(bench_launcher, "HydraConfig", SimpleNamespace(get=lambda: now))
+        patch.setattr(launcher, "HydraConfig", SimpleNamespace(get=lambda: now))
         assert runs(None) == 0
     assert [parse_assignments(arguments) for arguments in started] == [{"resume": str(planned[0].directory)}]
 
@@ -330,7 +330,7 @@ def test_a_launcher_that_stops_waiting_is_said(launched: Callable[..., Outcome],
     def stop(*arguments, **more) -> None:
         raise RuntimeError("job 7 was ended by the cluster\nmore")
 
-    monkeypatch.setattr(bench_launcher.Plugins, "instantiate_launcher", lambda *_, **__: SimpleNamespace(launch=stop))
+    monkeypatch.setattr(launcher.Plugins, "instantiate_launcher", lambda *_, **__: SimpleNamespace(launch=stop))
     outcome = launched(*WORDS[:2], "seed=0", "out=runs")
     assert outcome.code == 1
     assert "The launcher stopped waiting (RuntimeError: job 7 was ended by the cluster)" in outcome.out

@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 from fake_runs import write_run
 
-from offpol import bench_view
-from offpol.bench_plan import Paces, makespan, tasks, write_plan
-from offpol.bench_view import duration, plan_text, total_text
+from offpol.bench.plan import Paces, makespan, tasks, write_plan
+from offpol.bench.suite import Job, expand, load_suite
+from offpol.bench.view import View, duration, plan_text, total_text
 from offpol.command_line import parse_assignments
 from offpol.run_results import find_runs
-from offpol.suite import Job, expand, load_suite
 
 
 @pytest.fixture(scope="module")
@@ -112,11 +111,11 @@ def test_the_last_to_end_decides() -> None:
 
 
 def test_the_table_is_redrawn_in_place_on_a_terminal(jobs: list[Job], tmp_path: Path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(bench_view, "REDRAW_EVERY_S", 0.0)
+    monkeypatch.setattr("offpol.bench.view.REDRAW_EVERY_S", 0.0)
     job = pick(jobs, "retrace", "Pong", 0)
     write_run(tmp_path / "run", job, None, reached=0.5, speed=100.0)
     (task,) = tasks([job], find_runs([tmp_path]), tmp_path)
-    view = bench_view.View("s6", 3)
+    view = View("s6", 3)
     view.is_terminal = True
     for _ in range(2):
         view.show([task], tasks([pick(jobs, "n_step", "Pong", 0)], [], tmp_path), 1, 0, Paces(), 1)
@@ -136,7 +135,7 @@ def test_the_table_never_outgrows_the_terminal(
     """What is wrapped or scrolled away cannot be drawn over."""
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("LINES", str(lines))
-    view = bench_view.View("s6", 12)
+    view = View("s6", 12)
     view.is_terminal = True
     running = tasks(jobs[:6], [], tmp_path)
     view.show(running, [], 0, 0, Paces(), 6)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import offpol
-from offpol import bench
-from offpol.suite import NO_SUITE, expand, load_suite
+from offpol.bench import command as bench
+from offpol.bench.suite import NO_SUITE, expand, load_suite
 
 DOC = Path(offpol.__file__).parent.parent / "docs" / "benchmarking.md"
 TEXT = DOC.read_text() if DOC.exists() else ""
@@ -29,7 +29,7 @@ def test_a_bench_of_the_docs_means_runs(command: str) -> None:
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("offpol-report")])
 def test_a_report_of_the_docs_is_understood(command: str, monkeypatch) -> None:
-    from offpol import report
+    from offpol.report import command as report
 
     asked = []
     monkeypatch.setattr("sys.argv", shlex.split(command))

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from offpol.assembly import build_env
+from offpol.bench.suite import NO_SUITE, expand
 from offpol.identity import INCIDENTAL, agent_identity, flatten, game_of, pace_identity, run_identity
-from offpol.suite import NO_SUITE, expand
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ import pytest
 from fake_runs import write_run
 
 import offpol
-from offpol import report_pages
-from offpol.bench_plan import Paces, tasks, write_plan
-from offpol.report import report
+from offpol.bench.plan import Paces, tasks, write_plan
+from offpol.bench.suite import Job, expand, load_suite
+from offpol.report import pages
+from offpol.report.command import report
 from offpol.run_results import find_runs, last_row
-from offpol.suite import Job, expand, load_suite
 
 SCRIPT = Path(offpol.__file__).parent.parent / "benchmarks" / "publish.py"
 pytestmark = pytest.mark.skipif(not SCRIPT.exists(), reason="offpol is not run from a clone")
@@ -48,8 +48,8 @@ def table(path: Path) -> list[dict[str, str]]:
 def test_the_report_of_what_was_published_is_the_benchs_own(
     publish, jobs: list[Job], tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(report_pages, "_svg", lambda drawing, name: "<svg></svg>")  # the tables are what is compared
-    monkeypatch.setattr(report_pages.Drawing, "savefig", lambda self, path, dpi: path.touch())
+    monkeypatch.setattr(pages, "_svg", lambda drawing, name: "<svg></svg>")  # the tables are what is compared
+    monkeypatch.setattr(pages.Drawing, "savefig", lambda self, path, dpi: path.touch())
     bench, kept = tmp_path / "bench", tmp_path / "kept"
     assert publish.publish(bench, kept) == (7, 1)
     said = [report([str(folder)], folder / "report", "t", [], True) for folder in (bench, kept)]

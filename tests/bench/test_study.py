@@ -10,8 +10,8 @@ from fake_runs import write_run
 
 import offpol
 from offpol import tabular
-from offpol.bench_plan import write_plan
-from offpol.suite import Suite, expand
+from offpol.bench.plan import write_plan
+from offpol.bench.suite import Suite, expand
 
 ROOT = Path(offpol.__file__).parent.parent / "benchmarks"
 GRID = (

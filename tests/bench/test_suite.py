@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from offpol.bench.suite import NO_SUITE, Suite, expand, load_suite
 from offpol.config import conf_dir
 from offpol.errors import ConfigError
-from offpol.suite import NO_SUITE, Suite, expand, load_suite
 
 SUITES = sorted(path.stem for path in (conf_dir() / "suite").glob("*.yaml"))
 

@@ -240,4 +240,3 @@ def test_quantiles_of_a_known_distribution_are_learned() -> None:
 def test_a_bad_support_is_refused(critic: type, arguments: tuple, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         critic(*arguments, False)
-

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from env_factory import PRESETS, make
 
-from offpol.suite import load_suite
+from offpol.bench.suite import load_suite
 
 FILE = Path(__file__).with_name("atari_golden.json")
 ALL_GAMES = load_suite("atari100k").games

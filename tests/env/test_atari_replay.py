@@ -8,8 +8,8 @@ from env_factory import make
 
 from offpol.actor import Actor
 from offpol.config import conf_dir
-from offpol.ring import Ring
-from offpol.windows import gather
+from offpol.memory.ring import Ring
+from offpol.memory.windows import gather
 
 ATARI_100K = yaml.safe_load((conf_dir() / "suite" / "atari100k.yaml").read_text())["games"]
 ENVS, WINDOW = 2, 3

@@ -22,9 +22,7 @@ def test_optimal_values_equal_the_best_of_all_policies(length, slip):
     gamma, states = 0.9, np.arange(length)
     best = np.full(length, -np.inf)
     for policy in itertools.product(range(2), repeat=length):
-        value = np.linalg.solve(
-            np.eye(length) - gamma * transition[states, list(policy)], reward[states, list(policy)]
-        )
+        value = np.linalg.solve(np.eye(length) - gamma * transition[states, list(policy)], reward[states, list(policy)])
         best = np.maximum(best, value)
     q = env.optimal_q(gamma)
     assert q.dtype == np.float64

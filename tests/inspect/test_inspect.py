@@ -15,13 +15,14 @@ import torch
 from command import Outcome, call
 from inspected import train
 
-from offpol import inspect_command, inspect_figures, inspect_tables, inspect_window, inspection
 from offpol.assembly import build_agent
 from offpol.checkpoint import load_newest
 from offpol.command_line import load_saved
 from offpol.config import conf_dir
 from offpol.health import ENDS as REASONS
-from offpol.report_offpolicy import ENDS
+from offpol.inspect import figures, inspection, tables, window
+from offpol.inspect.command import main
+from offpol.report.offpolicy import ENDS
 from offpol.trace.retrace import Retrace
 
 
@@ -40,15 +41,15 @@ def seen(run: Path) -> tuple[inspection.Subject, inspection.Windows]:
 def command(tmp_path, monkeypatch, capfd, run) -> Callable[..., Outcome]:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(run, tmp_path / "run")
-    return lambda *arguments: call(inspect_command.main, arguments, monkeypatch, capfd)
+    return lambda *arguments: call(main, arguments, monkeypatch, capfd)
 
 
 @pytest.fixture
 def no_pictures(monkeypatch) -> None:
     """Leave out what takes most of the time."""
-    monkeypatch.setattr(inspect_figures, "save", lambda figure, path: path)
-    for module, name in ((inspect_figures, "operators"), (inspect_figures, "by_age"), (inspect_figures, "values"),
-                         (inspect_window, "picture")):  # fmt: skip
+    monkeypatch.setattr(figures, "save", lambda figure, path: path)
+    for module, name in ((figures, "operators"), (figures, "by_age"), (figures, "values"),
+                         (window, "picture")):  # fmt: skip
         monkeypatch.setattr(module, name, lambda *what: None)
 
 
@@ -58,7 +59,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_help_needs_no_torch() -> None:
-    code = "import sys; sys.argv = ['offpol-inspect', '--help']; import offpol.inspect_command as c\n"
+    code = "import sys; sys.argv = ['offpol-inspect', '--help']; import offpol.inspect.command as c\n"
     code += "try: c.main()\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip().endswith("False")
@@ -151,7 +152,7 @@ def test_operators_are_given_what_the_learner_is_given(run, seen) -> None:
 
 def test_every_row_counts_once_in_tables(seen) -> None:
     subject, windows = seen
-    table = {row["operator"]: row for row in inspect_tables.operator_rows(windows, subject.own)}
+    table = {row["operator"]: row for row in tables.operator_rows(windows, subject.own)}
     known = ~np.isnan(windows.monte_carlo)
     assert 0 < known.sum() < len(known)
     gap = windows.returns["n_step"][known] - windows.monte_carlo[known]
@@ -159,15 +160,15 @@ def test_every_row_counts_once_in_tables(seen) -> None:
     assert table["n_step"]["rms_to_monte_carlo"] == pytest.approx(np.sqrt((gap**2).mean()))
     assert table["retrace"]["rms_to_own"] == 0
     assert table["one_step"]["trace_length"] == 1
-    parts = inspect_tables.age_bins(windows)
+    parts = tables.age_bins(windows)
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(known)))
     ages = [windows.age_updates[part] for part in parts]
     assert all(a.max() <= b.min() for a, b in itertools.pairwise(ages))
-    rows = inspect_tables.age_rows(windows, subject.own)
+    rows = tables.age_rows(windows, subject.own)
     assert np.average([row["q_mean"] for row in rows], weights=[row["windows"] for row in rows]) == pytest.approx(
         windows.q.mean(), abs=1e-5
     )
-    for row, shares in zip(rows, inspect_tables.rho_shares(windows), strict=True):
+    for row, shares in zip(rows, tables.rho_shares(windows), strict=True):
         assert sum(row[f"ended_by_{reason}"] for reason in REASONS) == pytest.approx(1)
         assert shares.sum() == pytest.approx(1)
 

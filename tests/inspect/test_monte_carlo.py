@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from offpol.monte_carlo import monte_carlo_returns
-from offpol.ring import Ring
+from offpol.inspect.monte_carlo import monte_carlo_returns
+from offpol.memory.ring import Ring
 from offpol.types import EnvSpec, Rows
 
 GAMMA = 0.9

@@ -10,15 +10,16 @@ import yaml
 from command import call
 from inspected import train
 
-from offpol import actions, actor, inspect_command, mu_check
+from offpol import actions, actor
 from offpol.agent import Agent
 from offpol.behavior import epsilon_greedy
 from offpol.behavior.epsilon_greedy import EpsilonGreedy
 from offpol.command_line import load_saved
 from offpol.config import conf_dir
 from offpol.errors import ConfigError
-from offpol.logged_rows import LoggedRows
-from offpol.mu_formulas import Situation, formula
+from offpol.inspect import command, mu_check
+from offpol.inspect.logged_rows import LoggedRows
+from offpol.inspect.mu_formulas import Situation, formula
 from offpol.replay.uniform import Uniform
 from offpol.types import EnvSpec, Rows
 
@@ -188,13 +189,13 @@ def test_draws_that_do_not_follow_mu_are_noticed(run, monkeypatch) -> None:
 
 def test_noisy_layers_are_refused_with_the_reason(tmp_path, monkeypatch, capfd) -> None:
     run = train(tmp_path / "run", "network.heads.noisy=0.5", "trace=one_step", "policy=greedy", "run.agent_steps=100")
-    shown = call(inspect_command.main, (str(run), "--check-mu"), monkeypatch, capfd)
+    shown = call(command.main, (str(run), "--check-mu"), monkeypatch, capfd)
     assert shown.code == 2
     assert "noisy layers: what is logged is the probability under the noise of that moment" in shown.err
 
 
 def test_a_behavior_without_a_formula_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"behavior is mine.Explorer, for which offpol.mu_formulas has no formula"):
+    with pytest.raises(ConfigError, match=r"behavior is mine.Explorer, for which .*mu_formulas has no formula"):
         formula({"_target_": "mine.Explorer"})
 
 
@@ -258,11 +259,11 @@ def test_rows_are_read_without_the_replays_code(stack: int) -> None:
 
 def test_command(run, tmp_path, monkeypatch, capfd) -> None:
     out = tmp_path / "out"
-    shown = call(inspect_command.main, (str(run), "--check-mu", "--steps", "40", "--out", str(out)), monkeypatch, capfd)
+    shown = call(command.main, (str(run), "--check-mu", "--steps", "40", "--out", str(out)), monkeypatch, capfd)
     assert shown.code == 0, shown.err
     assert "Every logged probability is the recomputed one." in shown.out
     assert json.loads((out / "mu.json").read_text())["right"] is True
     monkeypatch.setattr(actor, "draw", greedys_own)
-    shown = call(inspect_command.main, (str(run), "--check-mu", "--out", str(out)), monkeypatch, capfd)
+    shown = call(command.main, (str(run), "--check-mu", "--out", str(out)), monkeypatch, capfd)
     assert shown.code == 1
     assert "Logged probabilities are WRONG." in shown.out

@@ -14,11 +14,11 @@ import torch
 from naive_replay import NaiveEnv, as_rows, chi_square_p, spec_of
 from test_context_tree import estimated
 
-from offpol import kernels, kernels_numpy, tree_kernels_numpy
+from offpol.memory import kernels, kernels_numpy, tree_kernels_numpy
+from offpol.memory.sum_tree import ACCELERATED
 from offpol.replay.prioritized import Prioritized
 from offpol.replay.uniform import Uniform
 from offpol.schedule import Schedule
-from offpol.sum_tree import ACCELERATED
 from offpol.types import Batch, Rows
 
 PLAIN = {"capacity": 40, "alpha": 0.6, "beta": Schedule(0.4, 1.0, 100), "epsilon": 0.01, "new_priority": "max",

@@ -7,12 +7,12 @@ import pytest
 import torch
 from naive_replay import NaiveEnv, NaiveReplay, as_rows, chi_square_p, spec_of
 
-from offpol import kernels, kernels_numpy
-from offpol.ring import Ring
+from offpol.memory import kernels, kernels_numpy
+from offpol.memory.ring import Ring
+from offpol.memory.sum_tree import ACCELERATED
+from offpol.memory.windows import gather
 from offpol.segments import load_rows, rows_since
-from offpol.sum_tree import ACCELERATED
 from offpol.types import Batch, Rows
-from offpol.windows import gather
 
 MODULES = [kernels_numpy, kernels.KERNELS] if ACCELERATED else [kernels_numpy]
 FRAMES = {1: [((2,), torch.float32), ((2, 3, 3), torch.uint8)], 2: [((3, 2), torch.uint8), ((2,), torch.float32)],

@@ -11,7 +11,8 @@ from naive_replay import spec_of
 from test_prioritized import build, prioritize_all, steps
 from test_resume import JOB, assert_same_run, interrupt_at
 
-from offpol import main, storage
+from offpol import main
+from offpol.memory import storage
 from offpol.replay.uniform import Uniform
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from offpol.aggregates import AGGREGATES, estimates, probability_of_improvement, profile
+from offpol.report.aggregates import AGGREGATES, estimates, probability_of_improvement, profile
 
 RNG = np.random.default_rng(3)
 EVEN = {f"game{g}": RNG.gamma(1.0, 0.3 + g / 20, size=5) - 0.1 for g in range(26)}
@@ -42,7 +42,7 @@ def test_runs_are_resampled_within_their_game_only() -> None:
 def test_the_interval_does_not_depend_on_chunks_and_repeats(monkeypatch) -> None:
     first = estimates(EVEN, seed=1, resamples=500)
     assert first == estimates(EVEN, seed=1, resamples=500)
-    monkeypatch.setattr("offpol.aggregates.CHUNK", 130 * 100)
+    monkeypatch.setattr("offpol.report.aggregates.CHUNK", 130 * 100)
     chunked = estimates(EVEN, seed=1, resamples=500)
     assert chunked["IQM"].value == first["IQM"].value
     assert chunked["IQM"].interval == pytest.approx(first["IQM"].interval, abs=0.02)
@@ -105,7 +105,5 @@ def test_everything_agrees_with_rliable() -> None:
     assert profile(EVEN, taus, seed=0, resamples=10)[0] == pytest.approx(expected)
     expected = metrics.probability_of_improvement(matrix, other)
     assert probability_of_improvement(EVEN, OTHER, seed=0).value == pytest.approx(expected, abs=1e-12)
-    _, intervals = library.get_interval_estimates(
-        {"xy": (matrix, other)}, metrics.probability_of_improvement, reps=400
-    )
+    _, intervals = library.get_interval_estimates({"xy": (matrix, other)}, metrics.probability_of_improvement, reps=400)
     assert probability_of_improvement(EVEN, OTHER, seed=0).interval == pytest.approx(intervals["xy"].ravel(), abs=0.03)

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from offpol.aggregates import estimates
-from offpol.published import MINOR, STATISTICS, STRICT, match, published
+from offpol.bench.suite import load_suite
 from offpol.reference_scores import BASELINES, DATA, baselines, human_random, table_hash
-from offpol.suite import load_suite
+from offpol.report.aggregates import estimates
+from offpol.report.published import MINOR, STATISTICS, STRICT, match, published
 
 # What a run under the preset atari100k says of itself.
 OURS = {

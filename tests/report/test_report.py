@@ -12,10 +12,10 @@ import pytest
 from command import Outcome, call
 from fake_runs import write_run
 
-from offpol import report, report_pages
-from offpol.bench_plan import write_plan
+from offpol.bench.plan import write_plan
+from offpol.bench.suite import expand, load_suite
 from offpol.reference_scores import baselines, human_random, table_hash
-from offpol.suite import expand, load_suite
+from offpol.report import command, pages
 
 SCORES = {  # human-normalised, of two seeds
     ("trace=retrace", "Krull"): (1.0, 2.0), ("trace=retrace", "Boxing"): (0.5, 0.7),
@@ -52,7 +52,7 @@ def written(tmp_path_factory) -> Written:
     for job in expand(load_suite("minatar"), ["env.game=breakout,asterix", "seed=0"]):
         write_run(folder / "mini" / job.game, job, 8.0)
     words = [str(folder / "runs"), str(folder / "mini")]
-    said = report.report(words, folder / "out", "A <title>", [], True)
+    said = command.report(words, folder / "out", "A <title>", [], True)
     out = folder / "out"
     return Written(out, said, (out / "report.md").read_text(), (out / "index.html").read_text())
 
@@ -127,7 +127,7 @@ def test_without_a_human_the_best_agent_of_each_game_is_the_scale(tmp_path: Path
         start = found[job.game]
         score = start + gain[job.label][job.cfg["env"]["game"]] + (0.5 if job.seed else -0.5)
         write_run(tmp_path / "runs" / job.label / job.game / str(job.seed), job, score, start=start)
-    said = report.report([str(tmp_path / "runs")], tmp_path / "out", "t", [], True)
+    said = command.report([str(tmp_path / "runs")], tmp_path / "out", "t", [], True)
     assert "IQM of the score relative to the best agent: default 0.6" in said
     found_rows = {(row["agent"], row["measure"]): row for row in rows(tmp_path / "out" / "aggregates.csv")}
     assert float(found_rows["default", "mean"]["value"]) == pytest.approx((1 + 0.25) / 2)
@@ -148,7 +148,7 @@ def test_a_game_that_nobody_has_learned_makes_no_scale(tmp_path: Path, no_pictur
     for job in jobs:
         score = 5.0 if job.cfg["env"]["game"] == "breakout" else 2.0 if job.seed and job.label == "dqn" else other
         write_run(tmp_path / "runs" / job.label / job.game / str(job.seed), job, score)
-    said = report.report([str(tmp_path / "runs")], tmp_path / "out", "t", [], True)
+    said = command.report([str(tmp_path / "runs")], tmp_path / "out", "t", [], True)
     assert "There is no aggregate, for no agent has learned MinAtar-asterix: even" in said
     assert "raw scores" in said
     assert "IQM" not in said
@@ -211,14 +211,14 @@ def test_the_curves_file_has_every_run(written: Written) -> None:
 @pytest.fixture
 def no_pictures(monkeypatch) -> None:
     """Leave out what takes most of the time, where only words and numbers are looked at."""
-    monkeypatch.setattr(report_pages, "_svg", lambda drawing, name: "<svg></svg>")
-    monkeypatch.setattr(report_pages.Drawing, "savefig", lambda self, path, dpi: path.touch())
+    monkeypatch.setattr(pages, "_svg", lambda drawing, name: "<svg></svg>")
+    monkeypatch.setattr(pages.Drawing, "savefig", lambda self, path, dpi: path.touch())
 
 
 @pytest.fixture
 def offpol_report(tmp_path: Path, monkeypatch, capfd, no_pictures) -> Callable[..., Outcome]:
     monkeypatch.chdir(tmp_path)
-    return lambda *arguments: call(report.main, arguments, monkeypatch, capfd)
+    return lambda *arguments: call(command.main, arguments, monkeypatch, capfd)
 
 
 def test_games_can_be_chosen_and_mistakes_are_told(offpol_report: Callable[..., Outcome], tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_runs_of_other_protocols_and_budgets_never_share_a_table(tmp_path: Path,
     for number, more in enumerate([(), ("env/preset=sticky",), ("run.agent_steps=50000",), (changed,)]):
         (job,) = expand(load_suite("s6"), ["env.game=Krull", "seed=0", *more])
         write_run(tmp_path / str(number), job, 2000.0)
-    said = report.report([str(tmp_path)], tmp_path / "out", "t", [], True)
+    said = command.report([str(tmp_path)], tmp_path / "out", "t", [], True)
     text = (tmp_path / "out" / "report.md").read_text()
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == [
         "Atari, preset atari100k with sticky_probability=0.1, 100,000 agent steps",
@@ -260,7 +260,7 @@ def test_dopamines_training_returns_get_a_table_of_their_own(tmp_path: Path, no_
     (job,) = expand(load_suite("atari57"), ["env.game=Krull", "seed=0", "run.agent_steps=1000000"])
     low, high = human_random()["Krull"]
     write_run(tmp_path / "run", job, 3000.0, start=low)
-    report.report([str(tmp_path)], tmp_path / "out", "t", [], True)
+    command.report([str(tmp_path)], tmp_path / "out", "t", [], True)
     text = (tmp_path / "out" / "report.md").read_text()
     final, _, training = text.partition("## Atari, preset sticky, 1,000,000 agent steps: while training")
     assert "| Dopamine Rainbow |" in training.replace(" † ", " ")
@@ -273,7 +273,7 @@ def test_names_that_join_different_configs_are_warned_of(tmp_path: Path, no_pict
     jobs = expand(load_suite("s6"), ["env.game=Krull", "seed=0", "trace=retrace,n_step"])
     for job in jobs:
         write_run(tmp_path / job.label, job, 2000.0)
-    said = report.report([f"mine={tmp_path}"], tmp_path / "out", "t", [], False)
+    said = command.report([f"mine={tmp_path}"], tmp_path / "out", "t", [], False)
     assert "mine joins 2 different configs" in said
     scores = [float(row["score"]) for row in rows(tmp_path / "out" / "runs.csv")]
     assert np.allclose(scores, 2000.0)

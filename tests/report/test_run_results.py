@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from fake_runs import write_run
 
+from offpol.bench.suite import Job, expand, load_suite
 from offpol.checkpoint import Checkpoints
 from offpol.errors import ConfigError
 from offpol.run_labels import collect, named, never_begun
 from offpol.run_results import find_runs, last_row, read_run
-from offpol.suite import Job, expand, load_suite
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def test_a_path_without_runs_is_told(tmp_path: Path) -> None:
 
 
 def test_agents_of_a_plan_without_runs_are_told(jobs: list[Job], tmp_path: Path) -> None:
-    from offpol.bench_plan import write_plan
+    from offpol.bench.plan import write_plan
 
     write_plan(tmp_path, "s6", jobs)
     write_run(tmp_path / "r", jobs[0], 1.0)

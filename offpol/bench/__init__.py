@@ -1,0 +1,1 @@
+"""`offpol-bench`: suites of runs, planned, started, watched and gone on with."""

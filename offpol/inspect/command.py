@@ -1,0 +1,109 @@
+"""`offpol-inspect`: any checkpoint of a run under the lens. torch is imported only once there is something to do."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from offpol import cpu
+from offpol.errors import ConfigError, RunError
+
+DESCRIPTION = """\
+Look at a checkpoint of a run and at its replay.
+
+  offpol-inspect RUN_DIR                every trace operator on the same windows, by sample age; one window in pictures
+  offpol-inspect RUN_DIR --window 10    with longer windows than the run's
+  offpol-inspect RUN_DIR --check-mu     was the probability of every logged action computed right?
+
+Writes tables and figures into RUN_DIR/inspect/. docs/diagnostics.md explains them.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    made = argparse.ArgumentParser(
+        prog="offpol-inspect", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="the folder of a run")
+    made.add_argument("--checkpoint", metavar="NAME", help="one of RUN_DIR/checkpoints, as in 000012 (the newest)")
+    made.add_argument("--batches", type=int, default=64, help="batches of windows that are drawn (64)")
+    made.add_argument("--window", type=int, help="transitions of a window (the run's)")
+    made.add_argument("--seed", type=int, default=0, help="which windows, or which actions (0)")
+    made.add_argument("--device", help="cpu, cuda, ... (the run's own)")
+    made.add_argument("--out", type=Path, metavar="DIR", help="where files are written (RUN_DIR/inspect)")
+    made.add_argument("--check-mu", action="store_true", help="recompute the logged probabilities instead")
+    made.add_argument("--steps", type=int, default=400, help="with --check-mu: agent steps that are acted anew (400)")
+    return made
+
+
+def main() -> None:
+    """The `offpol-inspect` command: exit code 0, 1 (a probability is wrong), 2 (a mistake)."""
+    args = parser().parse_args()
+    try:
+        sys.exit(_check_mu(args) if args.check_mu else _inspect(args))
+    except (ConfigError, RunError) as error:
+        print(f"offpol-inspect: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("offpol-inspect: stopped; the run is as it was", file=sys.stderr)
+        sys.exit(130)
+
+
+def _config(args: argparse.Namespace) -> dict[str, Any]:
+    """Check the command line against the run; return the run's config and set torch up."""
+    from offpol.assembly import check_config
+    from offpol.command_line import load_saved
+
+    if args.batches < 1 or args.steps < 1 or args.seed < 0 or (args.window or 1) < 1:
+        raise ConfigError("--batches, --window and --steps must be at least 1, --seed not negative.")
+    cfg = load_saved(args.run_dir)
+    check_config(cfg)
+    cfg["run"]["device"] = args.device or cfg["run"]["device"]
+    from offpol.run_directory import require_writable
+
+    args.out = args.out or args.run_dir / "inspect"
+    require_writable(args.out, "--out")
+
+    cpu.set_up(cfg["run"]["torch_threads"])
+    return cfg
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    """Draw windows, put them through every operator, and show what came of it."""
+    cfg = _config(args)
+    from offpol.inspect import figures, inspection, tables, window
+    from offpol.run_summary import say
+
+    subject = inspection.load(cfg, args.run_dir, args.checkpoint, args.window)
+    for sentence in subject.found.lost:
+        print(f"offpol-inspect: {sentence}.", file=sys.stderr)
+    windows = inspection.look(subject, args.batches, args.seed)
+    args.out.mkdir(parents=True, exist_ok=True)
+    told = tables.report(subject, windows)
+    say(told)
+    written = tables.write(subject, windows, args.seed, args.out)
+    for name, figure in {
+        "operators.png": figures.operators(windows, subject.own),
+        "rho_and_traces_by_age.png": figures.by_age(windows, subject.own),
+        "q_and_monte_carlo.png": figures.values(windows, subject.own),
+        "window.png": window.picture(subject, windows, window.choose(windows, subject.own)),
+    }.items():
+        written.append(figures.save(figure, args.out / name))
+    say(f"\nWritten into {args.out}: {', '.join(path.name for path in written)}")
+    return 0
+
+
+def _check_mu(args: argparse.Namespace) -> int:
+    """Recompute logged probabilities; return 1 where one is wrong."""
+    cfg = _config(args)
+    from offpol.inspect import mu_check
+    from offpol.run_summary import say
+
+    result = mu_check.check(cfg, args.run_dir, args.checkpoint, args.steps, args.seed)
+    args.out.mkdir(parents=True, exist_ok=True)
+    path = mu_check.write(result, args.out)
+    say(mu_check.in_words(result))
+    say(f"Written: {path}")
+    return 0 if result.right else 1

@@ -1,0 +1,316 @@
+"""Is mu computed right? Logged probabilities, recomputed from parameters and rows alone.
+
+Two kinds of rows are checked. *Stored* ones: those of the run's replay that were acted by parameters which are still
+there, the checkpoints' (`run.keep_checkpoints`) and the initial ones, which the seed gives. And *fresh* ones: the run
+goes on in a scratch folder, with its own topology and learning, while the parameters of every version are kept. In both
+cases observations are put together from the stored frames, the values are those of the version that the row names, and
+everything after that is done anew, in float64, by `offpol.inspect.mu_formulas`.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offpol import provenance, run_directory
+from offpol.actor import Episode
+from offpol.agent import Agent, Update
+from offpol.assembly import Parts, build_parts
+from offpol.checkpoint import Checkpoint, load_checkpoint, older_than
+from offpol.config import build
+from offpol.errors import ConfigError
+from offpol.inspect.logged_rows import LoggedRows
+from offpol.inspect.mu_formulas import Expected, Situation, formula
+from offpol.layers import is_noisy
+from offpol.run import Run, RunConfig
+from offpol.types import Batch, Rows, StateDict
+
+TOLERANCE = 1e-4  # of log mu; rounding of float32 stays far below
+MAX_ROWS = 5_000  # of each kind
+MAX_VERSIONS_BYTES = 1e9  # of parameters that are kept
+SHOWN = 5  # wrong rows that are told one by one
+NOISY = (
+    "The network has noisy layers: what is logged is the probability under the noise of that moment, while an action's "
+    "own is an average over all noise, which no formula gives. So there is nothing to compare with, and no part of "
+    "offpol that needs mu takes such a network (network.heads.noisy=0)."
+)
+
+
+@dataclass
+class Checked:
+    """What came of one kind of rows. `undecided`: rounding decides which of nearly equal values is the largest."""
+
+    kind: str
+    note: str = ""
+    rows: int = 0
+    versions: int = 0
+    largest_lag_updates: int = 0
+    largest_error: float = 0.0  # of log mu
+    num_wrong: int = 0
+    explored: int = 0  # rows whose action was not among the likeliest
+    ties: int = 0
+    undecided: int = 0
+    epsilon: tuple[float, float] = (np.inf, -np.inf)  # lowest, highest
+    surprise: float = 0.0  # sum of log mu(a) - E log mu over the actions drawn
+    variance: float = 0.0  # of that sum, if they were drawn by mu
+    wrong: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def draws_z(self) -> float:
+        """By how many standard deviations the drawn actions' mean log mu is off."""
+        return self.surprise / self.variance**0.5 if self.variance > 1e-9 else 0.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """Both kinds of rows of one checkpoint."""
+
+    checkpoint: str
+    behavior: str
+    stored: Checked
+    fresh: Checked
+
+    @property
+    def right(self) -> bool:
+        """Whether every logged probability is the recomputed one, and there was any."""
+        return not self.stored.num_wrong and not self.fresh.num_wrong and self.fresh.rows > 0
+
+
+def check(cfg: dict[str, Any], directory: Path, checkpoint: str | None, steps: int, seed: int) -> Result:
+    """Check the stored and the fresh rows of a checkpoint of a run; the run itself is left as it is.
+
+    Raises ConfigError where that is impossible, with the reason.
+    """
+    formula(cfg["behavior"])
+    found = load_checkpoint(directory / "checkpoints", checkpoint)
+    if not found.state.get("replay", {}).get("rows"):
+        raise ConfigError(f"{found.path} holds no rows, so the run cannot go on and there is nothing to check.")
+    cfg["run"] |= {"agent_steps": found.about["agent_steps"] + steps, "eval_episodes": 0}
+    if cfg["replay"].get("storage") == "memmap" and cfg["replay"]["directory"] is None:
+        cfg["replay"]["directory"] = str(directory)  # where there is room for it
+    _require_known_schedules(cfg, found.about["agent_steps"])
+    rng = np.random.default_rng(seed)
+    with tempfile.TemporaryDirectory(prefix="offpol-inspect-") as scratch:
+        parts = build_parts(cfg, Path(scratch))
+        if is_noisy(parts.agent.network):
+            raise ConfigError(NOISY)
+        stored = _stored(cfg, directory, found, parts, rng)
+        fresh = _fresh(cfg, Path(scratch), found, parts, rng)
+    return Result(found.path.name, cfg["behavior"]["_target_"].split(".")[-1], stored, fresh)
+
+
+def _together(cfg: Mapping[str, Any]) -> bool:
+    """Tell whether all streams are stepped at once."""
+    return not cfg["topology"]["_target_"].startswith("offpol.topology.ray_workers.")
+
+
+def _require_known_schedules(cfg: Mapping[str, Any], agent_steps: int) -> None:
+    """Raise ConfigError where rows do not tell where a schedule stood when they were acted."""
+    schedules = [value for value in cfg["behavior"].values() if isinstance(value, Mapping)]
+    if not _together(cfg) and max(schedule["over_agent_steps"] for schedule in schedules) > agent_steps:
+        raise ConfigError(
+            "Workers act by the number of agent steps at which a chunk was asked for, which rows do not hold, and a "
+            "schedule of the behavior is not over yet: check a checkpoint from after its end."
+        )
+
+
+def _stored(
+    cfg: Mapping[str, Any], directory: Path, found: Checkpoint, parts: Parts, rng: np.random.Generator
+) -> Checked:
+    """Check rows of the replay that were acted by parameters which are still there."""
+    checked = Checked("stored")
+    acts = "target_network" if parts.agent.target.acts else "network"
+    kept = [found, *older_than(found.path, only=["agent"])]
+    versions = {each.about["updates"]: each.state["agent"][acts] for each in kept}
+    if _same_code(directory):
+        versions[0] = copy.deepcopy(parts.agent.acting_network.state_dict())
+    else:
+        checked.note = "only the run's own commit and torch could rebuild its initial parameters"
+    if not _together(cfg):
+        checked.note = "rows of workers do not tell where schedules stood"
+        return checked
+    rows = LoggedRows(found.state["replay"]["rows"], found.about["agent_steps"])
+    return compare(checked, rows, np.ones_like(rows.valid), versions, parts.agent, cfg["behavior"], rng)
+
+
+def _same_code(directory: Path) -> bool:
+    """Tell whether this very code makes the run's initial parameters from its seed."""
+    then, now = run_directory.read_info(directory), provenance.describe(0)
+    clean = bool(now["git"]) and now["git"].get("dirty") is False
+    return clean and all(then.get(key) == now[key] for key in ("git", "versions"))
+
+
+def _fresh(cfg: Mapping[str, Any], scratch: Path, found: Checkpoint, parts: Parts, rng: np.random.Generator) -> Checked:
+    """Go on from the checkpoint, keep the parameters of every version, and check the rows that this adds."""
+    parts.agent.load_state_dict(found.state["agent"])
+    parts.replay.load_state_dict(found.state["replay"])
+    before = found.state["replay"]["rows"][-1]["stop"]
+    settings: RunConfig = build(cfg["run"], "run")
+    memory = _Memory(parts.agent)
+    run = _Watched(scratch, settings, parts.agent, memory)
+    run.go_on(found)
+    with run:
+        parts.topology.run(parts.actors, parts.agent, parts.replay, run)
+    checked = Checked("fresh", largest_lag_updates=run.largest_lag)
+    if memory.full:
+        checked.note = f"ended after {run.agent_steps - found.about['agent_steps']:,} agent steps, as memory is bounded"
+    since = (before - parts.actors.spec.stack).clamp(min=0)
+    rows = LoggedRows(parts.replay.state_dict(since=since)["rows"], run.agent_steps, _together(cfg))
+    new = rows.first[:, None] + np.arange(rows.valid.shape[1]) >= before.numpy()[:, None]
+    return compare(checked, rows, new, memory.versions, parts.agent, cfg["behavior"], rng)
+
+
+class _Memory:
+    """Keeps the parameters of every version that an agent goes through."""
+
+    def __init__(self, agent: Agent) -> None:
+        size = sum(parameter.numel() * parameter.element_size() for parameter in agent.network.parameters())
+        self._most = max(2, int(MAX_VERSIONS_BYTES / size))
+        self.versions: dict[int, StateDict] = {}
+        self._agent, self._update = agent, agent.update
+        agent.whole_update = None  # would pass `update` by
+        agent.update = self.update  # type: ignore[method-assign]
+        self._keep()
+
+    @property
+    def full(self) -> bool:
+        """Whether no more should be kept."""
+        return len(self.versions) >= self._most
+
+    def update(self, batch: Batch, measure: bool = False) -> Update:
+        """Update as the agent does, then keep its parameters."""
+        done = self._update(batch, measure)
+        self._keep()
+        return done
+
+    def _keep(self) -> None:
+        self.versions[self._agent.updates] = copy.deepcopy(self._agent.acting_network.state_dict())
+
+
+class _Watched(Run):
+    """A run in a scratch folder that saves nothing, and notes how old the acting parameters were."""
+
+    def __init__(self, folder: Path, settings: RunConfig, agent: Agent, memory: _Memory) -> None:
+        super().__init__(folder, settings, title="check of mu", frames_per_agent_step=1, levels={})
+        self._agent, self._memory, self.largest_lag = agent, memory, 0
+
+    def go_on(self, found: Checkpoint) -> None:
+        """Count from where the checkpoint was."""
+        self.agent_steps, self.updates = found.about["agent_steps"], found.about["updates"]
+        self.resumed = {name: part for name, part in found.state.items() if name in ("actor", "topology")}
+
+    def count(self, rows: Rows, episodes: Sequence[Episode]) -> None:
+        """Note the policy lag of rows that were just stored."""
+        self.largest_lag = max(self.largest_lag, int(self._agent.updates - rows.policy_version.min()))
+        super().count(rows, episodes)
+
+    @property
+    def done(self) -> bool:
+        """Whether enough was acted."""
+        return super().done or self._memory.full
+
+    def after_step(self, save: Callable[[], StateDict]) -> None:
+        """Save and log nothing."""
+        if self.signal is not None:
+            raise KeyboardInterrupt
+
+
+# ------------------------------------------------------------------------------------------- comparing
+
+
+def compare(
+    checked: Checked, rows: LoggedRows, wanted: NDArray, versions: Mapping[int, StateDict], agent: Agent,
+    behavior: Mapping[str, Any], rng: np.random.Generator,
+) -> Checked:  # fmt: skip
+    """Recompute log mu of the rows that `wanted` [S, K] selects and whose version's parameters are there."""
+    network, expected = agent.acting.copy_of(agent.acting_network), formula(behavior)
+    chosen = np.argwhere(wanted & rows.valid & rows.complete() & np.isin(rows.version, list(versions)))
+    if len(chosen) > MAX_ROWS:
+        chosen = chosen[rng.choice(len(chosen), MAX_ROWS, replace=False)]
+    version = rows.version[tuple(chosen.T)]
+    for number in np.unique(version):
+        stream, row = chosen[version == number].T
+        network.load_state_dict(versions[int(number)])
+        q, pi = (values.double().numpy() for values in agent.values(rows.observations(stream, row), network))
+        at = Situation(q, pi, rows.action[stream, row], rows.agent_steps[row], stream, len(rows.first))
+        found, log_mu = expected(behavior, at), rows.log_mu[stream, row].astype(np.float64)
+        _judge(checked, found, at, log_mu, {"row": rows.first[stream] + row, "version": np.full(len(row), number)})
+        checked.versions += 1
+    return checked
+
+
+def _judge(checked: Checked, found: Expected, at: Situation, log_mu: NDArray, about: Mapping[str, NDArray]) -> None:
+    """Compare what was logged [N] with what was to be expected, and count."""
+    with np.errstate(divide="ignore"):
+        error = np.abs(np.log(found.allowed) - log_mu[:, None]).min(1)
+        log_all = np.log(found.mu)
+    error = np.where(np.isnan(error), np.inf, error)
+    own = found.mu[np.arange(len(log_mu)), at.action]
+    checked.rows += len(log_mu)
+    checked.largest_error = max(checked.largest_error, float(error.max()))
+    checked.explored += int((own < found.mu.max(1) - 1e-9).sum())
+    checked.ties += int(found.tie.sum())
+    checked.undecided += int(found.undecided.sum())
+    low, high = float(found.epsilon.min()), float(found.epsilon.max())
+    checked.epsilon = min(checked.epsilon[0], low), max(checked.epsilon[1], high)
+    for i in np.flatnonzero(error > TOLERANCE * found.slack).tolist():
+        checked.num_wrong += 1
+        if len(checked.wrong) < SHOWN:
+            checked.wrong.append({
+                "stream": int(at.stream[i]), **{name: int(values[i]) for name, values in about.items()},
+                "action": int(at.action[i]), "agent_steps": int(at.agent_steps[i]),
+                "logged_mu": float(np.exp(log_mu[i])), "recomputed_mu": float(own[i]),
+            })  # fmt: skip
+    information = np.where(found.mu > 0, found.mu * np.where(found.mu > 0, log_all, 0.0), 0.0)
+    square = (information * np.where(found.mu > 0, log_all, 0.0)).sum(1)
+    certain = ~found.undecided & (own > 0)
+    checked.surprise += float((np.log(own[certain]) - information.sum(1)[certain]).sum())
+    checked.variance += float(np.maximum(square - information.sum(1) ** 2, 0.0)[certain].sum())
+
+
+# ----------------------------------------------------------------------------------------------- words
+
+
+def write(result: Result, out: Path) -> Path:
+    """Write mu.json into a folder."""
+    path = out / "mu.json"
+    run_directory.write_json(path, {**asdict(result), "right": result.right, "tolerance": TOLERANCE})
+    return path
+
+
+def in_words(result: Result) -> str:
+    """Say what was checked, and what came out."""
+    lines = [
+        f"mu of {result.behavior}, recomputed in float64 from parameters and rows (checkpoint {result.checkpoint})"
+    ]
+    lines += _words(result.stored, "rows of the replay whose parameters are still there")
+    lines += _words(result.fresh, "rows of the run going on, with every version's parameters")
+    verdict = "Every logged probability is the recomputed one." if result.right else "Logged probabilities are WRONG."
+    return "\n".join([*lines, verdict])
+
+
+def _words(checked: Checked, what: str) -> list[str]:
+    note = f" ({checked.note})" if checked.note else ""
+    if not checked.rows:
+        return [f"  {checked.kind}: no {what}{note}"]
+    low, high = checked.epsilon
+    lag = f", up to {checked.largest_lag_updates} updates behind the learner" if checked.kind == "fresh" else ""
+    return [
+        f"  {checked.kind}: {checked.rows:,} {what}{note}",
+        f"    largest |log mu logged - recomputed| {checked.largest_error:.1e}; wrong: {checked.num_wrong:,}",
+        f"    {checked.versions:,} versions{lag}; epsilon {low:.4g} to {high:.4g}; {checked.explored:,} explored, "
+        f"{checked.ties:,} ties, {checked.undecided:,} where rounding decides which value is the largest",
+        f"    are actions drawn as often as mu says? {checked.draws_z:+.1f} standard deviations off (4 would be a no)",
+        *(
+            f"    WRONG: stream {w['stream']}, row {w['row']}, action {w['action']}, version {w['version']}: mu "
+            f"{w['logged_mu']:.6g} logged, {w['recomputed_mu']:.6g} recomputed"
+            for w in checked.wrong
+        ),
+    ]

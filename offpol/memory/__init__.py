@@ -1,0 +1,1 @@
+"""How replays keep rows: rings of streams, windows of them, and sums of priorities."""

@@ -1,0 +1,123 @@
+"""Scores of many runs in one number, with an interval: Agarwal et al. 2021 (the statistical precipice).
+
+Scores are a mapping from game to an array [runs] of (normalised) scores; games may have different numbers of runs.
+Intervals are percentile bootstraps, stratified: each resample draws every game's runs anew from that game's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+Scores = Mapping[str, np.ndarray]
+RESAMPLES = 10_000
+CHUNK = 2_000_000  # scores resampled at once: bounds memory, about 16 MB
+PERCENTILES = (2.5, 97.5)
+
+
+class Estimate(NamedTuple):
+    """A number and its 95% interval; None where every game has one run, so that nothing tells how runs scatter."""
+
+    value: float
+    interval: tuple[float, float] | None
+
+
+def interquartile_mean(games: Sequence[np.ndarray]) -> np.ndarray:
+    """Average the middle half of all runs of all games [..., runs of a game] -> [...]; each run weighs the same."""
+    ranked = np.sort(np.concatenate(games, axis=-1), axis=-1)
+    cut = ranked.shape[-1] // 4
+    return ranked[..., cut : ranked.shape[-1] - cut].mean(axis=-1)
+
+
+def median(games: Sequence[np.ndarray]) -> np.ndarray:
+    """Take the median of the games' means."""
+    return np.median([runs.mean(axis=-1) for runs in games], axis=0)
+
+
+def mean(games: Sequence[np.ndarray]) -> np.ndarray:
+    """Average the games' means; each game weighs the same."""
+    return np.mean([runs.mean(axis=-1) for runs in games], axis=0)
+
+
+def optimality_gap(games: Sequence[np.ndarray]) -> np.ndarray:
+    """Average by how much runs fall short of 1, that is of the human reference; smaller is better."""
+    return np.mean([np.maximum(0.0, 1.0 - runs).mean(axis=-1) for runs in games], axis=0)
+
+
+AGGREGATES: dict[str, Callable[[Sequence[np.ndarray]], np.ndarray]] = {
+    "IQM": interquartile_mean, "median": median, "mean": mean, "optimality gap": optimality_gap,
+}  # fmt: skip
+
+
+def estimates(scores: Scores, seed: int, resamples: int = RESAMPLES) -> dict[str, Estimate]:
+    """Return every aggregate of AGGREGATES with its interval, all from the same resamples."""
+    games = list(scores.values())
+    drawn = [[aggregate(sample) for aggregate in AGGREGATES.values()] for sample in _resampled(games, seed, resamples)]
+    replicates = np.concatenate(drawn, axis=-1)  # [aggregates, resamples]
+    return {
+        name: _estimate(games, float(aggregate(games)), replicates[i])
+        for i, (name, aggregate) in enumerate(AGGREGATES.items())
+    }
+
+
+def profile(scores: Scores, taus: np.ndarray, seed: int, resamples: int = 2_000) -> tuple[np.ndarray, np.ndarray]:
+    """Return the share of runs that score above each tau [T], and its interval [2, T]."""
+    games = list(scores.values())
+
+    def above(sample: Sequence[np.ndarray]) -> np.ndarray:
+        ranked = np.sort(np.concatenate(sample, axis=-1), axis=-1)
+        ranked = ranked.reshape(-1, ranked.shape[-1])
+        return 1.0 - np.array([np.searchsorted(row, taus, side="right") for row in ranked]) / ranked.shape[-1]
+
+    replicates = np.concatenate([above(sample) for sample in _resampled(games, seed, resamples)])
+    return above(games)[0], np.percentile(replicates, PERCENTILES, axis=0)
+
+
+def probability_of_improvement(ours: Scores, theirs: Scores, seed: int, resamples: int = 2_000) -> Estimate:
+    """Estimate P(a run of ours beats a run of theirs), ties counting half, averaged over the games both have.
+
+    Raises ValueError where they share no game.
+    """
+    shared = [game for game in ours if game in theirs]
+    if not shared:
+        raise ValueError("the two have no game in common.")
+    pairs = [(ours[game], theirs[game]) for game in shared]
+    rng = np.random.default_rng(seed)
+    replicates = np.zeros(resamples)
+    for mine, other in pairs:
+        step = max(1, CHUNK // (len(mine) * len(other)))
+        for start in range(0, resamples, step):
+            count = min(step, resamples - start)
+            replicates[start : start + count] += _beats(_draw(mine, rng, count), _draw(other, rng, count))
+    value = float(np.mean([_beats(mine, other) for mine, other in pairs]))
+    return _estimate([runs for pair in pairs for runs in pair], value, replicates / len(pairs))
+
+
+# ------------------------------------------------------------------------------------------- the pieces
+
+
+def _draw(runs: np.ndarray, rng: np.random.Generator, count: int) -> np.ndarray:
+    return runs[rng.integers(len(runs), size=(count, len(runs)))]
+
+
+def _resampled(games: Sequence[np.ndarray], seed: int, resamples: int) -> Iterator[list[np.ndarray]]:
+    """Yield resampled games, each [some resamples, runs], until there were `resamples`."""
+    rng = np.random.default_rng(seed)
+    step = max(1, CHUNK // sum(len(runs) for runs in games))
+    for start in range(0, resamples, step):
+        yield [_draw(runs, rng, min(step, resamples - start)) for runs in games]
+
+
+def _beats(mine: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Compare every run of [..., n] with every one of [..., m]: the share of wins [...]."""
+    difference = mine[..., :, None] - other[..., None, :]
+    return ((difference > 0).mean(axis=(-2, -1)) + (difference >= 0).mean(axis=(-2, -1))) / 2
+
+
+def _estimate(games: Sequence[np.ndarray], value: float, replicates: np.ndarray) -> Estimate:
+    if all(len(runs) < 2 for runs in games):
+        return Estimate(value, None)
+    low, high = np.percentile(replicates, PERCENTILES)
+    return Estimate(value, (float(low), float(high)))

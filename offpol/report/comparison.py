@@ -1,0 +1,239 @@
+"""What a report compares: runs of one protocol and budget, and the published agents that may stand beside them."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from offpol.reference_scores import Reference, baselines, human_random
+from offpol.report.published import STATISTICS, changes, match, protocol_of, published
+from offpol.run_labels import Labelled, named
+from offpol.run_results import RunResult
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A row of the tables: raw scores by game, one per run where `of_runs`, else the game's mean alone."""
+
+    name: str
+    kind: Literal["agent", "published", "baseline"]
+    scores: Mapping[str, np.ndarray]
+    of_runs: bool = True
+    remark: str = ""
+
+    def missing(self, games: Collection[str]) -> list[str]:
+        """List the games that it has no score in."""
+        return [game for game in games if game not in self.scores]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How scores of several games are put on one axis: 0 is random play, 1 the `goal` of each game.
+
+    `name` is the axis's; `goal` names what has the score 1.
+    """
+
+    name: str
+    goal: str
+    references: Mapping[str, Reference]
+
+
+def human_scale() -> Scale:
+    """Return the scale of the Atari games: 1 is a human's score."""
+    return Scale("human-normalised score", "human", human_random())
+
+
+@dataclass
+class Comparison:
+    """Runs that were played and measured alike.
+
+    `games` is what was asked for, as far as that is known: an agent without one of them gets no aggregate. `scale` is
+    None where the games have nothing in common: scores are raw then, and there is no aggregate.
+    """
+
+    title: str
+    statistic: str
+    protocol: dict[str, Any]
+    games: list[str]
+    seeds: list[int]
+    runs: list[Labelled]
+    scale: Scale | None = None
+    entrants: list[Entrant] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def agents(self) -> list[Entrant]:
+        """The entrants that are our own."""
+        return [entrant for entrant in self.entrants if entrant.kind == "agent"]
+
+    def comparable(self, entrant: Entrant) -> dict[str, np.ndarray] | None:
+        """Return scores by game, normalised where there is a scale; None where a game is missing."""
+        if entrant.missing(self.games):
+            return None
+        return {game: self.normalise(game, entrant.scores[game]) for game in self.games}
+
+    def normalise(self, game: str, scores: np.ndarray) -> np.ndarray:
+        """Return scores of a game on the comparison's scale, or the raw ones where there is none."""
+        return self.scale.references[game].normalise(scores) if self.scale else scores
+
+    @property
+    def of_humans(self) -> bool:
+        """Whether 1 is a human's score, as in the papers."""
+        return self.scale is not None and self.scale.goal == "human"
+
+    def asked_seeds(self, agent: str) -> list[int]:
+        """Return the seeds that a bench was asked for; without a bench, every seed that anyone here has."""
+        asked = {seed for one in self.runs if one.agent == agent for seed in one.asked.get("seeds", ())}
+        return sorted(asked) or self.seeds
+
+    def of(self, agent: str, game: str) -> list[RunResult]:
+        """Return an agent's runs of a game, by seed."""
+        found = [labelled.run for labelled in self.runs if labelled.agent == agent and labelled.run.game == game]
+        return sorted(found, key=lambda run: run.seed)
+
+
+def compare(runs: Sequence[Labelled], games: Sequence[str] = (), with_published: bool = True) -> list[Comparison]:
+    """Sort runs into comparisons: one for each protocol and budget, and for each statistic that has scores.
+
+    Args:
+        runs: all that were found.
+        games: compare in these only; empty: in every game that one of the runs plays.
+        with_published: let published agents stand beside, where protocols match.
+    """
+    groups: dict[str, list[Labelled]] = defaultdict(list)
+    for labelled in runs:
+        if not games or labelled.run.game in games:
+            groups[_group(labelled.run)].append(labelled)
+    made = []
+    for members in map(named, groups.values()):
+        for statistic in ("final_evaluation", "training_1m_frames"):
+            comparison = _comparison(members, statistic, games)
+            if with_published and comparison.of_humans:
+                _add_published(comparison)
+            first = statistic == "final_evaluation"
+            if first or any(entrant.kind == "published" for entrant in comparison.entrants):
+                made.append(comparison)
+    return made
+
+
+def _group(run: RunResult) -> str:
+    """Say what has to be equal for scores to stand in one table."""
+    protocol = {k: v for k, v in protocol_of(run).items() if not k.startswith("evaluation_") and k != "name"}
+    return json.dumps([run.cfg["env"]["_target_"], protocol], sort_keys=True)
+
+
+def _comparison(members: list[Labelled], statistic: str, games: Sequence[str]) -> Comparison:
+    protocol = protocol_of(members[0].run)
+    played = {labelled.run.game for labelled in members}.union(*(one.asked.get("games", ()) for one in members))
+    seeds = {labelled.run.seed for labelled in members}.union(*(one.asked.get("seeds", ()) for one in members))
+    name = members[0].run.cfg["env"]["_target_"].split(".")[-1]
+    preset = f", preset {protocol['name']}" if "name" in protocol else ""
+    changed = changes(members[0].run)
+    preset += f" with {', '.join(changed)}" if changed else ""
+    while_training = "" if statistic == "final_evaluation" else ": while training"
+    comparison = Comparison(
+        title=f"{name}{preset}, {protocol['budget_agent_steps']:,} agent steps{while_training}",
+        statistic=statistic,
+        protocol=protocol,
+        games=list(games) or sorted(played),
+        seeds=sorted(seeds),
+        runs=members,
+    )
+    for agent in dict.fromkeys(labelled.agent for labelled in members):
+        comparison.entrants.append(_agent(comparison, agent))
+    _note_what_differs(comparison)
+    if statistic == "final_evaluation" and not changed:
+        _add_baselines(comparison)
+    comparison.scale = human_scale() if set(comparison.games) <= set(human_random()) else _own_scale(comparison)
+    return comparison
+
+
+def _own_scale(comparison: Comparison) -> Scale | None:
+    """Return a scale for games that have no human reference: 1 is the mean of the agent that is best in the game.
+
+    None where that compares nothing: one game or agent, no measured random play, or a game that nobody has learned
+    (where not every run of the best agent is above who does not learn), so that its scale would be made of noise.
+    """
+    agents = [entrant for entrant in comparison.agents if not entrant.missing(comparison.games)]
+    idle = [entrant for entrant in comparison.entrants if entrant.kind == "baseline"]
+    random = next((entrant for entrant in idle if entrant.name == "random"), None)
+    if min(len(agents), len(comparison.games)) < 2 or random is None or random.missing(comparison.games):
+        return None
+    references, unlearned = {}, []
+    for game in comparison.games:
+        best = max((entrant.scores[game] for entrant in agents), key=np.mean)
+        references[game] = Reference(float(random.scores[game].mean()), float(best.mean()))
+        if best.min() <= max(float(entrant.scores[game].mean()) for entrant in idle if game in entrant.scores):
+            unlearned.append(game)
+    if unlearned:
+        comparison.warnings.append(
+            f"There is no aggregate, for no agent has learned {', '.join(unlearned)}: even of the best one's runs not "
+            "all are above random play and the best constant action."
+        )
+        return None
+    return Scale("score relative to the best agent", "best agent", references)
+
+
+def _agent(comparison: Comparison, agent: str) -> Entrant:
+    scores = {}
+    for game in comparison.games:
+        found = [run.score(comparison.statistic) for run in comparison.of(agent, game)]
+        if any(score is not None for score in found):
+            scores[game] = np.array([score for score in found if score is not None])
+    return Entrant(agent, "agent", scores)
+
+
+def _note_what_differs(comparison: Comparison) -> None:
+    """Warn of agents measured in other ways, and of names that join several configs."""
+    facts: dict[str, set[str]] = defaultdict(set)
+    identities: dict[str, set[str]] = defaultdict(set)
+    for labelled in comparison.runs:
+        identities[labelled.agent].add(labelled.run.agent)
+        for fact, value in protocol_of(labelled.run).items():
+            facts[fact].add(str(value))
+    for fact, values in facts.items():
+        if len(values) > 1:
+            comparison.warnings.append(f"The runs differ in {fact}: {', '.join(sorted(values))}.")
+    for agent, found in identities.items():
+        if len(found) > 1:
+            comparison.warnings.append(f"{agent} joins {len(found)} different configs: {', '.join(sorted(found))}.")
+
+
+def _add_baselines(comparison: Comparison) -> None:
+    """Add the agents that do not learn, where they were measured under this protocol."""
+    name = comparison.protocol.get("name", "minatar")
+    for kind in ("random", "best constant action"):
+        found = {row.game: row for row in baselines() if row.protocol == name and row.name == kind}
+        scores = {game: np.array([found[game].mean]) for game in comparison.games if game in found}
+        if scores:
+            comparison.entrants.append(Entrant(kind, "baseline", scores, of_runs=False, remark="measured here"))
+
+
+def _add_published(comparison: Comparison) -> None:
+    """Add every published agent whose protocol matches; say of the others at this budget why not."""
+    elsewhere = set()
+    for theirs in published():
+        if not any(game in theirs.scores for game in comparison.games):
+            continue
+        found = match(comparison.protocol, theirs)
+        if theirs.statistic != comparison.statistic:
+            found.differs.insert(0, f"published are {STATISTICS[theirs.statistic]}")
+        if not found.differs:
+            unstated = f"not stated: {', '.join(found.unstated)}" if found.unstated else ""
+            remark = "; ".join(filter(None, [*found.minor, unstated]))
+            scores = {game: scores for game, scores in theirs.scores.items() if game in comparison.games}
+            comparison.entrants.append(Entrant(theirs.name, "published", scores, theirs.of_runs, remark))
+            said = "; ".join(filter(None, [theirs.source, theirs.note, remark]))
+            comparison.remarks.append(f"{theirs.name}: {said}.")
+        elif any("agent steps" in reason for reason in found.differs):
+            elsewhere.add(theirs.name)
+        else:
+            comparison.warnings.append(f"{theirs.name} is not shown beside these runs: {'; '.join(found.differs)}.")
+    if elsewhere:
+        comparison.remarks.append(f"Published at other budgets, and not shown: {', '.join(sorted(elsewhere))}.")

@@ -1,0 +1,135 @@
+"""Figures of learning: aggregate curves over four axes, and each game's curves with every seed visible."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter
+
+from offpol.report.aggregates import Scores, estimates
+from offpol.report.comparison import Comparison, Entrant
+from offpol.report.figures import DASHES, FONT, GREY, LIGHT, SEED, Panels, colors, panels, plain
+from offpol.run_results import RunResult
+
+AXES = {"agent steps": "agent steps", "frames": "frames", "minutes": "wall-clock (minutes)", "updates": "updates"}
+RESAMPLES = 300
+CONSTANT = "best constant action"
+BROWN = "#A05A2C"  # of the best constant action
+
+
+def curves_figure(comparison: Comparison, finals: Mapping[str, float]) -> Panels | None:
+    """Draw training scores over agent steps, frames, wall-clock and updates: IQM over runs and games, with bands.
+
+    `finals` are lines at the published agents' final value. Of one game without a scale the raw mean over its runs.
+    None where no agent has a curve in every game.
+    """
+    drawn = {name: _aggregate_curve(comparison, name) for name in colors(comparison)}
+    drawn = {name: curve for name, curve in drawn.items() if not np.isnan(curve[0]).all()}
+    if not drawn:
+        return None
+    ylabel = f"IQM of {comparison.scale.name}" if comparison.scale else "raw return"
+
+    def draw(number: int, axes: Axes, labelled: bool) -> None:
+        kind = list(AXES)[number]
+        for name, (value, low, high) in drawn.items():
+            x = _mean([_axis(run, kind) for game in comparison.games for run in comparison.of(name, game)])
+            axes.plot(x, value, color=colors(comparison)[name], label=name, lw=1.8)
+            axes.fill_between(x, low, high, color=colors(comparison)[name], alpha=0.2, lw=0)
+        for (name, final), dash in zip(finals.items(), DASHES, strict=False):
+            axes.axhline(final, color=GREY, lw=1, ls=dash, label=name, zorder=0)
+        axes.set_xlabel(AXES[kind])
+        axes.set_ylabel(ylabel if labelled else "")
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        plain(axes, grid="both")
+
+    return panels(len(AXES), 2, 4.2, 2.7, draw, legend=True)
+
+
+def _aggregate_curve(comparison: Comparison, agent: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return IQM over runs and games and its interval at each point [P]; NaN where a game has no score yet."""
+    curves = {
+        game: np.array([comparison.normalise(game, run.curve[1]) for run in comparison.of(agent, game)])
+        for game in comparison.games
+    }
+    out = np.full((3, max((c.shape[-1] for c in curves.values() if c.size), default=0)), np.nan)
+    for point in range(out.shape[1]):
+        now: Scores = {g: c[:, point][~np.isnan(c[:, point])] for g, c in curves.items() if c.size}
+        if len(now) == len(curves) and all(len(runs) for runs in now.values()):
+            value, interval = estimates(now, SEED, RESAMPLES)["IQM" if comparison.scale else "mean"]
+            out[:, point] = value, *(interval or (value, value))
+    return out[0], out[1], out[2]
+
+
+def _axis(run: RunResult, kind: str) -> np.ndarray:
+    """Return where the points of a run's curve lie on an axis [P]; NaN beyond what was logged."""
+    points = run.curve[0]
+    logged = run.axes
+    if not len(logged["agent steps"]):
+        return np.full(len(points), np.nan)
+    return np.interp(points, logged["agent steps"], logged[kind], right=np.nan)
+
+
+def _mean(values: Sequence[np.ndarray]) -> np.ndarray:
+    """Average over the first axis what is not NaN; NaN where nothing is."""
+    stacked = np.array(values)
+    count = (~np.isnan(stacked)).sum(axis=0)
+    return np.divide(np.nansum(stacked, axis=0), count, out=np.full(stacked.shape[1:], np.nan), where=count > 0)
+
+
+def games_figure(comparison: Comparison, neighbours: Sequence[Entrant], kind: str = "agent steps") -> Panels:
+    """Draw each game in a panel: every seed thin, their mean thick, final scores as dots, references as lines."""
+
+    def draw(number: int, axes: Axes, labelled: bool) -> None:
+        game = comparison.games[number]
+        for name, color in colors(comparison).items():
+            _seeds(axes, comparison.of(name, game), color, name, comparison.statistic, kind)
+        _references(axes, comparison, game, neighbours)
+        axes.set_title(game, fontsize=FONT + 1)
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        if axes.get_ylim()[1] >= 10_000:
+            axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+        plain(axes)
+
+    columns = min(3 if len(comparison.games) < 7 else 4, len(comparison.games))
+    return panels(len(comparison.games), columns, 2.6, 1.9, draw, legend=True)
+
+
+def _seeds(axes: Axes, runs: Sequence[RunResult], color: str, name: str, statistic: str, kind: str) -> None:
+    if not runs:
+        return
+    curves = [run.curve[1] for run in runs]
+    x = [_axis(run, kind) for run in runs]
+    for points, curve in zip(x, curves, strict=True):
+        axes.plot(points, curve, color=color, lw=0.7, alpha=0.45)
+    axes.plot(_mean(x), _mean(curves), color=color, lw=1.6, label=name)
+    scored = [(ends[~np.isnan(ends)], run.score(statistic)) for run, ends in zip(runs, x, strict=True)]
+    dots = [(ends[-1], score) for ends, score in scored if len(ends) and score is not None]
+    if dots:
+        axes.plot(*zip(*dots, strict=True), "o", color=color, markersize=3.5, mec="white", mew=0.5, clip_on=False)
+
+
+def _references(axes: Axes, comparison: Comparison, game: str, neighbours: Sequence[Entrant]) -> None:
+    """Draw human and random play, the best constant action and a few published agents as lines."""
+    lines: list[tuple[str, float, Any, str]] = [
+        (e.name, float(e.scores[game].mean()), dash, GREY)
+        for e, dash in zip(neighbours, DASHES, strict=False)
+        if game in e.scores
+    ]
+    idle = {entrant.name: entrant.scores[game] for entrant in comparison.entrants
+            if entrant.kind == "baseline" and game in entrant.scores}  # fmt: skip
+    if CONSTANT in idle:
+        lines.append((CONSTANT, float(idle[CONSTANT].mean()), ":", BROWN))
+    if comparison.scale and comparison.of_humans:
+        reference = comparison.scale.references[game]
+        lines += [("human", reference.goal, "-", LIGHT), ("random", reference.random, ":", LIGHT)]
+    elif "random" in idle:
+        lines.append(("random", float(idle["random"].mean()), ":", LIGHT))
+    bottom, top = axes.get_ylim()
+    for name, value, style, color in lines:
+        if bottom - (top - bottom) <= value <= top + 1.5 * (top - bottom):
+            axes.axhline(value, ls=style, color=color, lw=1, label=name, zorder=0)

@@ -1,0 +1,166 @@
+"""Figures of scores: aggregates, performance profiles, probabilities of improvement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from offpol.report.aggregates import AGGREGATES, Estimate, profile
+from offpol.report.comparison import Comparison, Entrant
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#4D4D4D")  # Okabe & Ito
+GREY, LIGHT, INK = "#8A8A8A", "#C8C8C8", "#3A3F47"
+DASHES = ("--", "-.", ":")  # of published agents
+WIDE_INCHES = 11.0  # of a figure of several panels
+FONT = 8.0
+LETTER_INCHES = 0.06  # the width of one, in labels, about
+
+
+def colors(comparison: Comparison) -> dict[str, str]:
+    """Return a color for each agent of ours."""
+    return {entrant.name: COLORS[i % len(COLORS)] for i, entrant in enumerate(comparison.agents)}
+
+
+class Panels(NamedTuple):
+    """A figure of several panels: the whole, and each panel by itself, for pages that lay them out as they fit."""
+
+    whole: Figure
+    alone: list[Figure]
+
+
+def panels(
+    count: int, columns: int, width: float, height: float, draw: Callable[[int, Axes, bool], None], legend: bool = False
+) -> Panels:
+    """Draw `count` panels of width x height inches, together and each alone.
+
+    Args:
+        draw: called with the panel's number, its axes, and whether it has to label its vertical axis.
+        legend: put the handles of all panels above the whole; pages have their own.
+    """
+    rows = -(-count // columns)
+    tall = rows * height * max(1.0, WIDE_INCHES / (columns * width))
+    whole = Figure(layout="constrained")
+    grid = whole.subplots(rows, columns, squeeze=False).ravel()
+    for i, axes in enumerate(grid):
+        if i < count:
+            draw(i, axes, i % columns == 0)
+        else:
+            axes.set_axis_off()
+    if legend:
+        found = {label: h for axes in grid for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+        across = max(1, min(7, int(WIDE_INCHES / (0.6 + LETTER_INCHES * max(map(len, found), default=0)))))
+        tall += 0.17 * -(-len(found) // across)
+        whole.legend(
+            found.values(), found.keys(), loc="outside upper center", ncols=across, frameon=False, fontsize=FONT
+        )
+    whole.set_size_inches(WIDE_INCHES, tall)
+    alone = []
+    for i in range(count):
+        alone.append(Figure(figsize=(width, height), layout="constrained"))
+        draw(i, alone[-1].add_subplot(), True)
+    return Panels(whole, alone)
+
+
+def aggregates_figure(comparison: Comparison, found: Mapping[str, Mapping[str, Estimate]]) -> Panels:
+    """Draw every aggregate of every entrant as a point on its interval, entrants sorted by the first aggregate."""
+    names = sorted(found, key=lambda name: found[name]["IQM"].value)
+    palette = colors(comparison)
+
+    def draw(number: int, axes: Axes, labelled: bool) -> None:
+        aggregate = list(AGGREGATES)[number]
+        for row, name in enumerate(names):
+            _point(axes, row, found[name][aggregate], palette.get(name, GREY))
+        axes.set_title(aggregate + (" (less is better)" if aggregate == "optimality gap" else ""), fontsize=FONT + 1)
+        axes.set_yticks(range(len(names)), names if labelled else [""] * len(names))
+        axes.set_ylim(-0.7, len(names) - 0.3)
+        left = min(0.0, *(low(found[name][aggregate]) for name in names))
+        axes.set_xlim(left=left - 0.02 * (axes.get_xlim()[1] - left))
+        plain(axes, grid="x")
+        for tick, name in zip(axes.get_yticklabels(), names, strict=True):
+            tick.set_color(palette.get(name, GREY))
+
+    return panels(len(AGGREGATES), len(AGGREGATES), 4.2, 0.8 + 0.2 * len(names), draw)
+
+
+def low(estimate: Estimate) -> float:
+    """Return the lowest value that a drawing of an estimate shows."""
+    return estimate.interval[0] if estimate.interval else estimate.value
+
+
+def _point(axes: Axes, row: int, estimate: Estimate, color: str) -> None:
+    value, interval = estimate
+    if interval:
+        axes.barh(row, interval[1] - interval[0], left=interval[0], height=0.55, color=color, alpha=0.35, lw=0)
+    axes.plot([value], [row], "|" if interval else "d", color=color, markersize=9 if interval else 5, mew=2)
+
+
+def profile_figure(comparison: Comparison, entrants: Sequence[Entrant]) -> Figure:
+    """Draw the share of runs that score above tau, with 95% bands for our agents."""
+    assert comparison.scale is not None
+    figure = Figure(figsize=(4.4, 2.9), layout="constrained")
+    axes = figure.add_subplot()
+    palette = colors(comparison)
+    scored = {entrant.name: comparison.comparable(entrant) or {} for entrant in entrants}
+    ours = [scores for name, scores in scored.items() if name in palette] or list(scored.values())
+    top = max(1.0, float(np.percentile(np.concatenate([np.concatenate(list(s.values())) for s in ours]), 97)))
+    taus = np.linspace(0, 1.1 * top, 121)
+    dashes = iter(DASHES)
+    for name, scores in scored.items():
+        share, band = profile(scores, taus, SEED)
+        if name in palette:
+            axes.plot(taus, share, color=palette[name], label=name, lw=1.8)
+            axes.fill_between(taus, *band, color=palette[name], alpha=0.2, lw=0)
+        else:
+            axes.plot(taus, share, color=GREY, lw=1, ls=next(dashes), label=name)
+    axes.axvline(1, color=LIGHT, lw=1, zorder=0)
+    axes.set(ylim=(-0.02, 1.02), xlim=(0, 1.1 * top))
+    axes.set_xlabel(f"{comparison.scale.name} τ")
+    axes.set_ylabel("share of runs above τ")
+    axes.legend(frameon=False, fontsize=FONT)
+    plain(axes)
+    return figure
+
+
+class Improvement(NamedTuple):
+    """P(a run of `better` beats a run of `than`)."""
+
+    better: str
+    than: str
+    estimate: Estimate
+
+
+def improvement_figure(comparison: Comparison, found: Sequence[Improvement]) -> Figure:
+    """Draw the probabilities of improvement with their intervals; 0.5 is a coin."""
+    labels = [f"{one.better} > {one.than}" for one in reversed(found)]
+    wide = max(4.4, 2.6 + LETTER_INCHES * max(map(len, labels)))
+    figure = Figure(figsize=(wide, 0.9 + 0.22 * len(found)), layout="constrained")
+    axes = figure.add_subplot()
+    palette = colors(comparison)
+    for row, (better, _, estimate) in enumerate(reversed(found)):
+        _point(axes, row, estimate, palette.get(better, GREY))
+    axes.set_yticks(range(len(found)), labels)
+    axes.axvline(0.5, color=GREY, lw=1, zorder=0)
+    axes.set(xlim=(0, 1), ylim=(-0.7, len(found) - 0.3))
+    axes.set_xlabel("P(a run of the left beats a run of the right)")
+    plain(axes, grid="x")
+    return figure
+
+
+SEED = 0  # of every bootstrap in a report
+
+
+def plain(axes: Axes, grid: str = "") -> None:
+    """Take the box away, and make what is not data stand back."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(LIGHT)
+    axes.tick_params(labelsize=FONT, color=LIGHT, labelcolor=INK, length=3)
+    axes.xaxis.label.set(fontsize=FONT + 0.5, color=INK)
+    axes.yaxis.label.set(fontsize=FONT + 0.5, color=INK)
+    axes.title.set_color(INK)
+    if grid:
+        axes.grid(axis=grid, alpha=0.3, lw=0.6)  # type: ignore[arg-type]
+        axes.set_axisbelow(True)

@@ -1,0 +1,130 @@
+"""How off-policy the runs of a comparison were, and what became of their traces: a table and a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter
+
+from offpol.report.comparison import Comparison
+from offpol.report.figures import LIGHT, Panels, colors, panels, plain
+from offpol.report.pages import Table
+from offpol.run_results import RunResult
+
+LAST = 0.2  # of the budget: the share of training that numbers are averaged over
+QUARTILES = (1, 2, 3, 4)
+ENDS = {  # metric: what to call it, its color
+    "trace_end/window": ("window's end", "#9CCFA8"), "trace_end/episode": ("episode's end", "#9BBFE0"),
+    "trace_end/exploration": ("explored action", "#F2C14E"), "trace_end/policy_change": ("policy change", "#DD6E5A"),
+    "trace_end/faded": ("operator itself", LIGHT),
+}  # fmt: skip
+HEADER = (
+    "", "window", "trace length", "uncut", *(name for name, _ in ENDS.values()), "rho near 0", "rho ESS", "log mu/pi",
+    "age (updates)",
+)  # fmt: skip
+CAPTION = (
+    "Over the last fifth of training, means over runs. Trace length: the rewards that a return really used, against "
+    "those up to the window's or the episode's end (uncut). The five shares say what ended returns: an action that was "
+    "explored, one that the behavior preferred then and pi does not now, or the operator by itself (one_step, lambda). "
+    "Near 0: share of rows that pi takes 20 times less often than mu did; ESS: effective sample size of rho = pi/mu."
+)
+OFF_POLICY = (
+    "What ended returns, trace length over training (dashed: uncut), and trace length by quartile of sample age, the "
+    "freshest first; the first and the last over the last fifth of training."
+)
+Numbers = Mapping[str, float]
+
+
+def off_policy_table(comparison: Comparison) -> Table:
+    """Return a row for each agent whose runs logged it."""
+    rows = []
+    for agent, numbers in _agents(comparison).items():
+        windows = sorted({int(run.cfg["agent"]["window"]) for run in _runs(comparison, agent)})
+        near_zero = [numbers[f"by_age/rho_near_zero_{i}"] for i in QUARTILES if f"by_age/rho_near_zero_{i}" in numbers]
+        rows.append([
+            f"**{agent}**", "/".join(map(str, windows)), _number(numbers.get("trace_length"), 2),
+            _number(numbers.get("trace_length_uncut"), 2), *(_share(numbers.get(name)) for name in ENDS),
+            _share(float(np.mean(near_zero)) if near_zero else None), _share(numbers.get("rho_ess")),
+            _number(numbers.get("log_mu_minus_log_pi"), 2), _number(numbers.get("sample_age_updates"), 0),
+        ])  # fmt: skip
+    return Table(HEADER, rows, CAPTION)
+
+
+def off_policy_figure(comparison: Comparison) -> Panels | None:
+    """Draw what ended returns, trace lengths over training, and lengths by age; None where no run logged that."""
+    agents = {name: numbers for name, numbers in _agents(comparison).items() if "trace_end/window" in numbers}
+    if not agents:
+        return None
+    palette = colors(comparison)
+
+    def draw(number: int, axes: Axes, labelled: bool) -> None:
+        if number == 0:
+            _draw_ends(axes, agents, palette)
+            return
+        for agent, numbers in agents.items():
+            if number == 1:
+                _draw_lengths(axes, _runs(comparison, agent), palette[agent], agent)
+            else:
+                lengths = [numbers.get(f"by_age/trace_length_{i}", np.nan) for i in QUARTILES]
+                axes.plot(QUARTILES, lengths, "o-", color=palette[agent], markersize=3, label=agent)
+        axes.set(xlabel="agent steps" if number == 1 else "quartile of sample age", ylabel="rewards that a return used")
+        if number == 1:
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        else:
+            axes.set_xticks(QUARTILES)
+        axes.set_ylim(bottom=1)
+        plain(axes, grid="both")
+
+    return panels(3, 3, 3.4, max(2.4, 0.9 + 0.2 * len(agents)), draw, legend=True)
+
+
+def _draw_lengths(axes: Axes, runs: Sequence[RunResult], color: str, agent: str) -> None:
+    steps = np.linspace(0, max(run.budget for run in runs), 41)[1:]
+    for metric, style in (("trace_length", "-"), ("trace_length_uncut", "--")):
+        logged = [run.logged(metric) for run in runs]
+        curves = np.array([np.interp(steps, x, y, left=np.nan, right=np.nan) for x, y in logged if len(x)])
+        if len(curves):
+            seen = ~np.isnan(curves).all(axis=0)
+            label = {"label": agent} if style == "-" else {"lw": 1.0}
+            axes.plot(steps[seen], np.nanmean(curves[:, seen], axis=0), style, color=color, **label)
+
+
+def _draw_ends(axes: Axes, agents: Mapping[str, Numbers], palette: Mapping[str, str]) -> None:
+    left = np.zeros(len(agents))
+    rows = np.arange(len(agents))[::-1]
+    for metric, (name, color) in ENDS.items():
+        width = np.array([numbers[metric] for numbers in agents.values()])
+        axes.barh(rows, width, left=left, color=color, label=name, height=0.7)
+        left += width
+    axes.set_yticks(rows, list(agents))
+    plain(axes)
+    for tick, name in zip(axes.get_yticklabels(), agents, strict=True):
+        tick.set_color(palette[name])
+    axes.set(xlim=(0, 1), xlabel="share of returns, by what ended them")
+
+
+def _agents(comparison: Comparison) -> dict[str, Numbers]:
+    """Average what the runs of each agent logged over the last part of training."""
+    found: dict[str, Numbers] = {}
+    for agent in colors(comparison):
+        means: dict[str, list[float]] = {}
+        for run in _runs(comparison, agent):
+            for name, number in run.late(LAST).items():
+                means.setdefault(name, []).append(number)
+        if "trace_length" in means:
+            found[agent] = {name: float(np.mean(numbers)) for name, numbers in means.items()}
+    return found
+
+
+def _runs(comparison: Comparison, agent: str) -> list[RunResult]:
+    return [run for game in comparison.games for run in comparison.of(agent, game)]
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "—" if value is None else f"{value:,.{digits}f}"
+
+
+def _share(value: float | None) -> str:
+    return "—" if value is None else f"{value:.0%}"
