@@ -66,8 +66,8 @@ FLOOR = 0.01  # share of an initial histogram that is spread evenly
 def histogram_logits(probs: Tensor) -> Tensor:
     """Return logits [K] of a histogram [K] that has some mass everywhere.
 
-    Critics start so at a return of 0: equal logits would decode to the middle of the support, which is wrong, and slow
-    to unlearn, where it is not 0.
+    Critics start so near a return of 0 (the floor moves them a hundredth of the way to the middle of the support):
+    equal logits would decode to the middle, which is wrong, and slow to unlearn, where it is not 0.
     """
     return (probs + FLOOR / len(probs)).log().cpu()
 

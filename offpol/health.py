@@ -24,8 +24,9 @@ def health(batch: Batch, inputs: TraceInputs, targets: TraceTargets, updates: in
     `trace_length` is the mean of `trace_lengths`: the effective horizon, how many rewards a return really used;
     `trace_length_uncut` the same of returns that only their episode's or the window's end cuts. `trace_end/...` are
     the shares of what ends returns (`trace_ends`), `by_age/..._1` to `_4` numbers of the freshest to the oldest quarter
-    of the windows. `trace_cut_share` counts, among the rows a trace could have gone on to, those with c below 0.05.
-    rho is pi / mu of the logged actions; `rho_ess` is its effective sample size as a share of the rows.
+    of the windows; `updates` counts the one that learns from the batch. `trace_cut_share` counts, among the rows a
+    trace could have gone on to, those with c below 0.05. `policy_entropy` is that of the targets' pi. rho is pi / mu of
+    the logged actions; `rho_ess` is its effective sample size as a share of the rows.
     """
     valid = batch.valid.float()
     count = valid.sum()
@@ -33,7 +34,7 @@ def health(batch: Batch, inputs: TraceInputs, targets: TraceTargets, updates: in
     rho = log_ratio.exp() * valid
     goes_on = _goes_on(inputs).float() * valid[:, :-1]
     entropy = -(inputs.pi * inputs.pi.clamp_min(1e-12).log()).sum(-1)
-    lengths, age = trace_lengths(inputs, targets), updates - batch.policy_version
+    lengths, age = trace_lengths(inputs, targets), updates - 1 - batch.policy_version
     return {
         "trace_length": lengths.mean(),
         "trace_length_uncut": 1 + goes_on.cumprod(1).sum(1).mean(),

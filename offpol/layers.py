@@ -44,12 +44,18 @@ class SpectralConv2d(nn.Conv2d):
 
     def forward(self, inputs: Tensor) -> Tensor:
         matrix = self.weight.flatten(1)
+        with torch.autocast(self.weight.device.type, enabled=False):  # a norm of three digits would be no norm
+            weight = self.weight / self._norm(matrix)
+        return self._conv_forward(inputs, weight, self.bias)
+
+    def _norm(self, matrix: Tensor) -> Tensor:
+        """Estimate the largest singular value of a matrix, and move the vector that it is followed by."""
         with torch.no_grad():
             right = F.normalize(self.left @ matrix, dim=0)
             left = F.normalize(matrix @ right, dim=0)
         if torch.is_grad_enabled():
             self.left.copy_(left)
-        return self._conv_forward(inputs, self.weight / (left @ matrix @ right), self.bias)
+        return left @ matrix @ right
 
 
 def require_image(spec: EnvSpec, network: str, height: int, width: int) -> int:
@@ -80,6 +86,18 @@ def _scaled_noise(*shape: int, like: Tensor) -> Tensor:
     """Draw f(x) = sign(x) sqrt(|x|), x normal, from torch's global generator, which checkpoints hold."""
     noise = torch.randn(shape, dtype=like.dtype, device=like.device)
     return noise.sign() * noise.abs().sqrt()
+
+
+class EnsembleNorm(nn.Module):
+    """H layer normalisations, each with its own scale and shift: [H, M, N] -> [H, M, N]."""
+
+    def __init__(self, num_members: int, num_features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(num_members, 1, num_features))
+        self.bias = nn.Parameter(torch.zeros(num_members, 1, num_features))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.addcmul(self.bias, F.layer_norm(inputs, inputs.shape[-1:]), self.weight)
 
 
 class NoisyLinear(nn.Linear):
@@ -184,7 +202,7 @@ class Heads(nn.Module):
             linear = partial(NoisyLinear, sigma=config.noisy)
             ensemble = partial(NoisyEnsembleLinear, sigma=config.noisy)
         self.q_hidden = linear(num_features, num_critics * config.hidden)
-        self.q_norm = nn.LayerNorm(config.hidden) if config.layer_norm else nn.Identity()
+        self.q_norm = EnsembleNorm(num_critics, config.hidden) if config.layer_norm else nn.Identity()
         rows = num_actions + 1 if config.dueling else num_actions
         self.q_out = ensemble(num_critics, config.hidden, rows * num_bins)
         with torch.no_grad():  # values start where the critic wants them

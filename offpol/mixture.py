@@ -53,7 +53,7 @@ def split(position: Tensor, mass: Tensor, num_bins: int) -> Tensor:
     position = position.clamp(0, num_bins - 1)
     lower = position.floor()
     upper_share = position - lower
-    index = lower.long()
+    index = lower.nan_to_num().long()  # shares that are no numbers stay so, and are found by the guard
     out = torch.zeros(*mass.shape[:-1], num_bins, dtype=mass.dtype, device=mass.device)
     out.scatter_add_(-1, index, mass * (1.0 - upper_share))
     return out.scatter_add_(-1, (index + 1).clamp_(max=num_bins - 1), mass * upper_share)

@@ -92,5 +92,5 @@ class Temperature(nn.Module):
 
     def adapt(self, entropy: Tensor, num_actions: int) -> None:
         """Sharpen where the targets' mean entropy (0-dim, nats) is above the wanted one, else soften."""
-        if self.settings.control == "entropy":
+        if self.settings.control == "entropy" and num_actions > 1:
             self.multiplier.push(self.settings.target_entropy - entropy / math.log(num_actions))

@@ -150,7 +150,7 @@ def test_numbers_by_age_are_those_of_each_quarter() -> None:
         valid=ones, policy_version=version[:, None].expand(10, 5), replay_weight=torch.ones(10), reward=inputs.reward
     )
     targets = Retrace(0.9)(inputs)
-    found = health(batch, inputs, targets, updates=20)
+    found = health(batch, inputs, targets, updates=21)
     lengths = trace_lengths(inputs, targets)
     ratios = (inputs.log_pi - inputs.log_mu).exp()
     for i, size in enumerate((3, 3, 2, 2), start=1):
@@ -165,7 +165,7 @@ def test_numbers_by_age_are_those_of_each_quarter() -> None:
         }  # fmt: skip
         for name, number in expected.items():
             assert float(found[f"by_age/{name}_{i}"]) == pytest.approx(number, rel=1e-5), (name, i)
-    assert found["trace_length_uncut"] == health(batch, inputs, NStep()(inputs), 20)["trace_length"]
+    assert found["trace_length_uncut"] == health(batch, inputs, NStep()(inputs), 21)["trace_length"]
 
 
 def test_a_window_of_one_step_has_nothing_to_cut() -> None:

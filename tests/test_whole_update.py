@@ -212,12 +212,14 @@ def test_a_traced_update_is_the_update_done_step_by_step(monkeypatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Inductor's own
 def test_a_compiled_update_is_the_update_done_step_by_step(monkeypatch) -> None:
     compiled_is_plain("inductor", 30, 5, monkeypatch)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Inductor's own
 @pytest.mark.parametrize("replay", ["prioritized", "on_device"])
 def test_a_compiled_run_learns_what_a_plain_one_does(replay, tmp_path, monkeypatch, capfd) -> None:
     """From the command line; also resumed without compiling, as checkpoints are alike."""

@@ -76,7 +76,7 @@ class Ring:
 
         Raises:
             ValueError: where a field has the wrong shape or dtype, a stream does not exist, or a valid row comes
-                without the log-probability of its action; nothing is written.
+                without the log-probability of its action, any row with NaN for it; nothing is written.
         """
         self._check(rows, first_stream)
         slots, changed, drawable = self.kernels.ring_advance(
@@ -114,11 +114,11 @@ class Ring:
                     f"not {values.dtype} of shape {values.shape}."
                 )
         log_prob = rows.behavior_log_prob
-        logged = (log_prob > -np.inf) & (log_prob <= 1e-4)  # False for NaN; a probability may round past 1
-        if not (logged | ~rows.valid).all():
+        drawn = (log_prob > -np.inf) | ~rows.valid
+        if not (drawn & (log_prob <= 1e-4)).all():  # False for NaN; a probability may round past 1
             raise ValueError(
-                f"Rows.behavior_log_prob must be the log-probability of the action drawn in every valid row, "
-                f"got {log_prob}."
+                f"Rows.behavior_log_prob must be the log-probability of the action drawn in every valid row, and "
+                f"no NaN in any, got {log_prob}."
             )
 
     # ------------------------------------------------------------------------------------- asking

@@ -64,11 +64,12 @@ class AdvantageWeighted(PolicyBase):
         log_pi = torch.log_softmax(inputs.logits, -1)
         with torch.no_grad():
             gaps = inputs.q_values - (inputs.pi * inputs.q_values).sum(-1, keepdim=True)
-            divisor = self.temperature(joint_mean(gaps.square().mean(-1), inputs.share))
+            squares = inputs.advantage.square() if self.advantage == "returns" else gaps.square().mean(-1)
+            divisor = self.temperature(joint_mean(squares, inputs.share))
             weights = self._all if self.actions == "all" else self._logged
             target, log = weights(inputs, gaps, divisor, measure)
             if measure:
-                log |= {"policy_entropy": entropy(log_pi) @ inputs.share, "temperature": divisor}
+                log |= {"online_policy_entropy": entropy(log_pi) @ inputs.share, "temperature": divisor}
         return -(target * log_pi).sum(-1), log
 
     def _all(

@@ -24,4 +24,7 @@ class BehaviorCloning(PolicyBase):
         if not measure:
             return loss, {}
         agrees = (log_pi.argmax(-1) == inputs.action).to(loss.dtype)
-        return loss, {"policy_entropy": entropy(log_pi.detach()) @ inputs.share, "agreement": agrees @ inputs.share}
+        return loss, {
+            "online_policy_entropy": entropy(log_pi.detach()) @ inputs.share,
+            "agreement": agrees @ inputs.share,
+        }

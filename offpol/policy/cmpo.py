@@ -53,6 +53,6 @@ class CMPO(PolicyBase):
             return loss, {}
         saturated = (scaled.abs() > self.clip).to(scaled.dtype).mean(-1)
         return loss, {
-            "policy_entropy": entropy(log_pi.detach()) @ inputs.share, "advantage_scale": scale,
+            "online_policy_entropy": entropy(log_pi.detach()) @ inputs.share, "advantage_scale": scale,
             "saturated_weights": saturated @ inputs.share,
         }  # fmt: skip

@@ -58,6 +58,6 @@ class MPO(PolicyBase):
         if not measure:
             return loss, {}
         return loss, {
-            "policy_entropy": entropy(log_pi.detach()) @ inputs.share, "policy_target_kl": step,
+            "online_policy_entropy": entropy(log_pi.detach()) @ inputs.share, "policy_target_kl": step,
             "policy_drift_kl": mean_drift, "temperature": eta, "policy_penalty": alpha,
         }  # fmt: skip

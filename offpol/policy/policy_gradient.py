@@ -62,8 +62,8 @@ class PolicyGradient(PolicyBase):
         loss = -objective - self.entropy * spread
         if not measure:
             return loss, {}
+        log = {"online_policy_entropy": spread.detach() @ inputs.share}
+        if self.correction == "none":
+            return loss, log
         saturated = (weight >= self.clip).to(weight.dtype)
-        return loss, {
-            "policy_entropy": spread.detach() @ inputs.share, "mean_weight": weight @ inputs.share,
-            "saturated_weights": saturated @ inputs.share,
-        }  # fmt: skip
+        return loss, log | {"mean_weight": weight @ inputs.share, "saturated_weights": saturated @ inputs.share}

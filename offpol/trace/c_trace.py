@@ -17,8 +17,9 @@ class CTrace:
     """Retrace towards pi_alpha = alpha pi + (1 - alpha) mu, alpha chosen for a contraction rate.
 
     c_t = lambda min(1, alpha rho_t + 1 - alpha), v_t = alpha E_pi Q + (1 - alpha) Q(s_t, a_t), whose mean over mu
-    is E_{pi_alpha} Q (Rowland et al. 2020). The rate of a window is 1 - (1 - gamma) sum_j prod d k c,
-    between gamma^n (nothing cut) and gamma (everything cut), where gamma is the largest discount in the batch.
+    is E_{pi_alpha} Q (Rowland et al. 2020). The rate of a window is how far its return moves when all values move by 1:
+    1 - sum_j (prod_{i<=j} d k c) (1 - d_j). While no episode ends that is the paper's 1 - (1 - gamma) sum_j prod d k c,
+    between gamma^n (nothing cut) and gamma (everything cut); it is 0 where the window's first step ends an episode.
     It grows with alpha: the largest alpha whose mean rate over the batch is at most `contraction` is found by
     bisection, so the operator stays a pure function (the paper follows the same target by small steps).
     Retrace (alpha 1) where that is fast enough; towards mu (alpha 0) where nothing is.
@@ -45,12 +46,12 @@ class CTrace:
 
     def _alpha(self, inputs: TraceInputs, lost: Tensor) -> Tensor:
         """Return the largest alpha (0-dim) that keeps the mean contraction rate at most `contraction`."""
-        carried, gamma = continuation(inputs), inputs.discount.max()
-        low, high = torch.zeros_like(gamma), torch.ones_like(gamma)
+        carried, lost_values = continuation(inputs), 1.0 - inputs.discount
+        low, high = torch.zeros_like(lost_values[0, 0]), torch.ones_like(lost_values[0, 0])
         alpha = high
         for _ in range(_HALVINGS):
             kept = carried * (self.lambda_ * (1.0 - alpha * lost[:, 1:]))
-            rate = 1.0 - (1.0 - gamma) * (1.0 + kept.cumprod(1).sum(1).mean())
+            rate = 1.0 - (lost_values[:, 0] + (kept.cumprod(1) * lost_values[:, 1:]).sum(1)).mean()
             fast = rate <= self.contraction
             low, high = torch.where(fast, alpha, low), torch.where(fast, high, alpha)
             alpha = 0.5 * (low + high)

@@ -13,7 +13,8 @@ from offpol.types import TraceInputs, TraceTargets
 class Watkins:
     """Follow the data while it acts greedily, or nearly so.
 
-    kappa None: c_t = lambda 1[a_t is greedy], v = max_a Q (Watkins 1989). Whatever the policy part, Q* is learned.
+    kappa None: c_t = lambda 1[a_t is greedy], v = max_a Q (Watkins 1989). Q* is learned whatever the policy
+    part, unless that adds to the rewards (munchausen).
     kappa >= 0: c_t = lambda sum_a pi(a|s_t) 1[Q(s_t, a_t) >= Q(s_t, a) - kappa |Q(s_t, a)|], v = E_pi Q: slightly
     worse actions do not cut (MEME, Kapturowski et al. 2023). With a greedy pi, kappa 0 is the hard form.
     """

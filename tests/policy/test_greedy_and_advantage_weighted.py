@@ -127,10 +127,10 @@ def learn_a_table(settings: TemperatureSettings, prior: float, q_scale: float) -
         loss.mean().backward()
         optimizer.step()
         target.lerp_(logits.detach(), 0.04)
-        lowest = min(lowest, log["policy_entropy"].item() / math.log(6))
+        lowest = min(lowest, log["online_policy_entropy"].item() / math.log(6))
     pi = torch.softmax(logits.detach(), -1)
     regret = (q.amax(-1) - (pi * q).sum(-1)).mean() / (q.amax(-1) - q.mean(-1)).mean()
-    return lowest, log["policy_entropy"].item() / math.log(6), regret.item()
+    return lowest, log["online_policy_entropy"].item() / math.log(6), regret.item()
 
 
 @pytest.mark.parametrize(("q_scale", "start"), [(1e-3, 6.0), (100.0, 0.1)])

@@ -241,10 +241,13 @@ def test_rows_of_streams_that_do_not_exist_are_refused(first):
         Ring(20, spec=spec_of(2, 1, (2,)), window=1).cut(2)
 
 
-def test_a_row_that_was_no_decision_needs_no_log_probability():
-    rows = good_rows()._replace(valid=np.array([True, False]), behavior_log_prob=np.array([-1, np.nan], np.float32))
+def test_a_row_that_was_no_decision_needs_no_log_probability_but_a_number():
+    rows = good_rows()._replace(valid=np.array([True, False]), behavior_log_prob=np.array([-1, -np.inf], np.float32))
     ring = Ring(20, spec=spec_of(2, 1, (2,)), window=1)
     ring.add(rows)
+    assert ring.counts.tolist() == [1, 1]
+    with pytest.raises(ValueError, match="no NaN in any"):  # traces multiply what follows an episode by 0
+        ring.add(rows._replace(behavior_log_prob=np.array([-1, np.nan], np.float32)))
     assert ring.counts.tolist() == [1, 1]
 
 
