@@ -56,6 +56,17 @@ def test_every_agent_runs(experiment: str, task: str, tmp_path: Path) -> None:
     actor.close()
 
 
+@pytest.mark.parametrize("task", ["atari", "chain", "cartpole", "minatar"])
+def test_a_task_leaves_alone_what_makes_a_recipe(task: str) -> None:
+    """Without a target network, and pqn with data that is used twice."""
+    for experiment in ("pqn", "puffer", "impala_replay"):
+        assert of(experiment, task)["agent"]["target"] == {"rate": 1.0, "period_updates": 1, "acts": False}
+    pqn = of("pqn", task)
+    agent = pqn["agent"]
+    assert agent["batch_size"] * agent["train_positions"] * pqn["run"]["replay_ratio"] == 2
+    assert of("dqn", "cartpole")["agent"]["target"]["rate"] == 0.005
+
+
 @pytest.mark.parametrize("experiment", ["rlpd", "bc"])
 def test_agents_of_offline_data_say_that_they_need_it(experiment: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"replay: offline is null, .*name the folder of a finished run or minari:ID"):

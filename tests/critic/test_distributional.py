@@ -174,6 +174,12 @@ def test_two_hot_encodes_between_its_neighbours(y: float) -> None:
     assert critic.outside(torch.tensor(y)).item() == (inside != y)
 
 
+def test_a_target_that_is_no_number_makes_a_loss_that_is_none() -> None:
+    critic = TwoHot(LOW, HIGH, 7, "none", 1, 0, False)
+    loss = critic.loss(torch.zeros(1, 2, 7), torch.tensor([math.nan, 1.0]))
+    assert loss.isnan().tolist() == [[True, False]]  # so that the guard can say it
+
+
 def test_a_transformed_two_hot_decodes_exactly() -> None:
     critic = TwoHot(-300.0, 300.0, 601, "signed_hyperbolic", 1, 0, False)
     y = torch.tensor([-299.0, -1.5, 0.0, 0.2, 250.0])

@@ -12,6 +12,7 @@ from offpol.ensemble import Networks
 from offpol.layers import (
     ByteConv2d,
     EnsembleLinear,
+    EnsembleNorm,
     Heads,
     HeadsConfig,
     NoisyEnsembleLinear,
@@ -219,6 +220,28 @@ def test_only_training_moves_the_power_iteration() -> None:
     layer(inputs).sum().backward()
     assert not torch.equal(layer.left, before)
     assert layer.left.grad is None
+
+
+def test_the_singular_value_is_as_exact_under_bfloat16() -> None:
+    torch.manual_seed(0)
+    layer, inputs = SpectralConv2d(3, 6, 3, padding=1), torch.randn(2, 3, 8, 8)
+    layer(inputs)
+    with torch.no_grad():
+        norm = layer._norm(layer.weight.flatten(1))
+    want = torch.nn.functional.conv2d(inputs, layer.weight / norm, layer.bias, padding=1)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        low = torch.nn.functional.conv2d(inputs, layer.weight / norm, layer.bias, padding=1)
+        torch.testing.assert_close(layer(inputs), low, rtol=0, atol=0)
+    torch.testing.assert_close(low.float(), want, rtol=0, atol=0.05)
+
+
+def test_members_have_norms_of_their_own() -> None:
+    norm, inputs = EnsembleNorm(3, 5), torch.randn(3, 4, 5)
+    torch.nn.init.normal_(norm.weight), torch.nn.init.normal_(norm.bias)
+    for member in range(3):
+        weight, bias = norm.weight[member, 0], norm.bias[member, 0]
+        want = torch.nn.functional.layer_norm(inputs[member], (5,), weight, bias)
+        torch.testing.assert_close(norm(inputs)[member], want)
 
 
 def test_the_gradient_goes_through_the_singular_value() -> None:

@@ -176,3 +176,22 @@ def test_greedy_splits_ties_and_learns_nothing() -> None:
     assert policy.double
     assert loss.tolist() == [0.0] * 40
     assert log == {}
+
+
+def test_the_scale_is_that_of_the_advantages_that_are_weighed() -> None:
+    """Advantages of returns may be far larger than the gaps between values."""
+    inputs = random_inputs()
+    inputs = replace(inputs, advantage=1000 * inputs.advantage)
+    policy = AdvantageWeighted(
+        "logged", "exp", "returns", 20.0, 0.0, TemperatureSettings("scale", 1.0, 0.2, 0.02, 0.99)
+    )
+    _, log = policy.loss(inputs, measure=True)
+    rms = (inputs.advantage.square() @ inputs.share).sqrt()
+    torch.testing.assert_close(log["temperature"], rms, rtol=1e-4, atol=0)
+
+
+def test_one_action_leaves_the_temperature_alone() -> None:
+    policy = AdvantageWeighted("all", "exp", "value", 20.0, 0.7, TemperatureSettings("entropy", 1.0, 0.2, 0.02, 0.99))
+    for _ in range(3):
+        loss, _ = policy.loss(random_inputs(actions=1))
+        assert loss.abs().max() == 0

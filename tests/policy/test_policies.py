@@ -158,6 +158,12 @@ def test_policy_gradients(clip: float) -> None:
         check_gradient(PolicyGradient(correction, clip, 0.0), inputs, oracle)
 
 
+def test_shares_at_the_cap_are_told_where_there_is_one() -> None:
+    inputs = random_inputs()
+    assert "saturated_weights" in PolicyGradient("vtrace", 1.0, 0.0).loss(inputs, measure=True)[1]
+    assert "saturated_weights" not in PolicyGradient("none", 1.0, 0.0).loss(inputs, measure=True)[1]
+
+
 def test_the_entropy_bonus() -> None:
     inputs = replace(random_inputs(), advantage=torch.zeros(ROWS))
     loss, log = PolicyGradient("vtrace", 1.0, 0.3).loss(inputs, measure=True)
