@@ -67,7 +67,7 @@ def check_together(cfg: Mapping[str, Any], capacity_rows: int) -> None:
             f"agent.batch_size is {batch}, but must be a multiple of {processes.number()}: each of the processes that "
             "torchrun started takes an equal share of a batch."
         )
-    windows = max(0, capacity_rows - envs * window)
+    windows = max(0, capacity_rows - envs * (window + 2))  # rows after an episode's end begin none
     if batch > windows:
         raise ConfigError(
             f"agent.batch_size is {batch}, but a replay of {capacity_rows} rows in {envs} streams never holds more "

@@ -122,14 +122,14 @@ class Checkpoints:
             if _number(path) < _number(kept[-1]):
                 shutil.rmtree(path)
         listed = {name for path in _newest_first(self.directory) for name in _listed(path)}
-        for path in (self.directory / SEGMENTS).iterdir():
+        for path in _segments(self.directory):
             if path.name not in listed:
                 path.unlink()
 
     def _numbered(self) -> Iterator[Path]:
         """Go through everything that has a number: no name is ever used for a second content."""
         yield from _newest_first(self.directory)
-        yield from (self.directory / SEGMENTS).glob("*.pt")
+        yield from _segments(self.directory)
 
     def _remove_partial(self) -> None:
         """Remove what a kill or a full disk left half written."""
@@ -209,6 +209,11 @@ def _without_rows(state: StateDict) -> StateDict:
 
 def _number(path: Path) -> int:
     return int(path.name[:6])
+
+
+def _segments(directory: Path) -> list[Path]:
+    """List the files of rows; what else lies there is somebody's own."""
+    return [path for path in (directory / SEGMENTS).glob("*.pt") if path.name[:6].isdigit()]
 
 
 def _newest_first(directory: Path) -> list[Path]:

@@ -23,7 +23,7 @@ def write_tensors(path: Path, part: Any) -> dict[str, Any]:
         try:
             torch.save(part, hashing)  # type: ignore[arg-type]  # it only writes and flushes
         except RuntimeError as error:  # torch closing the archive that could not be written
-            if isinstance(error.__context__, OSError):
+            if isinstance(error.__context__, OSError | KeyboardInterrupt):
                 raise error.__context__ from None
             raise
         file.flush()

@@ -18,8 +18,8 @@ from offpol.assembly import build_agent, build_env, check_config
 from offpol.command_line import load_saved
 from offpol.config import build
 from offpol.errors import DISK_FULL, ConfigError
+from offpol.output import say, tell
 from offpol.reference_scores import human_random
-from offpol.run_summary import say
 from offpol.seeding import seed_for
 
 RESAMPLES = 10_000  # of the bootstrap
@@ -36,7 +36,7 @@ def evaluate(actor: Actor, episodes: int, pictures: list[np.ndarray] | None = No
     owed = np.array([episodes // num_envs + (env < episodes % num_envs) for env in range(num_envs)])
     filming = pictures is not None
     played: list[Episode] = []
-    with tqdm(total=episodes, unit=" games", disable=not sys.stderr.isatty(), leave=False) as bar:
+    with tqdm(total=episodes, unit=" games", disable=not (sys.stderr and sys.stderr.isatty()), leave=False) as bar:
         while owed.any():
             if filming and pictures is not None:
                 pictures.append(actor.env.render())
@@ -127,15 +127,15 @@ def main() -> None:
     try:
         evaluate_run(args)
     except ConfigError as error:
-        print(f"offpol-eval: {error}", file=sys.stderr)
+        tell(f"offpol-eval: {error}")
         sys.exit(2)
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
-        print(f"offpol-eval: {args.run_dir} or the film cannot be written: {error.strerror}.", file=sys.stderr)
+        tell(f"offpol-eval: {args.run_dir} or the film cannot be written: {error.strerror}.")
         sys.exit(1)
     except KeyboardInterrupt:
-        print("offpol-eval: stopped; games that were played count for nothing", file=sys.stderr)
+        tell("offpol-eval: stopped; games that were played count for nothing")
         sys.exit(130)
 
 
@@ -154,7 +154,7 @@ def evaluate_run(args: argparse.Namespace) -> None:
     cpu.set_up(cfg["run"]["torch_threads"])
     found = checkpoint.load_newest(args.run_dir / "checkpoints", only=["agent"])
     for sentence in found.lost:
-        print(f"offpol-eval: {sentence}.", file=sys.stderr)
+        tell(f"offpol-eval: {sentence}.")
     env = build_env(cfg, 1, "env")
     agent = build_agent(cfg, env.spec)
     env.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
@@ -24,14 +23,13 @@ MACHINE = "machine/"  # the prefix of metrics that tell of the machine: no two r
 class Logger:
     """Appends rows to a run's files; knows how long they were at a checkpoint.
 
-    Only one process at a time can log into a directory. On resuming, rows from after the checkpoint are cut off, so
-    that the files end up as if nothing had happened.
+    Only one process at a time may log into a directory: see `run_directory.locked`. On resuming, rows from after the
+    checkpoint are cut off, so that the files end up as if nothing had happened.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.metrics_file = (directory / "metrics.jsonl").open("ab")
-        _lock(self.metrics_file, directory)
         self.episodes_file = (directory / "episodes.csv").open("ab")
         if self.episodes_file.tell() == 0:
             self.episodes_file.write((",".join(EPISODE_FIELDS) + "\n").encode())
@@ -81,15 +79,6 @@ class Logger:
         self.episodes_file.close()
         if self._tensorboard is not None:
             self._tensorboard.close()
-
-
-def _lock(file: BinaryIO, directory: Path) -> None:
-    """Keep a second process out, until this one closes the file or dies."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise ConfigError(f"{directory} is being written by another process: wait for it, or stop it first.") from error
 
 
 def _synced_length(file: BinaryIO) -> int:

@@ -23,8 +23,9 @@ from offpol import command_line, cpu, processes
 from offpol.assembly import Parts, assist, build_parts, check_config, together
 from offpol.config import build, conf_dir
 from offpol.errors import ConfigError, RunError
+from offpol.output import say, tell
 from offpol.resuming import resumed_config
-from offpol.run_directory import EVALUATION, evaluated_at, resume_command
+from offpol.run_directory import EVALUATION, evaluated_at, require_writable, resume_command
 
 if TYPE_CHECKING:
     from offpol.agent import Agent
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 STOPPED, MISTAKE, FAILED = 130, 2, 1  # exit codes
 
 SWEPT: set[str] = set()  # the keys that a sweep varies: they name its folders
+FOUND: set[Path] = set()  # the folders, of those that runs go into, which were there before
 
 
 def _sweep_name(overrides: Sequence[str]) -> str:
@@ -56,7 +58,6 @@ def train(
     from offpol.guard import explained
     from offpol.reference_scores import reference_levels
     from offpol.run import Run
-    from offpol.run_summary import say
 
     settings: RunConfig = build(cfg["run"], "run")
     cpu.set_up(settings.torch_threads)
@@ -65,22 +66,23 @@ def train(
     if resumed is None:
         described = provenance.describe(cfg["seed"])
         directory = run_directory.create(directory, command_line.relaunchable(cfg), described, or_beside)
-    run = Run(
-        directory, settings, title=f"{spec.name}, seed {cfg['seed']}", levels=reference_levels(spec.name),
-        frames_per_agent_step=spec.frames_per_agent_step,
-    )  # fmt: skip
-    if resumed is not None:
-        restore(run, parts)
-    _add_gauges(run, parts)
-    try:
-        with run, together(parts.agent):
-            if resumed is not None:
-                run_directory.note_resumption(directory, run.agent_steps, resumed, command_line.relaunchable(cfg))
-            parts.topology.run(parts.actors, parts.agent, parts.replay, run)
-        if not run.interrupted:
-            return finish(cfg, run, parts.agent)
-    except Exception as error:
-        raise explained(error, directory, run.agent_steps, run.saved_at) from error.__cause__
+    with run_directory.locked(directory):
+        run = Run(
+            directory, settings, title=f"{spec.name}, seed {cfg['seed']}", levels=reference_levels(spec.name),
+            frames_per_agent_step=spec.frames_per_agent_step,
+        )  # fmt: skip
+        if resumed is not None:
+            restore(run, parts)
+        _add_gauges(run, parts)
+        try:
+            with run, together(parts.agent):
+                if resumed is not None:
+                    run_directory.note_resumption(directory, run.agent_steps, resumed, command_line.relaunchable(cfg))
+                parts.topology.run(parts.actors, parts.agent, parts.replay, run)
+            if not run.interrupted:
+                return finish(cfg, run, parts.agent)
+        except Exception as error:
+            raise explained(error, directory, run.agent_steps, run.saved_at) from error.__cause__
     say(f"Interrupted and saved at {run.agent_steps:,} agent steps. Go on: {resume_command(directory)}")
     sys.exit(128 + (run.signal or 0))
 
@@ -89,7 +91,7 @@ def restore(run: Run, parts: Parts) -> None:
     """Put everything where the newest whole checkpoint found it, and say what was lost."""
     found = run.checkpoints.load()
     for sentence in found.lost:
-        print(f"offpol: {sentence}.", file=sys.stderr)
+        tell(f"offpol: {sentence}.")
     for part, name in ((parts.agent, "agent"), (parts.replay, "replay"), (run, "run")):
         part.load_state_dict(found.state[name])
     run.resumed = {name: part for name, part in found.state.items() if name in ("actor", "topology")}
@@ -112,7 +114,7 @@ def finish(cfg: Mapping[str, Any], run: Run, agent: Agent) -> float | None:
     """Evaluate, and print one screen of what came out."""
     from offpol import run_directory
     from offpol.evaluate import compared, evaluation, in_words
-    from offpol.run_summary import duration, learning_curve, say, summary
+    from offpol.run_summary import duration, learning_curve, summary
 
     facts: dict[str, object] = {
         "agent steps": f"{run.agent_steps:,} ({run.agent_steps * run.frames_per_agent_step:,} frames)",
@@ -155,22 +157,29 @@ def job(composed: DictConfig) -> float | None:
         named = any(override.startswith("hydra.run.dir=") for override in hydra_cfg.overrides.hydra)
         return train(cfg, directory, or_beside=not (named or sweep))
     except ConfigError as error:
-        if directory.is_dir() and not any(directory.iterdir()):
-            os.removedirs(directory)  # Hydra made it, and its parents
-        print(f"offpol: {error}", file=sys.stderr)
+        _remove_empty(directory)
+        tell(f"offpol: {error}")
         if not sweep:
             sys.exit(MISTAKE)
         raise JobFailed(str(error)) from None
     except RunError as error:
-        print(f"offpol: {error}", file=sys.stderr)
+        tell(f"offpol: {error}")
         if not sweep:
             sys.exit(FAILED)
         raise JobFailed(str(error)) from None
     except Exception as error:
-        traceback.print_exc()
+        tell(traceback.format_exc().rstrip())
         if not sweep:
             sys.exit(FAILED)
         raise JobFailed(f"{type(error).__name__}: {error}") from None
+
+
+def _remove_empty(directory: Path) -> None:
+    """Remove a folder in which nothing was written, and those above it, as far as Hydra made them."""
+    for folder in (directory.absolute(), *directory.absolute().parents):
+        if folder in FOUND or not folder.is_dir() or any(folder.iterdir()):
+            return
+        folder.rmdir()
 
 
 def _short(path: Path) -> Path:
@@ -201,25 +210,31 @@ def resume(arguments: list[str]) -> None:
     cfg = command_line.load_saved(directory)
     changed = resumed_config(cfg, asked)
     check_config(cfg)
-
-    from offpol import checkpoint
-
-    steps = checkpoint.load_newest(directory / "checkpoints", only=["run"]).about["agent_steps"]
-    settings: RunConfig = build(cfg["run"], "run")
-    evaluated = settings.eval_episodes == 0 or evaluated_at(directory) == steps
-    if steps >= settings.agent_steps and evaluated:
+    require_writable(directory, "copy the run to where it can, and resume that.")
+    if steps := _finished_at(cfg, directory):
         longer = f"{resume_command(directory)} run.agent_steps=..."
-        print(f"{directory} is finished: {steps:,} agent steps. Longer: {longer}")
+        say(f"{directory} is finished: {steps:,} agent steps. Longer: {longer}")
         return
     train(cfg, directory, resumed=changed)
 
 
-def _shared_config(arguments: list[str]) -> dict[str, Any]:
-    """Return the config that the first process of a data-parallel run is starting or resuming."""
+def _finished_at(cfg: Mapping[str, Any], directory: Path) -> int | None:
+    """Return the agent steps of a run with nothing left to do, or None."""
+    from offpol import checkpoint
+
+    steps: int = checkpoint.load_newest(directory / "checkpoints", only=["run"]).about["agent_steps"]
+    evaluated = cfg["run"]["eval_episodes"] == 0 or evaluated_at(directory) == steps
+    return steps if steps >= cfg["run"]["agent_steps"] and evaluated else None
+
+
+def _shared_config(arguments: list[str]) -> dict[str, Any] | None:
+    """Return the config that the first process of a data-parallel run is starting or resuming; None if it is done."""
     if any(argument.startswith("resume=") for argument in arguments):
         directory, rest = command_line.split_resume(arguments)
         cfg = command_line.load_saved(directory)
         resumed_config(cfg, command_line.parse_assignments(rest))
+        if _finished_at(cfg, directory):
+            return None
     else:
         cfg = command_line.plain(next(command_line.compositions(command_line.parse(arguments))))
     check_config(cfg)
@@ -227,9 +242,10 @@ def _shared_config(arguments: list[str]) -> dict[str, Any]:
 
 
 def _check_folder(folder: Path, sweep: bool) -> None:
-    from offpol.run_directory import require_new, require_writable
+    from offpol.run_directory import require_new
 
-    require_writable(folder, "hydra.sweep.dir=..." if sweep else "hydra.run.dir=...")
+    require_writable(folder, f"name another folder with hydra.{'sweep' if sweep else 'run'}.dir=...")
+    FOUND.update(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not sweep:
         require_new(folder)
 
@@ -243,20 +259,21 @@ def main() -> None:
     try:
         processes.end_with_launcher()
         if processes.rank() > 0:
-            assist(_shared_config(arguments))
+            if shared := _shared_config(arguments):
+                assist(shared)
         elif any(argument.startswith("resume=") for argument in arguments):
             resume(arguments)
         else:
             launch(arguments)
     except ConfigError as error:
         if processes.rank() == 0:  # which speaks for all
-            print(f"offpol: {error}", file=sys.stderr)
+            tell(f"offpol: {error}")
         sys.exit(MISTAKE)
     except RunError as error:
-        print(f"offpol: {error}", file=sys.stderr)
+        tell(f"offpol: {error}")
         sys.exit(FAILED)
     except KeyboardInterrupt:
-        print("offpol: stopped at once; a run that has a checkpoint goes on by offpol resume=RUN_DIR", file=sys.stderr)
+        tell("offpol: stopped at once; a run that has a checkpoint goes on by offpol resume=RUN_DIR")
         sys.exit(STOPPED)
 
 

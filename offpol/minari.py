@@ -23,6 +23,8 @@ import numpy as np
 import torch
 
 from offpol.errors import ConfigError, install
+from offpol.output import tell
+from offpol.segments import unbroken_from
 
 LOGGED = ("behavior_log_prob", "policy_version")
 Fields = dict[str, np.ndarray]
@@ -92,10 +94,12 @@ def _minari() -> ModuleType:
 
 def _streams(segments: list[dict[str, torch.Tensor]]) -> Iterator[Fields]:
     """Put the segments of each stream together, oldest row first."""
-    apart = ("start", "stop", "oldest", "valid_before", "stack")
+    apart, unbroken = ("start", "stop", "oldest", "valid_before", "stack"), unbroken_from(segments)
     for stream in range(len(segments[0]["start"])):
         parts: list[Fields] = []
         for segment in segments:
+            if segment["stop"][stream] <= unbroken[stream]:
+                continue
             length = (segment["stop"] - segment["start"]).tolist()
             first = sum(length[:stream])
             chosen = slice(first, first + length[stream])
@@ -165,5 +169,5 @@ def main() -> None:
             print(f"{args.id}: {int(rows['valid'].sum()):,} transitions in {episodes:,} episodes, frames {shape}.")
             print(f"Learn from it: offpol experiment=rlpd replay.offline=minari:{args.id} (with its env)")
     except (ConfigError, ValueError) as error:
-        print(f"offpol-minari: {error}", file=sys.stderr)
+        tell(f"offpol-minari: {error}")
         sys.exit(2)

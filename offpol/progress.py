@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 from tqdm import tqdm
 
+from offpol.output import tell
+
 PLAIN_EVERY_S = 10.0  # between two lines, where the output is no terminal
 
 
@@ -18,7 +20,7 @@ class Progress:
     """
 
     def __init__(self, total_agent_steps: int, agent_steps: int, learning_starts: int = 0) -> None:
-        self.is_terminal = sys.stderr.isatty()
+        self.is_terminal = sys.stderr is not None and sys.stderr.isatty()
         self.bar = tqdm(
             total=total_agent_steps, initial=agent_steps, unit=" agent steps", unit_scale=True, dynamic_ncols=True,
             smoothing=0.05, disable=not self.is_terminal,
@@ -45,15 +47,15 @@ class Progress:
         if steps_then < self.learning_starts < self.total and self.agent_steps < self.total:
             left = f"learning from {self.learning_starts:,} on"
         share = min(1.0, self.agent_steps / self.total)
-        print(
-            f"{share:4.0%} {self.agent_steps:,}/{self.total:,} agent steps, {speed:.0f}/s, {left}, {text}",
-            file=sys.stderr, flush=True,
-        )  # fmt: skip
+        tell(f"{share:4.0%} {self.agent_steps:,}/{self.total:,} agent steps, {speed:.0f}/s, {left}, {text}")
         self._last_line = (now, self.agent_steps)
 
     def say(self, line: str) -> None:
         """Print a line without tearing the bar."""
-        tqdm.write(line, file=sys.stderr)
+        if self.is_terminal:
+            tqdm.write(line, file=sys.stderr)
+        else:
+            tell(line)
 
     def close(self) -> None:
         """Leave the bar as it stands."""

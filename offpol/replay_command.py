@@ -18,7 +18,8 @@ from offpol.command_line import load_saved
 from offpol.errors import ConfigError
 from offpol.logger import Logger
 from offpol.memory.ring import Ring
-from offpol.run_summary import say, summary
+from offpol.output import say, tell
+from offpol.run_summary import summary
 from offpol.segments import Segment, joined, rows_since
 from offpol.types import StateDict
 
@@ -47,10 +48,10 @@ def main() -> None:
         else:
             show(args)
     except ConfigError as error:
-        print(f"offpol-replay: {error}", file=sys.stderr)
+        tell(f"offpol-replay: {error}")
         sys.exit(2)
     except KeyboardInterrupt:
-        print("offpol-replay: stopped; the run is as it was", file=sys.stderr)
+        tell("offpol-replay: stopped; the run is as it was")
         sys.exit(130)
 
 
@@ -61,7 +62,7 @@ def show(args: argparse.Namespace) -> None:
     cfg = load_saved(args.run_dir)
     found = load_newest(args.run_dir / "checkpoints", only=["replay"])
     for sentence in found.lost:
-        print(f"offpol-replay: {sentence}.", file=sys.stderr)
+        tell(f"offpol-replay: {sentence}.")
     ring = joined(_segments(found.state["replay"], args.run_dir), cfg["agent"]["window"])
     if args.export:
         export(ring, found.state["replay"][DRAWS], args.export)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -173,15 +174,15 @@ class Run:
         """Do what the cadences ask for. `save` returns the state of everything but this run."""
         self.progress.update(self.agent_steps)
         before, self._seen = self._seen, self.agent_steps
-        over = self.agent_steps >= self.config.agent_steps
+        over, asked = self.agent_steps >= self.config.agent_steps, self.signal is not None  # which may come any moment
         if over or self._seen // self.config.log_every_agent_steps > before // self.config.log_every_agent_steps:
             with self.timed("log"):
                 self._log()
         every = self.config.checkpoint_every_agent_steps
-        if over or self.signal is not None or self._seen // every > before // every:
+        if over or asked or self._seen // every > before // every:
             with self.timed("checkpoint"):
                 self.save(save)
-        self.interrupted = self.signal is not None and not over
+        self.interrupted = asked
 
     # --------------------------------------------------------------------------------------- details
 
@@ -247,7 +248,8 @@ class Run:
         """
         if self.signal is None:
             self.signal = number
-            os.write(2, b"\nFinishing this step and saving; Ctrl-C stops at once.\n")  # print is not reentrant
+            with contextlib.suppress(OSError):  # nobody may be left to read it, as `tee` dies of the same Ctrl-C
+                os.write(2, b"\nFinishing this step and saving; Ctrl-C stops at once.\n")  # print is not reentrant
         elif number == signal.SIGINT:
             raise KeyboardInterrupt
 

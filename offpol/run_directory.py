@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import fcntl
 import itertools
 import json
 import os
 import shlex
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from offpol.errors import ConfigError
 
 NEVER_OVERWRITTEN = "runs are never overwritten: name another folder with hydra.run.dir=..."
-CONFIG, INFO, EVALUATION = "config.yaml", "info.json", "evaluation.json"
+CONFIG, INFO, EVALUATION, METRICS = "config.yaml", "info.json", "evaluation.json", "metrics.jsonl"
 
 
 def resume_command(directory: Path) -> str:
@@ -31,10 +33,10 @@ def require_new(directory: Path) -> None:
         raise ConfigError(f"{directory} is not empty, and {NEVER_OVERWRITTEN}{hint}")
 
 
-def require_writable(directory: Path, option: str = "hydra.run.dir=...") -> None:
+def require_writable(directory: Path, way_out: str = "name another folder with hydra.run.dir=...") -> None:
     """Raise ConfigError where nothing could be written into a folder (to be), without leaving a trace.
 
-    `option` is what names another one on the command line.
+    `way_out` is what to do then.
     """
     parent = directory.absolute()
     while not parent.exists():
@@ -43,9 +45,7 @@ def require_writable(directory: Path, option: str = "hydra.run.dir=...") -> None
         with tempfile.TemporaryFile(dir=parent):
             return
     except OSError as error:
-        raise ConfigError(
-            f"{directory} cannot be written ({parent}: {error.strerror}): name another folder with {option}"
-        ) from error
+        raise ConfigError(f"{directory} cannot be written ({parent}: {error.strerror}): {way_out}") from error
 
 
 def create(directory: Path, config: str, info: dict[str, Any], or_beside: bool) -> Path:
@@ -72,6 +72,19 @@ def create(directory: Path, config: str, info: dict[str, Any], or_beside: bool) 
             ) from error
         return folder
     raise ConfigError(f"{directory} is another run's folder: {NEVER_OVERWRITTEN}.")
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Keep other processes out of a run's folder; raise ConfigError where one is in it. Ends with this process."""
+    with (directory / METRICS).open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"{directory} is being written by another process: wait for it, or stop it first."
+            ) from error
+        yield
 
 
 def read_info(directory: Path) -> dict[str, Any]:

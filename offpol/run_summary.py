@@ -62,14 +62,6 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
 
 
-def say(text: str) -> None:
-    """Print at a run's end, whether anybody still listens (`offpol | head`) or not: what matters is in files."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would complain once more when it exits
-
-
 def _mark_evaluation(axes: Axes, path: Path) -> None:
     if not path.exists():
         return

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from offpol.memory.kernels_numpy import Ints
 from offpol.memory.ring import Ring
 from offpol.types import EnvSpec
 
@@ -59,9 +60,21 @@ def joined(segments: list[Segment], window: int) -> Ring:
     return ring
 
 
+def unbroken_from(segments: Sequence[Segment]) -> Ints:
+    """Return the number of the row from which on each stream [S] has every row.
+
+    Between two segments rows of a stream are missing where more came than the ring holds: a segment is kept while any
+    stream still has rows of it.
+    """
+    first, stop = segments[0]["start"].numpy(), segments[0]["stop"].numpy()
+    for segment in segments[1:]:
+        start = segment["start"].numpy()
+        first, stop = np.where(start == stop, first, start), segment["stop"].numpy()
+    return first
+
+
 def _check(ring: Ring, segments: Sequence[Segment]) -> None:
     here = (ring.spec.dtype, ring.spec.frame_shape, ring.spec.stack)
-    first = stop = np.zeros(ring.num_streams, np.int64)
     for segment in segments:
         saved = (segment["obs"].dtype, tuple(segment["obs"].shape[1:]), int(segment["stack"]))
         if saved != here:
@@ -74,9 +87,7 @@ def _check(ring: Ring, segments: Sequence[Segment]) -> None:
                 f"The saved rows come from {len(segment['start'])} streams, this replay has {ring.num_streams}: load "
                 "them with as many envs as the saved run had."
             )
-        start = segment["start"].numpy()
-        first = np.where(start == stop, first, start)
-        stop = segment["stop"].numpy()
+    first, stop = unbroken_from(segments), segments[-1]["stop"].numpy()
     if (stop - first < np.minimum(stop, ring.rows_per_stream)).any():
         raise ValueError(
             f"Saved rows are missing: of the newest {ring.rows_per_stream} rows of each stream only those since row "

@@ -189,6 +189,27 @@ def test_a_full_disk_is_an_os_error_not_torchs(size: int) -> None:
         checkpoint_files.write_tensors(Path("/dev/full"), torch.zeros(size))
 
 
+def test_ctrl_c_while_writing_is_ctrl_c_not_torchs(tmp_path, monkeypatch) -> None:
+    def stopped(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint_files._Hashing, "write", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint_files.write_tensors(tmp_path / "part.pt", torch.zeros(10))
+
+
+def test_somebody_elses_file_among_the_segments_is_left_alone(tmp_path) -> None:
+    save(tmp_path, 1)
+    strange = tmp_path / "segments" / "copy of 000001-0.pt"
+    strange.write_text("")
+    checkpoints = Checkpoints(tmp_path, 2)
+    assert is_whole(checkpoints.load())
+    for number in (2, 3, 4):
+        save_one(checkpoints, number)
+    assert strange.exists()
+    assert is_whole(checkpoints.load())
+
+
 class Killed(BaseException):
     pass
 

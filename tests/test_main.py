@@ -218,11 +218,39 @@ def test_a_run_leaves_what_a_person_wants_to_see(offpol: Command, tmp_path: Path
 
 
 def test_a_run_that_nobody_listens_to_ends_well() -> None:
-    command = [sys.executable, "-c", "from offpol.run_summary import say; say('done'); say('really')"]
+    command = [sys.executable, "-c", "from offpol.output import say; say('done'); say('really')"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.close()
         said = process.stderr.read()
     assert (process.returncode, said) == (0, "")
+
+
+@pytest.mark.parametrize("closed", [2, None])
+def test_progress_that_nobody_listens_to_costs_nothing(closed: int | None) -> None:
+    """As for `offpol 2>&1 | head -1`, and for a program that is started without standard error."""
+    code = "from offpol.output import tell; from offpol.progress import Progress; p = Progress(10, 0)\n"
+    code += (
+        "for i in range(1, 11): p.update(i); p.show({}); p.say('lost rows')\np.close(); tell('over'); print('whole')"
+    )
+    command = (
+        [sys.executable, "-c", code]
+        if closed is None
+        else ["sh", "-c", 'exec "$@" 2>&-', "", sys.executable, "-c", code]
+    )
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stderr.close()
+        said = process.stdout.read()
+    assert (process.returncode, said) == (0, "whole\n")
+
+
+def test_empty_folders_of_the_users_are_left_alone(offpol: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "empty").mkdir(parents=True)
+    refused = (*TINY, "run.device=cuda")  # found out when Hydra has made the run's folder
+    assert offpol(*refused, "hydra.run.dir=mine/empty").code == 2
+    assert offpol(*refused, "hydra.run.dir=mine/empty/new/er").code == 2
+    assert [path.name for path in (tmp_path / "mine").rglob("*")] == ["empty"]
+    assert offpol(*refused, "hydra.run.dir=other/new").code == 2
+    assert not (tmp_path / "other").exists()
 
 
 def test_runs_are_never_overwritten(offpol: Command, tmp_path: Path) -> None:

@@ -151,6 +151,37 @@ def test_sigterm_saves_too(offpol: Command, tmp_path, monkeypatch) -> None:
     assert checkpoint.load_newest(tmp_path / "run" / "checkpoints").about["agent_steps"] >= 100
 
 
+def test_asked_to_end_in_its_last_step_a_run_leaves_its_evaluation_for_later(offpol, tmp_path, monkeypatch) -> None:
+    with monkeypatch.context() as patched:
+        interrupt_at(400, patched, signal.SIGTERM)
+        assert offpol(*JOB, "hydra.run.dir=run").code == 128 + signal.SIGTERM
+    assert not (tmp_path / "run" / "evaluation.json").exists()
+    assert offpol("resume=run").code == 0
+    assert (tmp_path / "run" / "evaluation.json").exists()
+    assert "is finished" in offpol("resume=run").out
+
+
+def test_nobody_goes_on_with_a_run_that_is_being_evaluated(offpol, tmp_path, monkeypatch) -> None:
+    play, refused = main.finish, []
+
+    def slow(cfg, run, agent):
+        refused.append(offpol("resume=run", "run.agent_steps=900"))
+        return play(cfg, run, agent)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(main, "finish", slow)
+        assert offpol(*JOB, "hydra.run.dir=run").code == 0
+    assert refused[0].code == 2
+    assert "is being written by another process" in refused[0].err
+
+
+def test_all_processes_of_a_finished_run_know_that_it_is(whole: Path, monkeypatch) -> None:
+    """Those that help would wait for the first one, which is gone."""
+    monkeypatch.chdir(whole.parent)
+    assert main._shared_config([f"resume={whole.name}"]) is None
+    assert main._shared_config([f"resume={whole.name}", "run.agent_steps=900"])["run"]["agent_steps"] == 900
+
+
 def test_a_damaged_checkpoint_costs_only_what_came_after_the_one_before(
     whole: Path, offpol: Command, tmp_path, monkeypatch
 ) -> None:

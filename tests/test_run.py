@@ -15,6 +15,7 @@ from offpol.actor import Episode
 from offpol.errors import ConfigError
 from offpol.progress import Progress
 from offpol.run import Run, RunConfig
+from offpol.run_directory import locked
 from offpol.types import Rows
 
 CONFIG = RunConfig(
@@ -168,12 +169,44 @@ def test_a_log_that_lost_rows_is_not_gone_on_with(tmp_path) -> None:
 
 
 def test_two_processes_do_not_write_one_run(tmp_path) -> None:
+    refused = pytest.raises(ConfigError, match="is being written by another process")
+    with locked(tmp_path), refused, locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass
+
+
+def test_a_signal_that_comes_late_in_a_step_is_served_in_the_next(tmp_path) -> None:
+    """Else the run would end without a checkpoint, and say that there was one."""
+
+    class Late(int):
+        def __rfloordiv__(self, other: int) -> int:
+            if other == 8:
+                signal.raise_signal(signal.SIGTERM)
+            return other // int(self)
+
     run = make(tmp_path)
-    with pytest.raises(ConfigError, match="is being written by another process"):
-        make(tmp_path)
+    run.config = replace(run.config, checkpoint_every_agent_steps=Late(50))
     with run:
-        steps(run, 40)
-    make(tmp_path).logger.close()
+        steps(run, 8)
+        assert run.signal == signal.SIGTERM
+        assert (run.done, run.saved_at) == (False, None)
+        steps(run, 12)
+        assert (run.done, run.interrupted, run.saved_at) == (True, True, 12)
+
+
+def test_a_signal_is_served_though_nobody_reads_what_is_said(tmp_path, monkeypatch) -> None:
+    """`tee` dies of the same Ctrl-C."""
+
+    def broken(*_: object) -> None:
+        raise BrokenPipeError
+
+    run = make(tmp_path)
+    monkeypatch.setattr("offpol.run.os.write", broken)
+    with run:
+        signal.raise_signal(signal.SIGINT)
+        steps(run, 4)
+    assert (run.interrupted, run.saved_at) == (True, 4)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

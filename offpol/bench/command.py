@@ -22,9 +22,9 @@ from offpol.bench.pool import Pool, reason
 from offpol.bench.suite import NO_SUITE, expand, load_suite
 from offpol.bench.view import View, plan_text, total_text, verdict
 from offpol.errors import ConfigError, RunError
+from offpol.output import say, tell
 from offpol.run_directory import require_writable
 from offpol.run_results import find_runs, read_run
-from offpol.run_summary import say
 
 OWN_WORDS = ("suite", "jobs", "out")
 LAUNCHER_KEYS = ("hydra/launcher", "hydra.launcher.")
@@ -216,10 +216,10 @@ def main() -> None:
     try:
         sys.exit(bench(parse(sys.argv[1:])))
     except ConfigError as error:
-        print(f"offpol-bench: {error}", file=sys.stderr)
+        tell(f"offpol-bench: {error}")
         sys.exit(MISTAKE)
     except KeyboardInterrupt:  # once there are runs, signals are theirs
-        print("offpol-bench: stopped before any run began", file=sys.stderr)
+        tell("offpol-bench: stopped before any run began")
         sys.exit(STOPPED)
 
 

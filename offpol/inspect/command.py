@@ -9,6 +9,7 @@ from typing import Any
 
 from offpol import cpu
 from offpol.errors import ConfigError, RunError
+from offpol.output import say, tell
 
 DESCRIPTION = """\
 Look at a checkpoint of a run and at its replay.
@@ -44,10 +45,10 @@ def main() -> None:
     try:
         sys.exit(_check_mu(args) if args.check_mu else _inspect(args))
     except (ConfigError, RunError) as error:
-        print(f"offpol-inspect: {error}", file=sys.stderr)
+        tell(f"offpol-inspect: {error}")
         sys.exit(2)
     except KeyboardInterrupt:
-        print("offpol-inspect: stopped; the run is as it was", file=sys.stderr)
+        tell("offpol-inspect: stopped; the run is as it was")
         sys.exit(130)
 
 
@@ -74,11 +75,10 @@ def _inspect(args: argparse.Namespace) -> int:
     """Draw windows, put them through every operator, and show what came of it."""
     cfg = _config(args)
     from offpol.inspect import figures, inspection, tables, window
-    from offpol.run_summary import say
 
     subject = inspection.load(cfg, args.run_dir, args.checkpoint, args.window)
     for sentence in subject.found.lost:
-        print(f"offpol-inspect: {sentence}.", file=sys.stderr)
+        tell(f"offpol-inspect: {sentence}.")
     windows = inspection.look(subject, args.batches, args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     told = tables.report(subject, windows)
@@ -99,7 +99,6 @@ def _check_mu(args: argparse.Namespace) -> int:
     """Recompute logged probabilities; return 1 where one is wrong."""
     cfg = _config(args)
     from offpol.inspect import mu_check
-    from offpol.run_summary import say
 
     result = mu_check.check(cfg, args.run_dir, args.checkpoint, args.steps, args.seed)
     args.out.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from offpol.segments import Segment
+from offpol.segments import Segment, unbroken_from
 
 
 class LoggedRows:
@@ -30,7 +30,7 @@ class LoggedRows:
         self._stop = np.stack([segment["stop"].numpy() for segment in segments])
         lengths = self._stop - self._start
         self._offset = np.cumsum(lengths, 1) - lengths  # of a stream's rows in a segment's fields
-        self.first: NDArray = self._start[0]
+        self.first: NDArray = unbroken_from(segments)
         names = ("action", "valid", "behavior_log_prob", "policy_version")
         self.action, self.valid, self.log_mu, self.version = (self._column(name) for name in names)
         for segment in segments[1:]:  # a stream that was cut had its newest row changed after it was saved
@@ -43,7 +43,10 @@ class LoggedRows:
 
     def _column(self, name: str) -> NDArray:
         pieces = [
-            [segment[name].numpy()[offset : offset + length] for offset, length in zip(o, stop - start, strict=True)]
+            [
+                segment[name].numpy()[offset : offset + length]
+                for offset, length in zip(o, np.where(stop > self.first, stop - start, 0), strict=True)
+            ]
             for segment, o, start, stop in zip(self.segments, self._offset, self._start, self._stop, strict=True)
         ]
         columns = [np.concatenate(stream) for stream in zip(*pieces, strict=True)]

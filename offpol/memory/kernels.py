@@ -1,11 +1,30 @@
 """Chooses how replay's index arithmetic runs: compiled where numba is installed, else in numpy."""
 
+import atexit
+import shutil
+import tempfile
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
 ACCELERATED: bool = find_spec("numba") is not None
 
-_KIND = "numba" if ACCELERATED else "numpy"
-KERNELS: ModuleType = import_module(f"offpol.memory.kernels_{_KIND}")
-TREE_KERNELS: ModuleType = import_module(f"offpol.memory.tree_kernels_{_KIND}")
+
+def _load() -> tuple[ModuleType, ModuleType]:
+    kind = "numba" if ACCELERATED else "numpy"
+    return import_module(f"offpol.memory.kernels_{kind}"), import_module(f"offpol.memory.tree_kernels_{kind}")
+
+
+def _load_with_a_cache_that_goes() -> tuple[ModuleType, ModuleType]:
+    import numba
+
+    folder = tempfile.mkdtemp(prefix="offpol-numba-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    numba.config.CACHE_DIR = folder  # type: ignore[attr-defined]
+    return _load()
+
+
+try:
+    KERNELS, TREE_KERNELS = _load()
+except RuntimeError:  # numba found no place for what it compiled: neither this folder nor a home can be written
+    KERNELS, TREE_KERNELS = _load_with_a_cache_that_goes()

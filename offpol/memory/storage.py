@@ -37,15 +37,15 @@ def mapped(folder: Path, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
     as a disk that fills up later would kill the process. Raises ValueError where there is not enough.
     """
     length = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as file:
-        try:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
             os.posix_fallocate(file.fileno(), 0, length)
-        except OSError as error:
-            raise ValueError(
-                f"directory={folder} cannot take the {length / 1e9:.1f} GB of frames ({error.strerror}): make room, "
-                "name another directory or lower the capacity."
-            ) from error
-        pages = mmap.mmap(file.fileno(), length)
+            pages = mmap.mmap(file.fileno(), length)
+    except OSError as error:
+        raise ValueError(
+            f"directory={folder} cannot take the {length / 1e9:.1f} GB of frames ({error.strerror}): make room, "
+            "name another directory or lower the capacity."
+        ) from error
     pages.madvise(mmap.MADV_RANDOM)  # rows are drawn from anywhere: reading ahead would only push others out
     return np.frombuffer(pages, dtype).reshape(shape)

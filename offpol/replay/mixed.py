@@ -117,7 +117,11 @@ def _offline(source: str, spec: EnvSpec, settings: dict[str, Any], seed: int) ->
     load_rows(replay.ring, segments)
     drawable = np.flatnonzero(replay.ring.drawable(np.arange(replay.ring.size)))
     replay.tree.set(drawable, np.ones(len(drawable)))
-    replay.ring.require_drawable()
+    if not len(drawable):
+        raise ValueError(
+            f"offline={source} holds no window of {replay.ring.window} transitions: name longer data, or lower "
+            "agent.window."
+        )
     return replay
 
 

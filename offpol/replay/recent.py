@@ -30,10 +30,10 @@ class Recent(Uniform):
         spec: EnvSpec, window: int, seed: int, run_directory: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__(capacity, storage, directory, spec=spec, window=window, seed=seed, run_directory=run_directory)
-        if newest_rows < window + 2:  # one row more than a window: the first may be a bootstrap row
+        if newest_rows < window + 3:  # two rows more than a window: bootstrap rows, one of them where a stream was cut
             raise ValueError(
                 f"newest_rows={newest_rows} cannot always hold a window of {window} transitions: set it to "
-                f"{window + 2} or more."
+                f"{window + 3} or more."
             )
         self.newest_rows = newest_rows
         self.capacity_rows = spec.num_envs * min(newest_rows, self.ring.rows_per_stream)

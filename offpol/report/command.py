@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from offpol.errors import ConfigError, did_you_mean
+from offpol.output import say, tell
 from offpol.report import pages
 from offpol.report.comparison import compare
 from offpol.report.pages import Block, Heading, Text, Warn
 from offpol.run_directory import require_writable
 from offpol.run_labels import Labelled, collect, never_begun
-from offpol.run_summary import say
 
 DESCRIPTION = """\
 Compare runs: aggregates with intervals, profiles, curves, games, beside published agents where protocols match.
@@ -71,10 +71,10 @@ def main() -> None:
     try:
         say(report(args.paths, args.out, args.title, games, not args.no_published))
     except ConfigError as error:
-        print(f"offpol-report: {error}", file=sys.stderr)
+        tell(f"offpol-report: {error}")
         sys.exit(2)
     except KeyboardInterrupt:
-        print("offpol-report: stopped; the runs are as they were", file=sys.stderr)
+        tell("offpol-report: stopped; the runs are as they were")
         sys.exit(130)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import sys
 import threading
 import traceback
 from collections import deque
@@ -24,6 +23,7 @@ from offpol.actor import Episode, Values
 from offpol.agent import Agent
 from offpol.errors import RunError
 from offpol.learning import cut, learn, require_cadence
+from offpol.output import tell
 from offpol.run import Run
 from offpol.types import Actors, Replay, Rows, StateDict
 
@@ -83,10 +83,10 @@ class Threads:
         thread = _ActorThread(actors, agent, run, self)
         cores = cpu.cores()
         if agent.device.type == "cpu" and self.acts_while_learning and torch.get_num_threads() >= cores:
-            print(
+            tell(
                 f"offpol: run.torch_threads={torch.get_num_threads()} learns on all {cores} cores, but acting beside "
-                "it needs one of its own: topology=sync is faster here, or fewer torch threads.", file=sys.stderr,
-            )  # fmt: skip
+                "it needs one of its own: topology=sync is faster here, or fewer torch threads."
+            )
 
         def save() -> StateDict:
             return {**thread.settle(), "agent": agent.state_dict(), "replay": replay.state_dict(run.checkpoints.since)}

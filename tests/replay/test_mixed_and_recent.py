@@ -157,17 +157,41 @@ def test_only_the_newest_rows_are_drawn() -> None:
     assert set(row) == newest
     assert len(replay) == len(newest)
     assert replay.sample(4).probability[0] == pytest.approx(1 / len(newest))
-    with pytest.raises(ValueError, match="newest_rows=3 cannot always hold a window of 2"):
-        Recent(300, 3, "memory", None, spec=SPEC, window=WINDOW, seed=0)
+    with pytest.raises(ValueError, match="newest_rows=4 cannot always hold a window of 2"):
+        Recent(300, 4, "memory", None, spec=SPEC, window=WINDOW, seed=0)
 
 
 def test_newest_rows_without_a_window_are_told() -> None:
     """Streams that were cut again and again: whole windows are stored, but none is new enough."""
-    replay = Recent(300, 4, "memory", None, spec=SPEC, window=WINDOW, seed=0)
+    replay = Recent(300, 5, "memory", None, spec=SPEC, window=WINDOW, seed=0)
     play(replay, 20)
-    replay.ring.fields["valid"][replay.ring.slots(replay.ring.counts - 4, replay.ring.counts)] = False
-    with pytest.raises(RuntimeError, match="No window of 2 transitions lies in the newest 4 rows of a stream: raise"):
+    replay.ring.fields["valid"][replay.ring.slots(replay.ring.counts - 5, replay.ring.counts)] = False
+    with pytest.raises(RuntimeError, match="No window of 2 transitions lies in the newest 5 rows of a stream: raise"):
         replay.sample(8)
+
+
+def test_what_is_missing_between_two_checkpoints_is_not_bridged(tmp_path) -> None:
+    """A stream that got more rows than the ring holds, while an older segment still has rows of a slower one."""
+    from offpol.inspect.logged_rows import LoggedRows
+    from offpol.minari import _streams
+
+    source, segments, rng = Uniform(60, "memory", None, spec=SPEC, window=WINDOW, seed=0), [], np.random.default_rng(1)
+    envs = [NaiveEnv(SPEC, [50], rng) for _ in range(3)]
+    for steps in ((10, 10, 10), (40, 4, 5), (3, 3, 3)):
+        for stream, number in enumerate(steps):
+            for _ in range(number):
+                source.add(as_rows([envs[stream].step()]), stream)
+        segments += source.state_dict(segments[-1]["stop"] if segments else None)["rows"]
+    ring = source.ring
+    kept = [ring.slots(np.where(np.arange(3) == s, ring.oldest, ring.counts), ring.counts) for s in range(3)]
+    logged = LoggedRows(segments, agent_steps=1000, together=False)
+    for stream, fields in enumerate(_streams(segments)):
+        want = ring.fields["reward"][kept[stream]]
+        np.testing.assert_array_equal(fields["reward"][-len(want) :], want)
+        assert len(fields["reward"]) == (23 if stream == 0 else ring.counts[stream])
+    assert logged.first.tolist() == [30, 0, 0]
+    action = ring.fields["action"][kept[0]]
+    np.testing.assert_array_equal(logged.action[0, 23 - len(action) : 23], action)
 
 
 def test_a_run_comes_back_from_minari_as_it_was(run, tmp_path, monkeypatch) -> None:

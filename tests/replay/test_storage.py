@@ -54,6 +54,12 @@ def test_a_disk_without_room_is_one_sentence(tmp_path) -> None:
         storage.mapped(tmp_path, (10**11, 84, 84), np.dtype(np.uint8))
 
 
+def test_a_folder_that_cannot_be_is_one_sentence(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"directory=.*file/x cannot take the 0\.0 GB of frames \(Not a directory\)"):
+        storage.mapped(tmp_path / "file" / "x", (3, 2), np.dtype(np.uint8))
+
+
 @pytest.mark.parametrize(
     ("kind", "directory", "match"),
     [("disk", None, "storage=disk must be"), ("memory", "x", "is for storage=memmap"), ("memmap", None, "directory")],
