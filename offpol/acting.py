@@ -39,7 +39,8 @@ class Acting:
         self.shares_device = device == learner_device
         if not self.shares_device:
             self.critic, self.policy = copy.deepcopy(critic).to(device), copy.deepcopy(policy).to(device)
-        self.device, self.autocast = device, autocast
+        self.device = device
+        self.autocast: Autocast = autocast if self.shares_device or device.type != "cpu" else "none"  # slower there
         self._answer: Callable[..., tuple[Tensor, Tensor]] = self._compute
         self._copy: Network | None = None
         self._updates: int | None = None  # that the copy has seen
@@ -82,4 +83,11 @@ class Acting:
 @torch.no_grad()
 def copy_parameters(source: Network, target: Network) -> None:
     """Give a network the parameters of another one, which may lie elsewhere."""
-    torch._foreach_copy_(list(target.parameters()), list(source.parameters()))
+    parameters: list[Tensor] = [*source.parameters()]
+    followers: list[Tensor] = [*target.parameters()]
+    here, there = parameters[0].device, followers[0].device
+    if here != there and len({parameter.dtype for parameter in parameters}) == 1:  # one copy, for one wait
+        together = torch.cat([parameter.flatten() for parameter in parameters]).to(there)
+        parts = together.split([parameter.numel() for parameter in parameters])
+        parameters = [part.view_as(parameter) for part, parameter in zip(parts, parameters, strict=True)]
+    torch._foreach_copy_(followers, parameters)

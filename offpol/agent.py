@@ -151,7 +151,8 @@ class Agent:
         trained = self._trained
         action, returns, valid = trained(batch.action), trained(targets.returns), trained(batch.valid)
         share = valid / valid.sum()
-        taken = output.q_logits[:, torch.arange(rows, device=obs.device), action]  # [H, M, K]
+        chosen = action.view(1, -1, 1, 1).expand(len(output.q_logits), -1, 1, output.q_logits.shape[-1])
+        taken = output.q_logits.gather(2, chosen).squeeze(2)  # [H, M, K]
         critic_loss = self.critic.loss(taken, trained(learned)).sum(0)
         policy_loss, metrics = self.policy.loss(
             PolicyInputs(

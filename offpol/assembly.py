@@ -227,8 +227,13 @@ def _device(name: str | None, key: str) -> str | None:
     if name is None:
         return None
     try:
-        return str(torch.empty(1, device=name).device)  # cuda becomes cuda:0, the one there is
+        device = torch.empty(1, device=name).device  # cuda becomes cuda:0, the one there is
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         raise ConfigError(
             f"run.{key} is '{name}', which this machine or this torch does not have: cpu, or where there is a GPU cuda."
         ) from error
+    if device.type == "cuda" and key == "device":
+        torch.cuda.set_device(device)  # what names no device means this one
+        torch.backends.cudnn.benchmark = True  # shapes never change
+        torch.set_float32_matmul_precision("high")  # TF32, as convolutions have it by default
+    return str(device)

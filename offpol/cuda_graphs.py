@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import threading
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -37,9 +39,26 @@ def record(work: Callable[[], Any], pool: Any) -> tuple[Callable[[], None], Any]
     """Record work of the current stream without doing it; return what does it, and the answer it overwrites."""
     graph = torch.cuda.CUDAGraph()
     # thread_local: an actor's thread may ask the same GPU for memory meanwhile.
-    with RECORDING, torch.cuda.graph(graph, pool, torch.cuda.current_stream(), capture_error_mode="thread_local"):
+    with (
+        RECORDING,
+        _no_collection(),
+        torch.cuda.graph(graph, pool, torch.cuda.current_stream(), capture_error_mode="thread_local"),
+    ):
         answer = work()
     return graph.replay, answer
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep Python from freeing what lies on the GPU, such as a graph that is gone, in the middle of a recording."""
+    gc.collect()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class Recorder:
@@ -51,7 +70,7 @@ class Recorder:
     """
 
     def __init__(self, work: Callable[..., Any], device: torch.device) -> None:
-        self.work, self.aside = work, SideStream(device)
+        self.work, self.device, self.aside = work, device, SideStream(device)
         self.calls: Counter[Hashable] = Counter()
         self.recorded: dict[Hashable, tuple[Tensor, Callable[[], None], Any]] = {}
 
@@ -74,3 +93,4 @@ class Recorder:
         """Record anew: something that the work reads was put elsewhere."""
         self.calls.clear()
         self.recorded.clear()
+        self.aside = SideStream(self.device)  # with a pool of its own: answers that are kept may hold on to the old one

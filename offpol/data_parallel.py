@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed
+from torch.utils._pytree import tree_map_only
 
 from offpol.agent import Agent, Update
 from offpol.processes import PATIENCE
+from offpol.transfer import upload
 from offpol.types import Batch
 
 STOP, GO, BEGIN = 0, 1, 2
@@ -32,10 +34,11 @@ class DataParallelAgent(Agent):
         if not self.layout:
             self._announce(BEGIN)
             self.layout = [(name, values.shape, values.dtype) for name, values in shares[0].items()]
-            distributed.broadcast_object_list([self.layout, self.state_dict()], device=self.device)
+            state = tree_map_only(Tensor, Tensor.cpu, self.state_dict())  # each loads it onto a device of its own
+            distributed.broadcast_object_list([self.layout, state], device=self.device)
         else:
             self._announce(GO)
-        packed = [_pack(share).to(self.device) for share in shares]
+        packed = [upload(_pack(share), self.device) for share in shares]
         mine = torch.empty_like(packed[0])
         distributed.scatter(mine, packed)
         return self._together(_unpacked(mine, self.layout), measure)

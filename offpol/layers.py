@@ -219,12 +219,17 @@ class Heads(nn.Module):
     def forward(self, features: Tensor) -> NetworkOutput:
         hidden = self.q_hidden(features).unflatten(1, (self.outputs.num_critics, -1)).transpose(0, 1)
         hidden = F.relu(self.q_norm(hidden), inplace=True)
-        q_logits = self.q_out(hidden).unflatten(2, (-1, len(self.outputs.initial_logits)))
+        # Values that differ by less than a type of 8 bits can tell would tie: outputs are computed in the parameters'.
+        with torch.autocast(features.device.type, enabled=False):
+            q_logits = self.q_out(hidden.to(self.q_out.weight.dtype))
+        q_logits = q_logits.unflatten(2, (-1, len(self.outputs.initial_logits)))
         if self.config.dueling:
             state, advantage = q_logits[..., :1, :], q_logits[..., 1:, :]
             q_logits = state + advantage - advantage.mean(2, keepdim=True)
         if not self.outputs.policy:
             return NetworkOutput(q_logits, features.new_zeros(len(features), self.num_actions))
         seen = features if self.config.policy_gradient_to_torso else features.detach()
-        policy_logits = self.policy_out(F.relu(self.policy_norm(self.policy_hidden(seen)), inplace=True))
+        hidden = F.relu(self.policy_norm(self.policy_hidden(seen)), inplace=True)
+        with torch.autocast(features.device.type, enabled=False):
+            policy_logits = self.policy_out(hidden.to(self.policy_out.weight.dtype))
         return NetworkOutput(q_logits, policy_logits)

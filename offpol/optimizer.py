@@ -41,10 +41,13 @@ def adamw(parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfi
         spared = config.weight_decay == 0 or ndim < 2 or "bias" in name
         (kept if spared else decayed).append(parameter)
     groups = [{"params": kept, "weight_decay": 0.0}, {"params": decayed, "weight_decay": config.weight_decay}]
-    return torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         [group for group in groups if group["params"]], lr=config.learning_rate, eps=config.epsilon, fused=True,
         capturable=(kept or decayed)[0].is_cuda,
     )  # fmt: skip
+    # It would warn that steps outside of a graph are slower so: fused, they are not.
+    optimizer._warned_capturable_if_run_uncaptured = True
+    return optimizer
 
 
 def load_adamw(optimizer: torch.optim.AdamW, state: StateDict) -> None:

@@ -48,7 +48,7 @@ def joined(device: torch.device) -> Iterator[None]:
 
     global _connected
     backend = "nccl" if device.type == "cuda" else "gloo"
-    distributed.init_process_group(backend, timeout=DEADLINE)
+    distributed.init_process_group(backend, timeout=DEADLINE, device_id=device if backend == "nccl" else None)
     _connected = True
     try:
         yield

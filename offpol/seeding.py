@@ -51,4 +51,5 @@ def load_global_state(state: StateDict) -> None:
     np.random.set_state({**state["numpy"], "state": {**state["numpy"]["state"], "key": key}})  # noqa: NPY002
     random.setstate(state["python"])
     if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+        for device, random_state in zip(range(torch.cuda.device_count()), state["cuda"], strict=False):  # or fewer here
+            torch.cuda.set_rng_state(random_state, device)

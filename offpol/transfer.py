@@ -9,9 +9,9 @@ from torch import Tensor
 
 
 def upload(values: Tensor | NDArray, device: torch.device) -> Tensor:
-    """Copy what lies on the host to a device without waiting for it; on the CPU nothing is copied."""
+    """Copy what lies on the host to a device without waiting for it; what is there already is not copied."""
     tensor = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
-    if device.type != "cuda":
+    if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)
     # torch keeps pinned memory until the copy is done, so the values may be changed at once.
     return tensor.pin_memory().to(device, non_blocking=True)

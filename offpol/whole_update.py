@@ -67,8 +67,11 @@ def speed_up(agent: Agent, replay: Replay, *, compile: bool, cuda_graph: bool) -
     if cuda_graph and not on_device:
         raise ConfigError("run.cuda_graph records the draws of an update too, which takes replay=on_device.")
     if compile:
+        # One for each window that is annealed through, measured or not; past the limit updates would silently be slow.
+        torch._dynamo.config.recompile_limit = 64
+        torch._dynamo.config.fail_on_recompile_limit_hit = True
         agent._step = torch.compiler.disable(agent._step)  # type: ignore[method-assign]  # fused kernels as it is
-    if cuda_graph:
+    if cuda_graph and agent.acting.device.type == "cuda":
         agent.acting.record()
     if on_device and (compile or cuda_graph):
         agent.whole_update = WholeUpdate(agent, cast(DeviceReplay, replay), compile=compile, cuda_graph=cuda_graph)

@@ -33,6 +33,7 @@ class Published(NamedTuple):
 
     values: Values
     updates: int
+    ready: torch.cuda.Event | None  # on a GPU: when the copy is done
 
 
 class Step(NamedTuple):
@@ -141,7 +142,11 @@ class _ActorThread:
         slot = self.slots[self.published % len(self.slots)]
         self.published += 1
         copy_parameters(self.agent.acting_network, slot)
-        self.policies.put(Published(partial(self.agent.values, network=slot), self.agent.updates))
+        ready = None
+        if self.agent.acting.device.type == "cuda":
+            ready = torch.cuda.Event()
+            ready.record(torch.cuda.current_stream(self.agent.acting.device))
+        self.policies.put(Published(partial(self.agent.values, network=slot), self.agent.updates, ready))
 
     def next_step(self) -> Step:
         return self.settled.popleft() if self.settled else self._receive()
@@ -183,9 +188,13 @@ class _ActorThread:
             # Of this thread alone: a second team of OpenMP, with more threads than cores, puts all threads to sleep at
             # every barrier, the learner's too. In turns (lag 0) both count alike, as the bits of `sync` depend on it.
             torch.set_num_threads(1)
+        device = self.agent.acting.device
         try:
-            while (policy := self._next_policy()) is not None:
-                self.steps.put(self._act(policy))
+            with _stream_aside(device):
+                while (policy := self._next_policy()) is not None:
+                    if policy.ready is not None:
+                        torch.cuda.current_stream(device).wait_event(policy.ready)
+                    self.steps.put(self._act(policy))
         except BaseException as error:
             self.steps.put(error)
 
@@ -221,6 +230,13 @@ class _ActorThread:
         with contextlib.suppress(Exception):  # they are broken, and may not even close
             self.actor.close()
         self.actor = self.actors.build(self.agent.values, restarts=self.restarts)
+
+
+def _stream_aside(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Give this thread a stream of its own on a GPU: on the learner's, an answer would wait for all queued updates."""
+    if device.type != "cuda":
+        return contextlib.nullcontext()
+    return torch.cuda.stream(torch.cuda.Stream(device, priority=-1))
 
 
 def _saved(step: Step) -> StateDict:

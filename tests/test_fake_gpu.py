@@ -1,0 +1,62 @@
+"""No update touches the host between its first operation and its last, whatever it is made of."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from offpol.config import conf_dir
+from offpol.transfer import upload
+
+PROGRAM = Path(__file__).with_name("fake_gpu.py")
+
+
+def options(seam: str) -> list[str]:
+    return sorted(path.stem for path in (conf_dir() / seam).glob("*.yaml"))
+
+
+JOBS = [
+    *(f"trace={name}" + ",trace.off_policy=true" * (name == "gae") for name in options("trace")),
+    *(f"critic={name}" for name in options("critic")),
+    *(f"policy={name}" for name in options("policy")),
+    "critic.num_critics=3,critic.minimum_of=2", "critic.num_critics=2,critic.separate_networks=true",
+    "network=impala,network.spectral_norm=true", "network.heads.noisy=0.5,policy=greedy,trace=n_step",
+    "replay.normaliser=buffer,replay.uniform_mix=0.3", "agent.annealing.over_updates=10,agent.resets.every_updates=20",
+]  # fmt: skip
+
+
+def learn(*jobs: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(PROGRAM.parent.parent)}
+    return subprocess.run([sys.executable, str(PROGRAM), *jobs], env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.timeout(300)
+def test_nothing_in_an_update_waits_for_a_gpu() -> None:
+    done = learn(*JOBS)
+    assert done.returncode == 0, f"{done.stdout[-500:]}\n{done.stderr[-3000:]}"
+    assert done.stdout.splitlines() == [f"fine: {job}" for job in JOBS]
+
+
+@pytest.mark.parametrize(("mistake", "said"), [
+    ("lambda self, td, valid: td[0] * float(td.sum())", "DataDependentOutputException"),
+    ("lambda self, td, valid: td[0] + torch.zeros(1)", "device"),
+    ("lambda self, td, valid: td[0] * torch.ones(1).to(td.device)", "touches the host"),
+])  # fmt: skip
+def test_a_fake_gpu_notices_what_a_real_one_would(mistake: str, said: str) -> None:
+    code = f"import sys, torch, fake_gpu\nfrom offpol.agent import Agent\nAgent._priority = {mistake}\n"
+    code += "sys.argv = ['', 'trace=one_step,agent.window=1']\nfake_gpu.main()"
+    path = os.pathsep.join(map(str, (PROGRAM.parent.parent, PROGRAM.parent)))
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert said in done.stderr
+
+
+def test_what_lies_on_the_gpu_is_not_copied_through_the_host() -> None:
+    """Memory of a GPU cannot be pinned."""
+    gpu = SimpleNamespace(type="cuda")
+    there = SimpleNamespace(device=gpu, to=lambda device: device)
+    assert upload(there, gpu) is gpu
