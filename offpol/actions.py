@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from offpol.errors import RunError
+
 
 def greedy_probs(values: Tensor) -> Tensor:
     """Put all mass on the best action; ties share it evenly. values [..., A] -> probabilities [..., A]."""
@@ -26,6 +28,20 @@ def ladder(epsilon: float, exponent: float, num_envs: int, first: int = 0, of: i
     """
     fraction = torch.arange(first, first + num_envs, dtype=torch.float64) / max((of or num_envs) - 1, 1)
     return torch.pow(torch.tensor(epsilon, dtype=torch.float64), 1 + exponent * fraction).float().unsqueeze(1)
+
+
+def require_distributions(probs: np.ndarray, whose: str, agent_steps: int) -> None:
+    """Raise RunError unless the rows of probs [E, A] are distributions: a part of somebody's own may be none.
+
+    What is drawn from numbers that do not sum to 1 is not drawn with the probability that is logged.
+    """
+    if probs.min() >= 0 and np.abs(probs.sum(1) - 1).max() < 1e-4:  # False for NaN
+        return
+    row = probs[np.argmin((probs.min(1) >= 0) & (np.abs(probs.sum(1) - 1) < 1e-4))]
+    raise RunError(
+        f"{whose} gave at agent step {agent_steps:,} the probabilities {np.array2string(row, precision=4)}, which are "
+        f"no distribution (their sum is {row.sum():.4g}): mend its `probs`."
+    )
 
 
 def draw(probs: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

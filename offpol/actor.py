@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from offpol.actions import draw
+from offpol.actions import draw, require_distributions
 from offpol.guard import require_finite
 from offpol.types import Behavior, Env, EnvStep, Rows, StateDict
 
@@ -57,7 +57,9 @@ class Actor:
         """
         self._agent_steps = agent_steps
         q, pi = (values or self.values)(torch.from_numpy(self.obs))
+        require_distributions(pi.numpy(), "The policy", agent_steps)
         probs = self.behavior.probs(q, pi, agent_steps).numpy()
+        require_distributions(probs, f"The behavior {type(self.behavior).__name__}", agent_steps)
         action, log_prob = draw(probs, self.rng)
         return Decision(action, log_prob, policy_version)
 

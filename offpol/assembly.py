@@ -53,6 +53,22 @@ def check_config(cfg: Mapping[str, Any]) -> None:
         check_together(cfg, cfg["replay"]["capacity"])
 
 
+def check_parts_of(cfg: Mapping[str, Any]) -> None:
+    """Refuse what the parts of an agent say of their values, and of each other, without a network; needs torch."""
+    from torch import nn
+
+    from offpol.combinations import check_parts
+
+    build_behavior(cfg, 0, cfg["run"]["num_envs"])
+    build(cfg["topology"], "topology")
+    build(cfg["run"], "run")
+    critic, policy, trace = (build(cfg[name], name) for name in ("critic", "policy", "trace"))
+    try:
+        check_parts(cast(Any, nn.Identity()), critic, policy, trace)
+    except ValueError as error:
+        raise ConfigError(f"agent: {error}") from error
+
+
 def check_together(cfg: Mapping[str, Any], capacity_rows: int) -> None:
     """Refuse combinations that could never learn, given the replay's capacity; raise ConfigError with the reason."""
     batch, envs, window = cfg["agent"]["batch_size"], cfg["run"]["num_envs"], cfg["agent"]["window"]

@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import yaml
 from hydra import compose, initialize_config_dir
@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from offpol.config import conf_dir
+from offpol.config import conf_dir, keys
 from offpol.errors import ConfigError
 from offpol.mistakes import explain, first_line, flatten, groups, no_such_key, options
 
@@ -42,6 +42,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         raise ConfigError(f"There is no flag '{unknown[0]}': {hint}")
     if (args.package or args.resolve) and not args.cfg:
         raise ConfigError("--package and --resolve are about what --cfg shows: add --cfg job.")
+    if args.multirun and (args.cfg or args.info):
+        raise ConfigError("A sweep (-m) runs, --cfg and --info only show: leave one out.")
     return args
 
 
@@ -111,8 +113,10 @@ def output_folder(cfg: DictConfig, multirun: bool) -> Path:
         HydraConfig.instance().cfg = before
 
 
-def plain(cfg: DictConfig) -> dict:
+def plain(cfg: DictConfig, hydra: Any = None) -> dict:
     """Return the program's own part of a composed config, resolved.
+
+    `hydra` is that section of it, where the config is without.
 
     `task` and `recipe`, where there are any, only hand values to other sections (the support of critics, the width of
     one network) and are left out.
@@ -124,7 +128,26 @@ def plain(cfg: DictConfig) -> dict:
         raise ConfigError(first_line(error)) from error
     for name in ("task", "recipe"):
         content.pop(name, None)
+    _leave_out_what_is_for_others(content, hydra or cfg.get("hydra"))
     return content
+
+
+def _leave_out_what_is_for_others(content: dict, hydra: Any) -> None:
+    """Drop what a task sets for a part that takes no such thing, as epsilon for a behavior of somebody's own.
+
+    What the command line sets stays, to be refused.
+    """
+    if hydra is None:
+        return
+    folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
+    files = [folder / "task" / f"{hydra.runtime.choices.get('task')}.yaml" for folder in folders]
+    task: Any = next((OmegaConf.load(file) for file in files if file.is_file()), {})
+    asked = " ".join(hydra.overrides.task)
+    for section in ("behavior", "network", "replay"):
+        taken = keys(content.get(section))
+        for key in task.get(section, {}):
+            if taken is not None and key not in taken and f"{section}.{key}" not in asked:
+                content[section].pop(key, None)
 
 
 def relaunchable(cfg: Mapping) -> str:
@@ -155,6 +178,8 @@ def split_resume(arguments: list[str]) -> tuple[Path, list[str]]:
     path = word.removeprefix("resume=")
     if path[:1] in ("'", '"') and path[:1] == path[-1:]:
         path = path[1:-1]
+    if not path:
+        raise ConfigError("resume= needs the folder of a run: resume=RUN_DIR.")
     rest = [argument for argument in arguments if argument is not word]
     for argument in rest:
         if argument.startswith(("-", "resume=")):

@@ -65,11 +65,22 @@ def check(node: Mapping, runtime_names: Collection[str], key: str = "") -> None:
     _arguments(node, parameters(target or _locate(node, key)), runtime_names, key)
 
 
+def keys(node: object) -> Collection[str] | None:
+    """Return what the target of a section takes, or None where that cannot be told without an error."""
+    try:
+        module, _, name = _target(node, "").rpartition(".")  # type: ignore[arg-type]
+        return parameters(stand_in(module, name) or _locate(node, ""))  # type: ignore[arg-type]
+    except (ConfigError, ImportError):
+        return None
+
+
 def coerce(value: object, annotation: Any, key: str) -> object:
     """Return a yaml value as its annotation wants it, or raise ConfigError."""
     origin, options = get_origin(annotation), get_args(annotation)
     if annotation is object or annotation is Any:
         return value
+    if annotation is inspect.Parameter.empty:
+        raise ConfigError(f"{key} cannot be checked: annotate that parameter of the constructor, as with float.")
     if annotation in KINDS:
         return _scalar(value, annotation, key)
     if annotation is None or annotation is types.NoneType:

@@ -22,7 +22,7 @@ def require_writable(path: Path) -> None:
         raise ConfigError(f"There is no folder {path.absolute().parent} to write {path.name} into.")
     if path.is_dir():
         raise ConfigError(f"{path} is a folder: name a file in it.")
-    run_directory.require_writable(path.absolute().parent, f"--{path.suffix[1:]}")
+    run_directory.require_writable(path.absolute().parent, f"name another folder with --{path.suffix[1:]}")
 
 
 def save(pictures: Sequence[np.ndarray], path: Path, fps: float) -> None:

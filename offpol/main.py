@@ -20,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from offpol import command_line, cpu, processes
-from offpol.assembly import Parts, assist, build_parts, check_config, together
+from offpol.assembly import Parts, assist, build_parts, check_config, check_parts_of, together
 from offpol.config import build, conf_dir
 from offpol.errors import ConfigError, RunError
 from offpol.output import say, tell
@@ -152,7 +152,7 @@ def job(composed: DictConfig) -> float | None:
     directory = _short(Path(hydra_cfg.runtime.output_dir))
     sweep = hydra_cfg.mode == RunMode.MULTIRUN
     try:
-        cfg = command_line.plain(composed)
+        cfg = command_line.plain(composed, hydra_cfg)
         check_config(cfg)
         named = any(override.startswith("hydra.run.dir=") for override in hydra_cfg.overrides.hydra)
         return train(cfg, directory, or_beside=not (named or sweep))
@@ -199,6 +199,9 @@ def launch(arguments: list[str]) -> None:
             if acts:
                 check_config(command_line.plain(composed))
                 _check_folder(command_line.output_folder(composed, args.multirun), args.multirun)
+        if acts and args.multirun:  # or a job's mistake would be told when its turn comes
+            for composed in command_line.compositions(args):
+                check_parts_of(command_line.plain(composed))
     sys.argv = [sys.argv[0], *command_line.for_hydra(arguments, args.overrides)]
     hydra.main(config_path=str(conf_dir()), config_name="config", version_base=command_line.VERSION_BASE)(job)()
 

@@ -23,7 +23,8 @@ def parameters(target: Callable) -> dict[str, inspect.Parameter]:
     """Map a constructor's parameters by name, with annotations evaluated where that is possible.
 
     An annotation that cannot be evaluated here (it names something imported only for type checkers) becomes
-    `object`. That is right for what the program hands over at run time; yaml values never need such types.
+    `object`. That is right for what the program hands over at run time; yaml values never need such types. Where there
+    is none it stays `inspect.Parameter.empty`.
     """
     named = inspect.signature(target).parameters.values()
     return {
@@ -117,9 +118,8 @@ def _of_fields(node: ast.ClassDef, source: _Source) -> list[inspect.Parameter]:
 
 
 def _parameter(name: str, annotation: ast.expr | None, required: bool, source: _Source) -> inspect.Parameter:
-    text = ast.unparse(annotation) if annotation is not None else "object"
     default = inspect.Parameter.empty if required else None
-    evaluated = _evaluate(text, source.names)
+    evaluated = _evaluate(inspect.Parameter.empty if annotation is None else ast.unparse(annotation), source.names)
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=evaluated)
 
 
@@ -136,9 +136,7 @@ def _namespace(target: Callable, parameter: str) -> dict[str, object]:
 
 
 def _evaluate(annotation: object, names: dict[str, object]) -> object:
-    if annotation is inspect.Parameter.empty:
-        return object
-    if not isinstance(annotation, str):
+    if not isinstance(annotation, str):  # a type, or that there is none
         return annotation
     try:
         return eval(annotation, {"__builtins__": PLAIN_TYPES}, names)

@@ -95,10 +95,18 @@ NEEDS_MU = {
 ALONE = {"trace": "one_step", "policy": "softmax_q"}  # what else the agent has, so that only one part may need mu
 
 
+def needs_mu(file: Path) -> bool:
+    """Tell what a part says of itself."""
+    node = OmegaConf.load(file)
+    if "off_policy" in node:
+        node.off_policy = True
+    return getattr(build(node), "needs_mu", False)
+
+
 @pytest.mark.parametrize("file", [file for file in PARTS if file.parent.name != "critic"], ids=lambda file: file.stem)
 def test_noisy_layers_refuse_what_needs_the_logged_probability(file: Path) -> None:
     parts = ALONE | {file.parent.name: file.stem}
-    if file.stem in NEEDS_MU[file.parent.name]:
+    if needs_mu(file):
         with pytest.raises(ValueError, match="compares pi with the logged probability, which noisy layers do not have"):
             make_agent(NOISY, **parts)
     else:
@@ -114,7 +122,12 @@ def test_what_does_not_say_that_it_needs_the_logged_probability_never_looks_at_i
         batch.behavior_log_prob += shift
         agent.update(batch)
         learned.append(nn.utils.parameters_to_vector(agent.parameters))
-    assert torch.equal(*learned) == (file.stem not in NEEDS_MU[file.parent.name])
+    assert torch.equal(*learned) == (not needs_mu(file))
+
+
+def test_the_parts_that_need_the_logged_probability_say_so() -> None:
+    for seam, names in NEEDS_MU.items():
+        assert all(needs_mu(conf_dir() / seam / f"{name}.yaml") for name in names)
 
 
 @pytest.mark.parametrize(("changes", "sentence"), [

@@ -5,11 +5,34 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import call, run_folder
+from command import Outcome, call, run_folder
 
 from offpol.config import conf_dir
 from offpol.main import main
 
+PARTS = """
+import torch
+from offpol.actions import greedy_probs
+from offpol.policy_base import PolicyBase
+
+class Forgot:  # to divide by the number of actions
+    def __init__(self, share: float) -> None:
+        self.share = share
+    def probs(self, q, pi, agent_steps):
+        return greedy_probs(q) * (1 - self.share) + self.share
+
+class Divided(Forgot):
+    def probs(self, q, pi, agent_steps):
+        return greedy_probs(q) * (1 - self.share) + self.share / q.shape[-1]
+
+class Loose:
+    def __init__(self, share) -> None:
+        self.share = share
+
+class Twice(PolicyBase):
+    def probs(self, q, policy_logits):
+        return 2 * greedy_probs(q)
+"""
 TEXT = (conf_dir().parent / "docs" / "extending.md").read_text()
 SMALLER = ("network.widths=[8]", "run.agent_steps=400", "run.learning_starts_agent_steps=100", "run.eval_episodes=2")
 
@@ -33,3 +56,53 @@ def test_the_package_in_the_text_runs(
     assert outcome.code == 0, outcome.err
     saved = (run_folder(tmp_path) / "config.yaml").read_text()
     assert "_target_: halfway.halfway.Halfway" in saved
+
+
+@pytest.fixture
+def offpol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture):
+    """Run `offpol task=chain` with a part of PARTS."""
+    (tmp_path / "mine_parts.py").write_text(PARTS)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.chdir(tmp_path)
+
+    def run(seam: str, name: str, values: str, *arguments: str) -> Outcome:
+        folder = tmp_path / "conf" / seam
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "mine.yaml").write_text(f"_target_: mine_parts.{name}\n{values}")
+        job = ("--config-dir", "conf", "task=chain", f"{seam}=mine", *SMALLER, "hydra.run.dir=run", *arguments)
+        return call(main, job, monkeypatch, capfd)
+
+    return run
+
+
+def test_a_task_sets_what_a_part_takes_and_no_more(offpol, tmp_path: Path) -> None:
+    """Every task has a schedule of epsilon for the behavior; this one takes none."""
+    outcome = offpol("behavior", "Divided", "share: 0.2\n")
+    assert outcome.code == 0, outcome.err
+    assert "behavior:\n  _target_: mine_parts.Divided\n  share: 0.2\n" in (tmp_path / "run" / "config.yaml").read_text()
+    assert (
+        "There is no key 'behavior.epsilon'" in offpol("behavior", "Divided", "share: 0.2\n", "behavior.epsilon=1").err
+    )
+
+
+@pytest.mark.parametrize(("seam", "name", "values", "said"), [
+    ("behavior", "Forgot", "share: 0.2\n", "The behavior Forgot gave at agent step 0 the probabilities"),
+    ("policy", "Twice", "", "The policy gave at agent step 0 the probabilities"),
+    ("behavior", "Loose", "share: 0.2\n", "behavior.share cannot be checked: annotate that parameter"),
+])  # fmt: skip
+def test_a_part_that_is_none_is_refused(offpol, seam: str, name: str, values: str, said: str) -> None:
+    """What is drawn from no distribution would not be what is logged, and no number would show it."""
+    outcome = offpol(seam, name, values)
+    assert outcome.code in (1, 2)
+    assert said in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_the_notebook_of_the_faq_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (conf_dir().parent / "docs" / "faq.md").read_text()
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.S) if "initialize_config_dir" in block)
+    monkeypatch.chdir(tmp_path)
+    found: dict = {}
+    exec(code.replace('"trace=n_step"', '"trace=n_step", "run.agent_steps=1200", "run.eval_episodes=2"'), found)
+    assert -2 <= found["score"] <= 1
+    assert found["rows"][-1]["agent_steps"] >= 1200

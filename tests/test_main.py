@@ -73,6 +73,8 @@ MISTAKES = {
     "a package": (["--cfg", "job", "--package", "agnt"], "There is no key 'agnt': did you mean 'agent'?"),
     "half a question": (["--package", "agent"], "add --cfg job"),
     "help on nothing": (["--help", "trace=retrac"], "did you mean 'retrace'?"),
+    "no run to go on with": (["resume="], "resume= needs the folder of a run"),
+    "a sweep that only shows": (["-m", "seed=0,1", "--cfg", "job"], "leave one out"),
     "a flag at the end": (["trace=retrace", "-m", "seed=0,x"], "seed is 'x'"),
     "a sweep without -m": (["seed=0,1"], "a sweep over several values needs the flag -m"),
     "one option of a sweep": (["-m", "trace=retrace,n_stepp", "seed=0,1"], "did you mean 'n_step'?"),
@@ -305,18 +307,28 @@ def test_the_saved_config_starts_the_same_run_by_itself(offpol: Command, tmp_pat
 
 
 def test_a_sweep_runs_every_combination_and_survives_a_failure(offpol: Command, tmp_path: Path) -> None:
-    outcome = offpol("-m", *TINY, "run.eval_episodes=0", "critic.v_max=-20,20", "seed=0,1")
+    outcome = offpol("-m", *TINY, "run.eval_episodes=0", "run.device=cuda,cpu", "seed=0,1")
     assert outcome.code == 1
-    assert outcome.err.count("offpol: critic: v_min must be below v_max") == 2
+    assert outcome.err.count("offpol: run.device is 'cuda', which this machine or this torch does not have") == 2
     assert "Traceback" not in outcome.err
     (sweep,) = (tmp_path / "runs" / "sweeps").iterdir()
     assert sorted(path.parent.name for path in sweep.rglob("metrics.jsonl")) == [
-        "2-critic.v_max=20,seed=0", "3-critic.v_max=20,seed=1"
+        "2-run.device=cpu,seed=0", "3-run.device=cpu,seed=1"
     ]  # fmt: skip
-    alone = offpol(*TINY, "run.eval_episodes=0", "critic.v_max=20", "seed=1", "hydra.run.dir=alone")
+    alone = offpol(*TINY, "run.eval_episodes=0", "seed=1", "hydra.run.dir=alone")
     assert alone.code == 0
-    theirs, ours = (sweep / "3-critic.v_max=20,seed=1" / "episodes.csv", tmp_path / "alone" / "episodes.csv")
+    theirs, ours = (sweep / "3-run.device=cpu,seed=1" / "episodes.csv", tmp_path / "alone" / "episodes.csv")
     assert theirs.read_bytes() == ours.read_bytes()  # what ran before in the process does not matter
+
+
+@pytest.mark.parametrize(("swept", "said"), [
+    ("critic.v_max=20,-20", "critic: v_min must be below v_max"), ("trace=retrace,gae", "GAE corrects nothing"),
+])  # fmt: skip
+def test_a_sweep_tells_a_mistake_of_any_job_before_the_first(offpol: Command, tmp_path: Path, swept, said) -> None:
+    outcome = offpol("-m", *TINY, swept)
+    assert outcome.code == 2
+    assert said in outcome.err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_sweep_without_failures_ends_well(offpol: Command) -> None:

@@ -200,7 +200,7 @@ def bench(request: Request) -> int:
         found = list(find_runs([request.out]))
         say(plan_text(tasks(jobs, found, request.out), Paces(found), at_a_time))
         return 0
-    require_writable(request.out, "out=...")
+    require_writable(request.out, "name another folder with out=...")
     with only_one(request.out):
         found = list(find_runs([request.out]))
         planned, paces = tasks(jobs, found, request.out), Paces(found)

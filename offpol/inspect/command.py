@@ -65,7 +65,7 @@ def _config(args: argparse.Namespace) -> dict[str, Any]:
     from offpol.run_directory import require_writable
 
     args.out = args.out or args.run_dir / "inspect"
-    require_writable(args.out, "--out")
+    require_writable(args.out, "name another folder with --out")
 
     cpu.set_up(cfg["run"]["torch_threads"])
     return cfg

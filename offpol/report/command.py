@@ -37,7 +37,7 @@ def report(words: Sequence[str], out: Path, title: str, games: Sequence[str], wi
     blocks: list[Block] = [Heading(1, title), Text(f"{len(runs)} runs: {', '.join(f'`{word}`' for word in words)}.")]
     blocks += [Warn(f"Of **{name}** there is no run yet.") for name in never_begun(runs)]
     blocks += [block for section in sections.values() for block in section.blocks()]
-    require_writable(out, "--out")
+    require_writable(out, "name another folder with --out")
     pages.write(blocks, title, out)
     pages.write_csv(out / "runs.csv", *run_table(comparisons))
     pages.write_csv(out / "curves.csv", *curve_table(comparisons))

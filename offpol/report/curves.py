@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, StrMethodFormatter
 
 from offpol.report.aggregates import Scores, estimates
 from offpol.report.comparison import Comparison, Entrant
@@ -43,10 +43,15 @@ def curves_figure(comparison: Comparison, finals: Mapping[str, float]) -> Panels
         axes.set_xlabel(AXES[kind])
         axes.set_ylabel(ylabel if labelled else "")
         axes.set_xlim(left=0)
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        _label_numbers(axes, kind)
         plain(axes, grid="both")
 
     return panels(len(AXES), 2, 4.2, 2.7, draw, legend=True)
+
+
+def _label_numbers(axes: Axes, kind: str) -> None:
+    """Shorten counts to 100k; of minutes "m" would mean thousandths."""
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}") if kind == "minutes" else EngFormatter(sep=""))
 
 
 def _aggregate_curve(comparison: Comparison, agent: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -70,7 +75,7 @@ def _axis(run: RunResult, kind: str) -> np.ndarray:
     logged = run.axes
     if not len(logged["agent steps"]):
         return np.full(len(points), np.nan)
-    return np.interp(points, logged["agent steps"], logged[kind], right=np.nan)
+    return np.interp(points, [0, *logged["agent steps"]], [0, *logged[kind]], right=np.nan)
 
 
 def _mean(values: Sequence[np.ndarray]) -> np.ndarray:
@@ -90,7 +95,7 @@ def games_figure(comparison: Comparison, neighbours: Sequence[Entrant], kind: st
         _references(axes, comparison, game, neighbours)
         axes.set_title(game, fontsize=FONT + 1)
         axes.set_xlim(left=0)
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        _label_numbers(axes, kind)
         if axes.get_ylim()[1] >= 10_000:
             axes.yaxis.set_major_formatter(EngFormatter(sep=""))
         plain(axes)

@@ -5,17 +5,19 @@ import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 from command import Outcome, call
 from fake_runs import write_run
+from matplotlib.figure import Figure
 
 from offpol.bench.plan import write_plan
 from offpol.bench.suite import expand, load_suite
 from offpol.reference_scores import baselines, human_random, table_hash
-from offpol.report import command, pages
+from offpol.report import command, curves, pages
 
 SCORES = {  # human-normalised, of two seeds
     ("trace=retrace", "Krull"): (1.0, 2.0), ("trace=retrace", "Boxing"): (0.5, 0.7),
@@ -277,3 +279,18 @@ def test_names_that_join_different_configs_are_warned_of(tmp_path: Path, no_pict
     assert "mine joins 2 different configs" in said
     scores = [float(row["score"]) for row in rows(tmp_path / "out" / "runs.csv")]
     assert np.allclose(scores, 2000.0)
+
+
+def test_a_curve_begins_where_the_run_did() -> None:
+    """Games that ended before the first row was logged do not all lie on it."""
+    logged = {"agent steps": np.array([500.0, 1000.0]), "minutes": np.array([1.0, 3.0])}
+    run = SimpleNamespace(curve=(np.array([0.0, 250, 500, 750, 1000, 1250]), None), axes=logged)
+    np.testing.assert_allclose(curves._axis(run, "agent steps"), [0, 250, 500, 750, 1000, np.nan])
+    np.testing.assert_allclose(curves._axis(run, "minutes"), [0, 0.5, 1, 2, 3, np.nan])
+
+
+def test_minutes_are_not_written_as_thousandths() -> None:
+    axes = Figure().add_subplot()
+    axes.plot([0, 0.02], [0, 1])
+    curves._label_numbers(axes, "minutes")
+    assert "0.01" in [axes.xaxis.get_major_formatter()(tick, None) for tick in (0.01, 0.02)]
