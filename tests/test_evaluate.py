@@ -43,7 +43,7 @@ class First:
 
 
 def play(num_envs: int, episodes: int, pictures: list | None = None) -> list[Episode]:
-    actor = Actor(Clock(num_envs), First(), lambda obs: (torch.zeros(len(obs), 2),) * 2, seed=0)
+    actor = Actor(Clock(num_envs), First(), lambda obs: (torch.full((len(obs), 2), 0.5),) * 2, seed=0)
     return evaluate(actor, episodes, pictures)
 
 
