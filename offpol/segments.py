@@ -87,6 +87,8 @@ def _check(ring: Ring, segments: Sequence[Segment]) -> None:
                 f"The saved rows come from {len(segment['start'])} streams, this replay has {ring.num_streams}: load "
                 "them with as many envs as the saved run had."
             )
+    if not segments:  # nothing was saved yet
+        return
     first, stop = unbroken_from(segments), segments[-1]["stop"].numpy()
     if (stop - first < np.minimum(stop, ring.rows_per_stream)).any():
         raise ValueError(
