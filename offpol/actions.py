@@ -35,9 +35,10 @@ def require_distributions(probs: np.ndarray, whose: str, agent_steps: int) -> No
 
     What is drawn from numbers that do not sum to 1 is not drawn with the probability that is logged.
     """
-    if probs.min() >= 0 and np.abs(probs.sum(1) - 1).max() < 1e-4:  # False for NaN
+    fine = (probs >= 0).all(1) & (np.abs(probs.sum(1) - 1) < 1e-4)  # False for NaN
+    if fine.all():
         return
-    row = probs[np.argmin((probs.min(1) >= 0) & (np.abs(probs.sum(1) - 1) < 1e-4))]
+    row = probs[np.argmin(fine)]
     raise RunError(
         f"{whose} gave at agent step {agent_steps:,} the probabilities {np.array2string(row, precision=4)}, which are "
         f"no distribution (their sum is {row.sum():.4g}): mend its `probs`."

@@ -83,10 +83,10 @@ def check_together(cfg: Mapping[str, Any], capacity_rows: int) -> None:
             f"agent.batch_size is {batch}, but must be a multiple of {processes.number()}: each of the processes that "
             "torchrun started takes an equal share of a batch."
         )
-    windows = max(0, capacity_rows - envs * (window + 2))  # rows after an episode's end begin none
+    windows = max(0, capacity_rows - envs * (window + 2))  # two rows of each for an episode's end and a cut stream
     if batch > windows:
         raise ConfigError(
-            f"agent.batch_size is {batch}, but a replay of {capacity_rows} rows in {envs} streams never holds more "
+            f"agent.batch_size is {batch}, but a replay of {capacity_rows} rows in {envs} streams may hold no more "
             f"than {windows} windows of {window} transitions: raise replay.capacity or lower the batch."
         )
     first, starts, ends = envs * (window + 1), cfg["run"]["learning_starts_agent_steps"], cfg["run"]["agent_steps"]

@@ -20,9 +20,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from offpol.config import conf_dir, keys
+from offpol.config import conf_dir
 from offpol.errors import ConfigError
 from offpol.mistakes import explain, first_line, flatten, groups, no_such_key, options
+from offpol.swapped import for_other_parts
 
 VERSION_BASE = "1.3"
 
@@ -113,13 +114,12 @@ def output_folder(cfg: DictConfig, multirun: bool) -> Path:
         HydraConfig.instance().cfg = before
 
 
-def plain(cfg: DictConfig, hydra: Any = None) -> dict:
+def plain(cfg: DictConfig, hydra: Any = None, left_out: list[str] | None = None) -> dict:
     """Return the program's own part of a composed config, resolved.
 
-    `hydra` is that section of it, where the config is without.
-
     `task` and `recipe`, where there are any, only hand values to other sections (the support of critics, the width of
-    one network) and are left out.
+    one network) and are left out, and so is what is `for_other_parts`: its keys are added to `left_out`. `hydra` is
+    that section, where `cfg` has none.
     """
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     try:
@@ -128,26 +128,12 @@ def plain(cfg: DictConfig, hydra: Any = None) -> dict:
         raise ConfigError(first_line(error)) from error
     for name in ("task", "recipe"):
         content.pop(name, None)
-    _leave_out_what_is_for_others(content, hydra or cfg.get("hydra"))
+    hydra = hydra or cfg.get("hydra")
+    for section, key in for_other_parts(content, hydra) if hydra else ():
+        del content[section][key]
+        if left_out is not None:
+            left_out.append(f"{section}.{key}")
     return content
-
-
-def _leave_out_what_is_for_others(content: dict, hydra: Any) -> None:
-    """Drop what a task sets for a part that takes no such thing, as epsilon for a behavior of somebody's own.
-
-    What the command line sets stays, to be refused.
-    """
-    if hydra is None:
-        return
-    folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
-    files = [folder / "task" / f"{hydra.runtime.choices.get('task')}.yaml" for folder in folders]
-    task: Any = next((OmegaConf.load(file) for file in files if file.is_file()), {})
-    asked = " ".join(hydra.overrides.task)
-    for section in ("behavior", "network", "replay"):
-        taken = keys(content.get(section))
-        for key in task.get(section, {}):
-            if taken is not None and key not in taken and f"{section}.{key}" not in asked:
-                content[section].pop(key, None)
 
 
 def relaunchable(cfg: Mapping) -> str:

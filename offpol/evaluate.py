@@ -18,7 +18,7 @@ from offpol.assembly import build_agent, build_env, check_config
 from offpol.command_line import load_saved
 from offpol.config import build
 from offpol.errors import DISK_FULL, ConfigError
-from offpol.output import say, tell
+from offpol.output import is_terminal, say, tell
 from offpol.reference_scores import human_random
 from offpol.seeding import seed_for
 
@@ -36,7 +36,7 @@ def evaluate(actor: Actor, episodes: int, pictures: list[np.ndarray] | None = No
     owed = np.array([episodes // num_envs + (env < episodes % num_envs) for env in range(num_envs)])
     filming = pictures is not None
     played: list[Episode] = []
-    with tqdm(total=episodes, unit=" games", disable=not (sys.stderr and sys.stderr.isatty()), leave=False) as bar:
+    with tqdm(total=episodes, unit=" games", disable=not is_terminal(), leave=False) as bar:
         while owed.any():
             if filming and pictures is not None:
                 pictures.append(actor.env.render())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 from offpol.atari_protocol import rom_name, title
@@ -17,6 +18,32 @@ INCIDENTAL = frozenset({
 })  # fmt: skip
 GAME = frozenset({"env.game", "env.id"})
 BUDGET = frozenset({"run.agent_steps", "run.eval_episodes", "run.eval_epsilon"})
+
+
+class Identified:
+    """What has a resolved config `cfg`: a job to be run, or a run that is or was."""
+
+    cfg: Mapping[str, Any]
+
+    @cached_property
+    def identity(self) -> str:
+        """What it shares with the runs of other seeds."""
+        return run_identity(self.cfg)
+
+    @cached_property
+    def agent(self) -> str:
+        """What it shares with the runs of the same agent in other games."""
+        return agent_identity(self.cfg)
+
+    @cached_property
+    def game(self) -> str:
+        """What it plays, by the name that reports use."""
+        return game_of(self.cfg)
+
+    @property
+    def seed(self) -> int:
+        """The root seed."""
+        return int(self.cfg["seed"])
 
 
 def run_identity(cfg: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -30,6 +31,11 @@ def channels_last(network: nn.Module) -> None:
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def full_precision(device_type: str) -> AbstractContextManager[object]:
+    """Turn autocast off inside a `with`, where it is on: only then is that worth its microseconds."""
+    return torch.autocast(device_type, enabled=False) if torch.is_autocast_enabled(device_type) else nullcontext()
+
+
 class SpectralConv2d(nn.Conv2d):
     """A convolution whose weight, as a matrix [out, in * height * width], is divided by its largest singular value.
 
@@ -44,7 +50,7 @@ class SpectralConv2d(nn.Conv2d):
 
     def forward(self, inputs: Tensor) -> Tensor:
         matrix = self.weight.flatten(1)
-        with torch.autocast(self.weight.device.type, enabled=False):  # a norm of three digits would be no norm
+        with full_precision(inputs.device.type):  # a norm of three digits would be no norm
             weight = self.weight / self._norm(matrix)
         return self._conv_forward(inputs, weight, self.bias)
 
@@ -220,7 +226,7 @@ class Heads(nn.Module):
         hidden = self.q_hidden(features).unflatten(1, (self.outputs.num_critics, -1)).transpose(0, 1)
         hidden = F.relu(self.q_norm(hidden), inplace=True)
         # Values that differ by less than a type of 8 bits can tell would tie: outputs are computed in the parameters'.
-        with torch.autocast(features.device.type, enabled=False):
+        with full_precision(features.device.type):
             q_logits = self.q_out(hidden.to(self.q_out.weight.dtype))
         q_logits = q_logits.unflatten(2, (-1, len(self.outputs.initial_logits)))
         if self.config.dueling:
@@ -230,6 +236,6 @@ class Heads(nn.Module):
             return NetworkOutput(q_logits, features.new_zeros(len(features), self.num_actions))
         seen = features if self.config.policy_gradient_to_torso else features.detach()
         hidden = F.relu(self.policy_norm(self.policy_hidden(seen)), inplace=True)
-        with torch.autocast(features.device.type, enabled=False):
+        with full_precision(features.device.type):
             policy_logits = self.policy_out(hidden.to(self.policy_out.weight.dtype))
         return NetworkOutput(q_logits, policy_logits)

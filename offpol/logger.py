@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from offpol.errors import ConfigError
+from offpol.run_directory import METRICS
 from offpol.types import StateDict
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Logger:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.metrics_file = (directory / "metrics.jsonl").open("ab")
+        self.metrics_file = (directory / METRICS).open("ab")
         self.episodes_file = (directory / "episodes.csv").open("ab")
         if self.episodes_file.tell() == 0:
             self.episodes_file.write((",".join(EPISODE_FIELDS) + "\n").encode())

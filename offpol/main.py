@@ -152,7 +152,10 @@ def job(composed: DictConfig) -> float | None:
     directory = _short(Path(hydra_cfg.runtime.output_dir))
     sweep = hydra_cfg.mode == RunMode.MULTIRUN
     try:
-        cfg = command_line.plain(composed, hydra_cfg)
+        left_out: list[str] = []
+        cfg = command_line.plain(composed, hydra_cfg, left_out)
+        if left_out:
+            tell(f"offpol: left out, as it is for other parts than those chosen: {', '.join(left_out)}.")
         check_config(cfg)
         named = any(override.startswith("hydra.run.dir=") for override in hydra_cfg.overrides.hydra)
         return train(cfg, directory, or_beside=not (named or sweep))
@@ -195,13 +198,15 @@ def launch(arguments: list[str]) -> None:
         raise ConfigError("A sweep (-m) cannot be started by torchrun: start each of its runs by itself.")
     SWEPT.update(command_line.swept_keys(args))
     if not (args.hydra_help or args.shell_completion or args.experimental_rerun):
+        jobs = []
         for composed in command_line.compositions(args):
             if acts:
-                check_config(command_line.plain(composed))
+                jobs.append(command_line.plain(composed))
+                check_config(jobs[-1])
                 _check_folder(command_line.output_folder(composed, args.multirun), args.multirun)
-        if acts and args.multirun:  # or a job's mistake would be told when its turn comes
-            for composed in command_line.compositions(args):
-                check_parts_of(command_line.plain(composed))
+        if args.multirun:  # or a job's mistake would be told when its turn comes
+            for cfg in jobs:
+                check_parts_of(cfg)
     sys.argv = [sys.argv[0], *command_line.for_hydra(arguments, args.overrides)]
     hydra.main(config_path=str(conf_dir()), config_name="config", version_base=command_line.VERSION_BASE)(job)()
 

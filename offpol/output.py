@@ -17,6 +17,11 @@ def tell(text: str) -> None:
     _print(text, sys.stderr)
 
 
+def is_terminal() -> bool:
+    """Tell whether standard error is a person's screen."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 def _print(text: str, stream: TextIO | None) -> None:
     if stream is None:  # as where it was closed before Python began
         return

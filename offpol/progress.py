@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from tqdm import tqdm
 
-from offpol.output import tell
+from offpol.output import is_terminal, tell
 
 PLAIN_EVERY_S = 10.0  # between two lines, where the output is no terminal
 
@@ -20,7 +20,7 @@ class Progress:
     """
 
     def __init__(self, total_agent_steps: int, agent_steps: int, learning_starts: int = 0) -> None:
-        self.is_terminal = sys.stderr is not None and sys.stderr.isatty()
+        self.is_terminal = is_terminal()
         self.bar = tqdm(
             total=total_agent_steps, initial=agent_steps, unit=" agent steps", unit_scale=True, dynamic_ncols=True,
             smoothing=0.05, disable=not self.is_terminal,

@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 
 from offpol import run_directory
-from offpol.identity import agent_identity, game_of, run_identity
+from offpol.identity import Identified
 
 TAIL_BYTES = 65536  # in which the last row of metrics.jsonl is sought
 CURVE_POINTS = 50
@@ -25,31 +25,11 @@ MILLION_FRAMES = 1_000_000
 
 
 @dataclass(frozen=True)
-class RunResult:
+class RunResult(Identified):
     """One run's folder and the config saved in it."""
 
     directory: Path
     cfg: Mapping[str, Any]
-
-    @cached_property
-    def identity(self) -> str:
-        """What it shares with the runs of other seeds."""
-        return run_identity(self.cfg)
-
-    @cached_property
-    def agent(self) -> str:
-        """What it shares with the runs of the same agent in other games."""
-        return agent_identity(self.cfg)
-
-    @cached_property
-    def game(self) -> str:
-        """What it plays, by the name that reports use."""
-        return game_of(self.cfg)
-
-    @property
-    def seed(self) -> int:
-        """The root seed."""
-        return int(self.cfg["seed"])
 
     @property
     def budget(self) -> int:
@@ -96,7 +76,7 @@ class RunResult:
     @cached_property
     def last_row(self) -> dict[str, Any]:
         """The newest row of metrics; empty before the first."""
-        return last_row(self.directory / "metrics.jsonl")
+        return last_row(self.directory / run_directory.METRICS)
 
     @cached_property
     def episodes(self) -> np.ndarray:
@@ -148,7 +128,7 @@ class RunResult:
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """Every row of metrics."""
-        return [json.loads(line) for line in _lines(self.directory / "metrics.jsonl")]
+        return [json.loads(line) for line in _lines(self.directory / run_directory.METRICS)]
 
     @cached_property
     def axes(self) -> dict[str, np.ndarray]:

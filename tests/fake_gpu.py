@@ -128,7 +128,6 @@ def update(overrides: list[str]) -> set[str]:
 def main() -> None:
     warnings.simplefilter("ignore")  # torch's, of this device being for tests
     _setup_privateuseone_for_python_backend("gpu")
-    torch.gpu.get_amp_supported_dtype = lambda: [torch.bfloat16]  # so that autocast can be turned off there
     torch.set_num_threads(1)
     for job in sys.argv[1:]:
         overrides = [word for word in job.split(",") if word]

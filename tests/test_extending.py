@@ -69,7 +69,8 @@ def offpol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
         folder = tmp_path / "conf" / seam
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "mine.yaml").write_text(f"_target_: mine_parts.{name}\n{values}")
-        job = ("--config-dir", "conf", "task=chain", f"{seam}=mine", *SMALLER, "hydra.run.dir=run", *arguments)
+        tasks = () if any(word.startswith("task=") for word in arguments) else ("task=chain",)
+        job = ("--config-dir", "conf", *tasks, f"{seam}=mine", *SMALLER, "hydra.run.dir=run", *arguments)
         return call(main, job, monkeypatch, capfd)
 
     return run
@@ -79,10 +80,20 @@ def test_a_task_sets_what_a_part_takes_and_no_more(offpol, tmp_path: Path) -> No
     """Every task has a schedule of epsilon for the behavior; this one takes none."""
     outcome = offpol("behavior", "Divided", "share: 0.2\n")
     assert outcome.code == 0, outcome.err
+    assert "left out, as it is for other parts than those chosen: behavior.epsilon." in outcome.err
     assert "behavior:\n  _target_: mine_parts.Divided\n  share: 0.2\n" in (tmp_path / "run" / "config.yaml").read_text()
     assert (
         "There is no key 'behavior.epsilon'" in offpol("behavior", "Divided", "share: 0.2\n", "behavior.epsilon=1").err
     )
+
+
+def test_what_nothing_takes_is_refused_wherever_it_stands(offpol, tmp_path: Path) -> None:
+    """In a part's own yaml, though other parts have such a key; and in a task, where it is a slip of the pen."""
+    assert "There is no key 'behavior.epsilon'" in offpol("behavior", "Divided", "share: 0.2\nepsilon: 1\n").err
+    (tmp_path / "conf" / "task").mkdir()
+    slip = "# @package _global_\ndefaults: [chain]\nbehavior: {epsilom: 1}\n"
+    (tmp_path / "conf" / "task" / "slip.yaml").write_text(slip)
+    assert "There is no key 'behavior.epsilom'" in offpol("behavior", "Divided", "share: 0.2\n", "task=slip").err
 
 
 @pytest.mark.parametrize(("seam", "name", "values", "said"), [

@@ -227,6 +227,18 @@ def test_a_run_that_nobody_listens_to_ends_well() -> None:
     assert (process.returncode, said) == (0, "")
 
 
+def test_a_part_of_a_recipe_can_be_swapped(offpol: Command, tmp_path: Path) -> None:
+    """What the recipe sets for the part that it has is left out, said, and not in what is saved."""
+    swapped = ("experiment=rainbow", "replay=uniform", "network.heads.noisy=0", "run.agent_steps=200", "agent.window=3")
+    tiny = [word for word in TINY if not word.startswith(("run.agent_steps", "env="))]
+    outcome = offpol(*swapped, "env=chain", *tiny, "hydra.run.dir=run")
+    assert outcome.code == 0, outcome.err
+    assert "left out, as it is for other parts than those chosen: replay.alpha, replay.beta." in outcome.err
+    assert "alpha" not in (tmp_path / "run" / "config.yaml").read_text()
+    refused = offpol(*swapped, "env=chain", *tiny, "replay.alpha=0.5", "hydra.run.dir=other")
+    assert "There is no key 'replay.alpha'" in refused.err
+
+
 @pytest.mark.parametrize("closed", [2, None])
 def test_progress_that_nobody_listens_to_costs_nothing(closed: int | None) -> None:
     """As for `offpol 2>&1 | head -1`, and for a program that is started without standard error."""

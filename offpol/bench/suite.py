@@ -6,7 +6,6 @@ import copy
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import yaml
@@ -16,7 +15,7 @@ from offpol import command_line
 from offpol.assembly import check_config
 from offpol.config import conf_dir
 from offpol.errors import ConfigError, did_you_mean
-from offpol.identity import agent_identity, game_of, run_identity
+from offpol.identity import Identified, game_of
 
 GAME, SEED = "env.game", "seed"
 
@@ -44,32 +43,12 @@ NO_SUITE = Suite("custom", (), (0,))
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(Identified):
     """One run: what `offpol` is called with, and the resolved config that comes of it."""
 
     label: str
     overrides: tuple[str, ...]
     cfg: Mapping[str, Any]
-
-    @cached_property
-    def identity(self) -> str:
-        """What it shares with the runs of other seeds."""
-        return run_identity(self.cfg)
-
-    @cached_property
-    def agent(self) -> str:
-        """What it shares with the runs of the same agent in other games."""
-        return agent_identity(self.cfg)
-
-    @cached_property
-    def game(self) -> str:
-        """What it plays, by the name that reports use."""
-        return game_of(self.cfg)
-
-    @property
-    def seed(self) -> int:
-        """The root seed."""
-        return int(self.cfg["seed"])
 
 
 def load_suite(name: str) -> Suite:
