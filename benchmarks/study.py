@@ -3,6 +3,7 @@
     python benchmarks/study.py core --dry-run      # what would run, and how long it would take
     python benchmarks/study.py core                # operators x {fresh, old} data
     python benchmarks/study.py frozen              # very old data: the replay of another agent
+    python benchmarks/study.py frozen only=retrace,one_step,ladder      # a part of it, by the names of the suite's grid
     python benchmarks/study.py full --jobs 2       # all operators, ages, behaviors and games
 
 Each part is the suite study_PART of `offpol-bench`, in runs/study/PART; `frozen` first runs suite study_sources, the
@@ -18,6 +19,7 @@ import sys
 from pathlib import Path
 
 from offpol.bench.command import bench, parse
+from offpol.bench.suite import load_suite
 from offpol.run_labels import collect, named
 
 ROOT = Path("runs/study")
@@ -33,19 +35,25 @@ def link_sources() -> None:
             link.symlink_to(os.path.relpath(labelled.run.directory, FROZEN), target_is_directory=True)
 
 
+def of_sources(words: list[str]) -> list[str]:
+    """Keep of a command line for the frozen part what its sources are to know: neither seeds nor operators."""
+    (behaviors,) = load_suite("study_sources").grid
+    only = [name for word in words if word.startswith("only=") for name in word[5:].split(",") if name in behaviors]
+    return [word for word in words if not word.startswith(("seed=", "only="))] + [f"only={','.join(only)}"] * bool(only)
+
+
 def main() -> None:
     """Read the command line and run the part; exit code as offpol-bench's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=("core", "frozen", "full"))
     parser.add_argument("--jobs", type=int, help="runs at a time (one per core)")
     parser.add_argument("--dry-run", action="store_true", help="say what would run, and how long it would take")
-    parser.add_argument("overrides", nargs="*", help="for offpol-bench, as in seed=0 run.agent_steps=5000")
+    parser.add_argument("overrides", nargs="*", help="for offpol-bench, as in seed=0 only=retrace")
     args = parser.parse_intermixed_args()
     more = [*args.overrides, *([f"jobs={args.jobs}"] if args.jobs else []), *(["--dry-run"] if args.dry_run else [])]
     code = 0
     if args.part == "frozen":
-        own = [word for word in more if not word.startswith("seed=")]
-        code = bench(parse(["suite=study_sources", f"out={ROOT / 'sources'}", *own]))
+        code = bench(parse(["suite=study_sources", f"out={ROOT / 'sources'}", *of_sources(more)]))
         if code == 0 and not args.dry_run:
             link_sources()
     if code == 0:

@@ -26,7 +26,7 @@ from offpol.output import say, tell
 from offpol.run_directory import require_writable
 from offpol.run_results import find_runs, read_run
 
-OWN_WORDS = ("suite", "jobs", "out")
+OWN_WORDS = ("suite", "only", "jobs", "out")
 LAUNCHER_KEYS = ("hydra/launcher", "hydra.launcher.")
 POLL_S = 0.25
 GO_ON = "The same command again goes on from the checkpoints."
@@ -37,6 +37,7 @@ Run a suite of games x seeds x agents.
 
   offpol-bench suite=s6 experiment=default,der seed=0,1,2     the grid of all values given
   offpol-bench suite=minatar trace=retrace,n_step jobs=4      four runs at a time
+  offpol-bench suite=study_core only=retrace,old              a part of the grid that a suite has
   offpol-bench suite=smoke --dry-run                          what would run, and how long it would take
   offpol-bench experiment=cartpole seed=0,1,2,3,4             no suite: the experiment's own env
   offpol-bench suite=s6 hydra/launcher=submitit_slurm hydra.launcher.partition=gpu     on a cluster
@@ -50,6 +51,7 @@ class Request:
     """What the command line asked for."""
 
     suite: str | None
+    only: tuple[str, ...]  # names of the suite's grid; empty: all
     jobs: int
     out: Path
     overrides: tuple[str, ...]
@@ -67,8 +69,8 @@ def parse(arguments: Sequence[str]) -> Request:
     parser.add_argument("--config-dir", help="a folder of further yaml, as for offpol")
     parser.add_argument(
         "words", nargs="+", metavar="KEY=VALUE",
-        help="suite=NAME (of conf/suite), jobs=N (at a time; one per core), out=DIR (runs/bench/SUITE), and any "
-        "override that offpol takes; several values, as in a,b, make a grid",
+        help="suite=NAME (of conf/suite), only=NAME,... (of what its grid names), jobs=N (at a time; one per core), "
+        "out=DIR (runs/bench/SUITE), and any override that offpol takes; several values, as in a,b, make a grid",
     )  # fmt: skip
     args = parser.parse_intermixed_args(arguments)
     own = {key: value for key, _, value in (word.partition("=") for word in args.words) if key in OWN_WORDS}
@@ -76,9 +78,14 @@ def parse(arguments: Sequence[str]) -> Request:
     launcher = tuple(word for word in rest if word.startswith(LAUNCHER_KEYS))
     suite = own.get("suite")
     return Request(
-        suite, _jobs(own.get("jobs")), Path(own.get("out") or f"runs/bench/{suite or NO_SUITE.name}"),
+        suite, _names(own.get("only")), _jobs(own.get("jobs")),
+        Path(own.get("out") or f"runs/bench/{suite or NO_SUITE.name}"),
         tuple(word for word in rest if word not in launcher), launcher, args.config_dir, args.dry_run,
     )  # fmt: skip
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip()) if text else ()
 
 
 def _jobs(text: str | None) -> int:
@@ -193,7 +200,7 @@ def only_one(out: Path) -> Iterator[None]:
 
 def bench(request: Request) -> int:
     """Do what was asked for; return the exit code."""
-    suite = load_suite(request.suite) if request.suite else NO_SUITE
+    suite = (load_suite(request.suite) if request.suite else NO_SUITE).only(request.only)
     jobs = expand(suite, request.overrides, request.config_dir)
     at_a_time = None if request.launcher else request.jobs
     if request.dry_run:

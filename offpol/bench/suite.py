@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -37,6 +37,21 @@ class Suite:
     seeds: tuple[int, ...]
     overrides: tuple[str, ...] = ()
     grid: tuple[Mapping[str, Sequence[str]], ...] = ()
+
+    def only(self, names: Sequence[str]) -> Suite:
+        """Keep these names of the grid; an axis of which none is given stays whole.
+
+        Raises ConfigError for a name that no axis has.
+        """
+        known = [name for axis in self.grid for name in axis]
+        if names and not known:
+            raise ConfigError(f"only={','.join(names)} keeps a part of a suite's grid, and {self.name} has none.")
+        for name in names:
+            if name not in known:
+                near = did_you_mean(name, known) or "."
+                raise ConfigError(f"The grid of {self.name} has no '{name}'{near} It has: {', '.join(known)}.")
+        grid = tuple({name: axis[name] for name in axis if name in names} or axis for axis in self.grid)
+        return replace(self, grid=grid)
 
 
 NO_SUITE = Suite("custom", (), (0,))
@@ -79,10 +94,26 @@ def expand(suite: Suite, arguments: Sequence[str], config_dir: str | None = None
         (label, overrides, _compose([*overrides, *first], config_dir))
         for label, overrides in _variants(suite, list(given.values()))
     ]
-    return [
+    jobs = [
         _job(label, overrides, cfg, game, seed)
         for seed, game, (label, overrides, cfg) in itertools.product(seeds, games, variants)
     ]
+    _refuse_twins(jobs)
+    return jobs
+
+
+def _refuse_twins(jobs: Sequence[Job]) -> None:
+    """Raise ConfigError where two jobs are one and the same run."""
+    labels: dict[tuple[str, int], str] = {}
+    for job in jobs:
+        key = job.identity, job.seed
+        if key in labels:
+            why = "given twice" if labels[key] == job.label else f"the same as '{labels[key]}'"
+            raise ConfigError(
+                f"'{job.label}' is {why}, to the last setting, and would be run twice. Leave one out; "
+                "only=NAME,... keeps a part of a suite's grid."
+            )
+        labels[key] = job.label
 
 
 def _variants(suite: Suite, given: list[Override]) -> Iterator[tuple[str, list[str]]]:

@@ -94,3 +94,9 @@ def test_ages_go_from_todays_policy_to_random_play() -> None:
         fresh, random = found[behavior, 0, "n_step 3"], found[behavior, 12, "n_step 3"]
         assert random.bias > fresh.bias
         assert found[behavior, 0, "one_step"].bias == pytest.approx(found[behavior, 12, "one_step"].bias)
+
+
+def test_the_sources_are_told_of_behaviors_alone() -> None:
+    of_sources = script("study").of_sources
+    assert of_sources(["seed=0,1", "only=retrace,ladder", "jobs=1"]) == ["jobs=1", "only=ladder"]
+    assert of_sources(["only=retrace", "--dry-run"]) == ["--dry-run"]

@@ -46,12 +46,15 @@ def test_a_suites_grid_is_every_combination_named_by_its_names() -> None:
         {"small": ["replay.capacity=1000"], "large": []},
     )
     suite = Suite("mine", (), (0, 1), ("task=chain", "experiment=study", "run.agent_steps=1500"), grid)
-    jobs = expand(suite, ["agent.gamma=0.9,0.8", "replay.capacity=2000"])
+    jobs = expand(suite, ["agent.gamma=0.9,0.8", "agent.batch_size=16"])
     assert [job.label for job in jobs[:4]] == [
         "one, small, agent.gamma=0.9", "one, small, agent.gamma=0.8", "one, large, agent.gamma=0.9",
         "one, large, agent.gamma=0.8",
     ]  # fmt: skip
+    jobs = expand(suite.only(["three", "large"]), ["replay.capacity=2000"])
+    assert [(job.label, job.seed) for job in jobs] == [("three, large", 0), ("three, large", 1)]
     assert {job.cfg["replay"]["capacity"] for job in jobs} == {2000}  # the command line wins
+    assert [job.label for job in expand(suite.only(["three"]), ["seed=0"])] == ["three, small", "three, large"]
     (job,) = [job for job in expand(suite, ["seed=1"]) if job.label == "three, small"]
     assert (job.cfg["agent"]["window"], job.cfg["replay"]["capacity"], job.seed) == (3, 1000, 1)
     assert len(expand(suite, [])) == 8
@@ -117,6 +120,28 @@ def test_mistakes_are_told_before_anything_runs(arguments: tuple[str, ...]) -> N
     with pytest.raises(ConfigError) as caught:
         expand(load_suite("smoke"), arguments)
     assert MISTAKES[arguments] in str(caught.value)
+
+
+TWINS = {
+    ("trace=retrace",): "'tree_backup, fresh' is the same as 'retrace, fresh'",
+    ("trace=retrace,retrace", "env.game=breakout"): "is given twice",
+    ("seed=0,0",): "is given twice",
+}
+
+
+@pytest.mark.parametrize("arguments", TWINS, ids=" ".join)
+def test_no_run_is_planned_twice(arguments: tuple[str, ...]) -> None:
+    suite = load_suite("study_core").only(["retrace", "tree_backup", "fresh"])
+    with pytest.raises(ConfigError) as caught:
+        expand(suite, arguments)
+    assert TWINS[arguments] in str(caught.value)
+
+
+def test_an_unknown_name_of_a_grid_is_told() -> None:
+    with pytest.raises(ConfigError, match=r"The grid of study_core has no 'retrac': did you mean 'retrace'\?"):
+        load_suite("study_core").only(["retrac"])
+    with pytest.raises(ConfigError, match="only=retrace keeps a part of a suite's grid, and smoke has none"):
+        load_suite("smoke").only(["retrace"])
 
 
 def test_an_unknown_suite_is_named() -> None:
