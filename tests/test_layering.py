@@ -10,7 +10,8 @@ import offpol
 PACKAGE = Path(offpol.__file__).parent
 SEAMS = ("behavior", "critic", "env", "network", "policy", "replay", "trace")
 ABOVE = {"agent": 3, "actor": 3, "data_parallel": 3, "topology": 4, "assembly": 5, "evaluate": 6, "main": 7}
-ABOVE |= dict.fromkeys((f"inspect.{name}" for name in ("inspection", "tables", "figures", "window", "mu_check")), 6)
+INSPECT = ("inspection", "tables", "figures", "window", "mu_compare", "mu_check")
+ABOVE |= dict.fromkeys((f"inspect.{name}" for name in INSPECT), 6)
 ABOVE |= dict.fromkeys((f"bench.{name}" for name in ("suite", "plan", "view", "launcher")), 6)
 ABOVE |= {"inspect.command": 7, "bench.command": 7, "bench.child": 8}
 # Commands; everything else gets plain values.
