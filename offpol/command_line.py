@@ -26,6 +26,7 @@ from offpol.mistakes import explain, first_line, flatten, groups, no_such_key, o
 from offpol.swapped import for_other_parts
 
 VERSION_BASE = "1.3"
+OVERLAYS = ("experiment", "task")  # groups of which several may be put on top of each other, as Hydra's lists do
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -216,6 +217,9 @@ def _parse_overrides(overrides: list[str]) -> list[Override]:
         if not isinstance(chosen, str | list) and override.key_or_group in groups():
             known = ", ".join(sorted(options(override.key_or_group)))
             raise ConfigError(f"'{override.input_line}' names no option of a group, which has: {known}.")
+        if isinstance(chosen, list) and override.key_or_group in groups() and override.key_or_group not in OVERLAYS:
+            one, all_of_them = f"{override.key_or_group}=", ",".join(str(each) for each in chosen)
+            raise ConfigError(f"{override.input_line}: a run takes one. For a sweep: offpol -m {one}{all_of_them}.")
     return parsed
 
 

@@ -58,6 +58,7 @@ MISTAKES = {
     "an option for a key": (["n_step=3"], "There is no key 'n_step', but an option of that name: write trace=n_step."),
     "no option": (["trace=null"], "'trace=null' names no option of a group, which has: c_trace, gae,"),
     "a number for an option": (["trace=5"], "'trace=5' names no option of a group"),
+    "two options": (["trace=[retrace,n_step]"], "a run takes one. For a sweep: offpol -m trace=retrace,n_step."),
     "an added option": (["+trace=n_step"], "trace is chosen already: write trace=n_step to choose another one."),
     "an option alone": (["cartpole"], "Cannot read 'cartpole': write experiment=cartpole."),
     "an option with a slash": (["experiment=cartpole/x"], "There is no 'cartpole/x' in group 'experiment': did you mean 'cartpole'?"),
