@@ -58,7 +58,7 @@ class Floor:
         spared = 0 if agent.policy.reads_own_row else len(batch)
         for _ in range(env_steps):
             with torch.inference_mode():
-                self.timed("acting", lambda: agent.network(self.obs))
+                self.timed("acting", lambda: agent.network(self.obs.float()))
             actions = self.rng.integers(spec.num_actions, size=spec.num_envs)
             self.timed("env", lambda actions=actions: self.env.step(actions))
         for _ in range(updates):

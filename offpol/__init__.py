@@ -1,0 +1,24 @@
+"""Off-policy, replay-based reinforcement learning.
+
+From Python, as the command `offpol` does it:
+
+    cfg = offpol.compose("task=chain", "trace=n_step")
+    score = offpol.train(cfg, "runs/mine")
+    env, agent = offpol.load("runs/mine")
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from offpol.api import compose, load, train
+
+__all__ = ["compose", "load", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for: commands that need none of it start sooner."""
+    if name in __all__:
+        from offpol import api
+
+        return getattr(api, name)
+    raise AttributeError(f"offpol has no {name}")

@@ -56,7 +56,7 @@ class Acting:
 
     def _compute(self, obs: Tensor, network: Network, training: bool) -> tuple[Tensor, Tensor]:
         """Do the device's part of `values`; `training` is the network's own mode, which sets graphs apart."""
-        output = forward(network, obs, self.autocast)
+        output = forward(network, obs.float(), self.autocast)
         q = self.critic.value(output.q_logits).mean(0)
         return q, self.policy.probs(q, output.policy_logits)
 

@@ -99,7 +99,7 @@ class Agent:
         self._online = [parameter.data for parameter in self.network.parameters()]
         self._followers: list[Tensor] = list(self.target_network.parameters())
         self.parameters = [*self.network.parameters(), *self.policy.parameters()]
-        self.optimizer = adamw([*self.network.named_parameters(), *self.policy.named_parameters()], optimizer)
+        self.optimizer = adamw([self.network, self.policy], optimizer)
         self.acting = Acting(self.critic, self.policy, self.device, torch.device(actor_device or device), autocast)
         self.forward = partial(forward, autocast=autocast)
         self._buffer = torch.empty(0, device=self.device)

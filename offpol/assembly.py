@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from offpol.agent import Agent
     from offpol.types import Behavior, Env, EnvSpec, Network, Replay, Topology
 
+AGENT = "offpol.agent.Agent"
+
 # The sections of the config, and what each part is handed beside its yaml.
 SECTIONS = {
     "env": ("num_envs", "seed"),
@@ -77,6 +79,11 @@ def check_together(cfg: Mapping[str, Any], capacity_rows: int) -> None:
         raise ConfigError(
             f"topology.num_workers is {workers}, but must be a divisor of run.num_envs ({envs}): each worker steps as "
             "many of them."
+        )
+    if processes.number() > 1 and cfg["agent"]["_target_"] != AGENT:
+        raise ConfigError(
+            f"agent._target_ is {cfg['agent']['_target_']}, but processes that torchrun started learn together by "
+            f"{AGENT} alone: start one process, or leave the agent as it is."
         )
     if batch % processes.number():
         raise ConfigError(

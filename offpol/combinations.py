@@ -1,9 +1,15 @@
-"""Which parts mean nothing together."""
+"""Which parts mean nothing together, and whether they answer as they must."""
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+
+import torch
+from torch import Tensor
+
 from offpol.layers import is_noisy
-from offpol.types import Critic, Network, Policy, Trace
+from offpol.types import Critic, Network, Policy, Trace, TraceInputs
 
 
 def check_parts(network: Network, critic: Critic, policy: Policy, trace: Trace) -> None:
@@ -29,4 +35,52 @@ def check_parts(network: Network, critic: Critic, policy: Policy, trace: Trace) 
         raise ValueError(
             f"{names[trace]}'s advantage is multiplied by pi/mu already, and {names[policy]} would do it again: "
             "use policy.correction=none (policy_gradient), policy.gradient=0 (cmpo), or trace=vtrace"
+        )
+    check_trace(trace)
+    check_buffers(network)
+
+
+def check_trace(trace: Trace) -> None:
+    """Show a trace operator two small windows; raise ValueError where what it answers is not what it must be."""
+    name, inputs = type(trace).__name__, _two_windows()
+    trace = copy.deepcopy(trace)  # which may count its calls
+    answered = trace(inputs)
+    for field, values in answered._asdict().items():
+        if values.shape != inputs.reward.shape:
+            raise ValueError(
+                f"{name} answers {field} of shape {tuple(values.shape)} to windows whose rewards [B, n] have shape "
+                f"{tuple(inputs.reward.shape)}: all three answers are [B, n]"
+            )
+    if getattr(trace, "needs_mu", False):
+        return
+    other = trace(dataclasses.replace(inputs, log_mu=inputs.log_mu.flip(1) - 0.3))
+    if not all(torch.equal(one, two) for one, two in zip(answered, other, strict=True)):
+        raise ValueError(
+            f"{name} answers differently where the logged probability is another one, but does not say so: give the "
+            "class `needs_mu: ClassVar[bool] = True`, so that it is refused where actions have no probability"
+        )
+
+
+def _two_windows() -> TraceInputs:
+    """Make windows of three transitions and two actions, the second one with an episode's end in it."""
+    numbers = torch.arange(16, dtype=torch.float32)
+    pi = torch.softmax((numbers * 1.7).sin().view(2, 4, 2), -1)
+    action = torch.tensor([[0, 1, 0], [1, 0, 0]])
+    ends = torch.tensor([[False, False, False], [False, True, False]])
+    return TraceInputs.of(
+        q_values=(numbers * 0.9).cos().view(2, 4, 2), pi=pi, action=action, reward=numbers[:6].view(2, 3) - 2.0,
+        discount=torch.where(ends, 0.0, 0.9), log_mu=torch.tensor([[0.9, 0.1, 0.5], [0.3, 0.7, 0.6]]).log(),
+        valid_next=~ends,
+    )  # fmt: skip
+
+
+def check_buffers(network: Network) -> None:
+    """Raise ValueError for a network that keeps what neither target networks nor actors would be given."""
+    parameters: dict[str, Tensor] = dict(network.named_parameters(remove_duplicate=False))
+    kept = [name for name in network.state_dict() if name not in parameters]
+    if kept:
+        raise ValueError(
+            f"the network keeps buffers ({', '.join(kept[:3])}), which neither its target network nor actors elsewhere "
+            "would follow: normalise by LayerNorm instead of BatchNorm, keep what is learned as a parameter with "
+            "requires_grad=False, and what is constant by register_buffer(..., persistent=False)"
         )

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from offpol import checkpoint, cpu, film, run_directory
 from offpol.actor import Actor, Episode
 from offpol.agent import Agent
-from offpol.assembly import build_agent, build_env, check_config
-from offpol.command_line import load_saved
-from offpol.config import build
-from offpol.errors import DISK_FULL, ConfigError
-from offpol.output import is_terminal, say, tell
+from offpol.assembly import build_agent, build_env
+from offpol.behavior.epsilon_greedy import EpsilonGreedy
+from offpol.checkpoint import Checkpoint, load_newest
+from offpol.output import is_terminal
 from offpol.reference_scores import human_random
+from offpol.schedule import Schedule
 from offpol.seeding import seed_for
+from offpol.types import EnvSpec
 
 RESAMPLES = 10_000  # of the bootstrap
 MAX_PICTURES = 1_500  # of a film
@@ -74,12 +72,9 @@ def evaluation(
     """Play full games greedily but for a share `epsilon` of random actions; return the numbers."""
     env = build_env({**cfg, "seed": seed}, min(cfg["run"]["eval_num_envs"], episodes), "evaluation")
     if epsilon is None:
-        epsilon = getattr(getattr(env, "protocol", None), "evaluation_epsilon", 0.0)
+        epsilon = env.spec.evaluation_epsilon
     over = cfg["run"]["eval_over"]
-    behavior = build({
-        "_target_": "offpol.behavior.epsilon_greedy.EpsilonGreedy", "over": over, "ladder_exponent": 0.0,
-        "epsilon": {"start": epsilon, "end": epsilon, "over_agent_steps": 0},
-    })  # fmt: skip
+    behavior = EpsilonGreedy(over=over, epsilon=Schedule(epsilon, epsilon, 0), ladder_exponent=0.0)
     agent.acting_network.train(False)  # no noise in noisy layers
     try:
         actor = Actor(env, behavior, agent.values, seed=seed_for(seed, "evaluation actions"))
@@ -88,6 +83,24 @@ def evaluation(
         agent.acting_network.train()
         env.close()
     return {"env": env.spec.name, "epsilon": epsilon, "over": over, "seed": seed, **summarize(played, seed)}
+
+
+class Loaded(NamedTuple):
+    """What a checkpoint of a run gives to act with."""
+
+    agent: Agent
+    spec: EnvSpec
+    found: Checkpoint
+
+
+def load_agent(cfg: Mapping[str, Any], directory: Path) -> Loaded:
+    """Build the agent of a run, as its newest whole checkpoint has it; raise ConfigError where there is none."""
+    found = load_newest(directory / "checkpoints", only=["agent"])
+    env = build_env(cfg, 1, "env")
+    env.close()
+    agent = build_agent(cfg, env.spec)
+    agent.load_state_dict(found.state["agent"])
+    return Loaded(agent, env.spec, found)
 
 
 def in_words(result: Mapping[str, Any]) -> str:
@@ -108,67 +121,3 @@ def compared(game: str, score: float) -> str | None:
         return None
     share = f"human-normalised {reference.normalise(score):.2f}"
     return f"random play {reference.random:,g}, a human {reference.goal:,g}: {share}"
-
-
-def main() -> None:
-    """The `offpol-eval` command."""
-    parser = argparse.ArgumentParser(
-        prog="offpol-eval", description="Play full games with the newest checkpoint of a run; raw returns, as JSON too."
-    )
-    parser.add_argument("run_dir", type=Path, help="the folder of a run")
-    parser.add_argument("--episodes", type=int, default=100, help="full games to play (100)")
-    parser.add_argument("--epsilon", type=float, help="share of random actions (as run.eval_epsilon says)")
-    parser.add_argument("--seed", type=int, help="of games and actions (the run's own)")
-    parser.add_argument("--device", help="cpu, cuda, ... (the run's own)")
-    pictures = parser.add_mutually_exclusive_group()
-    pictures.add_argument("--gif", type=Path, dest="film", metavar="FILE.gif", help="write the first game as a film")
-    pictures.add_argument("--mp4", type=Path, dest="film", metavar="FILE.mp4", help="the same, with imageio-ffmpeg")
-    args = parser.parse_args()
-    try:
-        evaluate_run(args)
-    except ConfigError as error:
-        tell(f"offpol-eval: {error}")
-        sys.exit(2)
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        tell(f"offpol-eval: {args.run_dir} or the film cannot be written: {error.strerror}.")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        tell("offpol-eval: stopped; games that were played count for nothing")
-        sys.exit(130)
-
-
-def evaluate_run(args: argparse.Namespace) -> None:
-    """Evaluate the newest checkpoint of a run as `main` was asked to; write and print the result."""
-    if args.episodes < 1 or not 0 <= (args.epsilon or 0) <= 1 or (args.seed or 0) < 0:
-        raise ConfigError("--episodes must be at least 1, --epsilon between 0 and 1, --seed not negative.")
-    cfg = load_saved(args.run_dir)
-    check_config(cfg)
-    if args.device:
-        cfg["run"] |= {"device": args.device, "actor_device": None}
-    if args.film:
-        film.require_writable(args.film)
-        if "render" in cfg["env"]:
-            cfg["env"]["render"] = True
-    cpu.set_up(cfg["run"]["torch_threads"])
-    found = checkpoint.load_newest(args.run_dir / "checkpoints", only=["agent"])
-    for sentence in found.lost:
-        tell(f"offpol-eval: {sentence}.")
-    env = build_env(cfg, 1, "env")
-    agent = build_agent(cfg, env.spec)
-    env.close()
-    agent.load_state_dict(found.state["agent"])
-    seed = cfg["seed"] if args.seed is None else args.seed
-    epsilon = cfg["run"]["eval_epsilon"] if args.epsilon is None else args.epsilon
-    pictures: list[np.ndarray] | None = [] if args.film else None
-    result = found.about | evaluation(cfg, agent, args.episodes, epsilon, seed, pictures)
-    name = f"evaluation-{found.about['agent_steps']}-steps-epsilon-{result['epsilon']:g}-seed-{seed}.json"
-    say(f"{result['env']} after {found.about['agent_steps']:,} agent steps: {in_words(result)}")
-    if scale := compared(result["env"], result["mean"]):
-        say(f"For comparison: {scale}")
-    run_directory.write_json(args.run_dir / name, result)
-    say(f"Written: {args.run_dir / name}")
-    if pictures is not None:
-        film.save(pictures, args.film, fps=min(30.0, 60.0 / env.spec.frames_per_agent_step))
-        say(f"Film: {args.film}")

@@ -9,15 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from offpol.atari_protocol import rom_name, title
-
-# What does not change what is learned, but for rounding and for which random numbers are drawn.
-INCIDENTAL = frozenset({
-    "seed", "env.num_threads", "env.anchor_agent_steps", "env.render", "topology.measure_every_updates",
-    "run.log_every_agent_steps", "run.checkpoint_every_agent_steps", "run.keep_checkpoints", "run.eval_num_envs",
-    "run.torch_threads", "run.device", "replay.storage", "replay.directory",
-})  # fmt: skip
-GAME = frozenset({"env.game", "env.id"})
-BUDGET = frozenset({"run.agent_steps", "run.eval_episodes", "run.eval_epsilon"})
+from offpol.run_keys import BUDGET, GAME, INCIDENTAL
 
 
 class Identified:

@@ -15,14 +15,14 @@ from offpol.types import EnvSpec, Module, NetworkOutput, Outputs
 
 
 class ByteConv2d(nn.Conv2d):
-    """A convolution over byte images [M, C, H, W], scaled to [0, 1] through its weight.
+    """A convolution over images [M, C, H, W] of 0 to 255, scaled to [0, 1] through its weight.
 
     Scaling the weight costs microseconds where scaling the images costs milliseconds, and the gradient that
     reaches the parameter is the one of the scaled images, so optimizers see no difference.
     """
 
     def forward(self, obs: Tensor) -> Tensor:
-        pixels = obs.to(torch.float32, memory_format=torch.channels_last)
+        pixels = obs.contiguous(memory_format=torch.channels_last)
         return self._conv_forward(pixels, self.weight * (1 / 255), self.bias)
 
 

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from offpol.run import Run
 
 
-def learn(agent: Agent, replay: Replay, run: Run, measure_every_updates: int) -> None:
+def learn(agent: Agent, replay: Replay, run: Run) -> None:
     """Do the updates that the replay ratio asks for; raise NotFinite where one goes wrong."""
     for _ in range(run.updates_due(agent.updates)):
-        measure, before = agent.updates % measure_every_updates == 0, agent.updates
+        measure, before = agent.updates % run.config.measure_every_updates == 0, agent.updates
         if agent.whole_update is not None:
             with run.timed("update"):
                 batch, update = agent.whole_update(measure)
@@ -44,9 +44,3 @@ def cut(replay: Replay, run: Run, streams: Sequence[int], rows_missing: int, why
     for stream in streams:
         replay.cut(stream)
     run.lose(rows_missing + len(streams), why)
-
-
-def require_cadence(measure_every_updates: int) -> None:
-    """Raise ValueError for a cadence that is none."""
-    if measure_every_updates < 1:
-        raise ValueError(f"measure_every_updates must be at least 1, but is {measure_every_updates}.")

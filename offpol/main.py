@@ -26,6 +26,7 @@ from offpol.errors import ConfigError, RunError
 from offpol.output import say, tell
 from offpol.resuming import resumed_config
 from offpol.run_directory import EVALUATION, evaluated_at, require_writable, resume_command
+from offpol.schedule import Schedule
 
 if TYPE_CHECKING:
     from offpol.agent import Agent
@@ -103,7 +104,7 @@ def _add_gauges(run: Run, parts: Parts) -> None:
     if hasattr(replay, "dropped_priorities"):
         run.gauges["dropped_priorities"] = lambda: replay.dropped_priorities
     epsilon = getattr(parts.behavior, "epsilon", None)
-    if epsilon is not None:
+    if isinstance(epsilon, Schedule):
         run.gauges["epsilon"] = lambda: epsilon(run.agent_steps)
     if parts.agent.annealing.over_updates:
         run.gauges["gamma"] = lambda: parts.agent.horizon()[0]

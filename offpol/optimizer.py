@@ -9,7 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from offpol.types import StateDict
+from offpol.layers import EnsembleNorm
+from offpol.types import Module, StateDict
+
+NORMS = (nn.LayerNorm, nn.GroupNorm, EnsembleNorm)
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,16 @@ class OptimizerConfig:
             raise ValueError(f"max_gradient_norm must be positive, but is {self.max_gradient_norm}: .inf never clips.")
 
 
-def adamw(parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig) -> torch.optim.AdamW:
-    """Build the optimizer of named parameters."""
+def adamw(modules: Iterable[Module], config: OptimizerConfig) -> torch.optim.AdamW:
+    """Build the optimizer of all parameters of these modules."""
     kept: list[nn.Parameter] = []
     decayed: list[nn.Parameter] = []
-    for name, parameter in parameters:
-        ndim = parameter.ndim - name.startswith("member.")  # `Networks` stacks its members' parameters
-        spared = config.weight_decay == 0 or ndim < 2 or "bias" in name
-        (kept if spared else decayed).append(parameter)
+    for module in modules:
+        norms = {id(scale) for layer in module.modules() if isinstance(layer, NORMS) for scale in layer.parameters()}
+        for name, parameter in module.named_parameters():
+            ndim = parameter.ndim - name.startswith("member.")  # `Networks` stacks its members' parameters
+            spared = config.weight_decay == 0 or ndim < 2 or "bias" in name or id(parameter) in norms
+            (kept if spared else decayed).append(parameter)
     groups = [{"params": kept, "weight_decay": 0.0}, {"params": decayed, "weight_decay": config.weight_decay}]
     optimizer = torch.optim.AdamW(
         [group for group in groups if group["params"]], lr=config.learning_rate, eps=config.epsilon, fused=True,

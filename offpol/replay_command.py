@@ -1,30 +1,13 @@
-"""The `offpol-replay` command: what the replay of a run holds, as text and pictures; export and import."""
+"""The `offpol-replay` command. torch is imported only once there is something to do."""
 
 from __future__ import annotations
 
 import argparse
-import io
 import sys
-import zipfile
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-
-from offpol import replay_pictures
-from offpol.checkpoint import Checkpoints, load_newest
-from offpol.command_line import load_saved
 from offpol.errors import ConfigError
-from offpol.logger import Logger
-from offpol.memory.ring import Ring
-from offpol.output import say, tell
-from offpol.run_summary import summary
-from offpol.segments import Segment, joined, rows_since
-from offpol.types import StateDict
-
-DRAWS = "draws"  # the array of a file that holds everything but the rows
-BAR = 40  # characters
+from offpol.output import tell
 
 
 def main() -> None:
@@ -43,6 +26,8 @@ def main() -> None:
     )  # fmt: skip
     args = parser.parse_args()
     try:
+        from offpol.replay_contents import show, take_in
+
         if args.source:
             take_in(args.run_dir, args.source)
         else:
@@ -53,128 +38,3 @@ def main() -> None:
     except KeyboardInterrupt:
         tell("offpol-replay: stopped; the run is as it was")
         sys.exit(130)
-
-
-def show(args: argparse.Namespace) -> None:
-    """Describe the replay, draw its pictures into the run's folder, and export it where that was asked for."""
-    if args.windows < 1 or args.seed < 0:
-        raise ConfigError("--windows must be at least 1 and --seed not negative.")
-    cfg = load_saved(args.run_dir)
-    found = load_newest(args.run_dir / "checkpoints", only=["replay"])
-    for sentence in found.lost:
-        tell(f"offpol-replay: {sentence}.")
-    ring = joined(_segments(found.state["replay"], args.run_dir), cfg["agent"]["window"])
-    if args.export:
-        export(ring, found.state["replay"][DRAWS], args.export)
-        say(f"Written: {args.export}")
-        return
-    ages, priorities = ages_updates(ring, found.about["updates"]), priorities_of(found.state["replay"][DRAWS])
-    say(summary(f"Replay of {args.run_dir}", facts(ring, found.about)))
-    say(histogram("age of valid rows, updates", ages))
-    if priorities is not None:
-        say(histogram("priority of drawable windows", priorities, logarithmic=True))
-    pictures = [args.run_dir / name for name in ("replay.png", "replay_windows.png")]
-    replay_pictures.histograms(pictures[0], ages, priorities)
-    replay_pictures.contact_sheet(pictures[1], ring, args.windows, np.random.default_rng(args.seed))
-    say(f"Pictures: {', '.join(map(str, pictures))}")
-
-
-def facts(ring: Ring, about: dict[str, Any]) -> dict[str, object]:
-    """Say in numbers what a ring holds; lengths count episodes that lie in it from start to end."""
-    rows = ring.records[ring.slots(ring.oldest, ring.counts)]
-    ends = int((rows["terminated"] | rows["truncated"]).sum())
-    valid = int(rows["valid"].sum())
-    return {
-        "at": f"{about['agent_steps']:,} agent steps, {about['updates']:,} updates",
-        "rows": f"{len(rows):,} in {ring.num_streams} streams, {valid:,} of them transitions",
-        "windows": f"{ring.num_drawable:,} of {ring.window} transitions can be drawn",
-        "episodes": f"{ends:,} ends, one every {valid / max(ends, 1):.1f} transitions",
-        "rewards": f"{np.count_nonzero(rows['reward'][rows['valid']]):,} other than 0",
-        "size": f"{len(rows) * (ring.frames[0].nbytes + ring.records.itemsize) / 1e6:,.1f} MB",
-    }
-
-
-def ages_updates(ring: Ring, updates: int) -> np.ndarray:
-    """Return the age of each valid row: updates since the parameters that acted."""
-    rows = ring.records[ring.slots(ring.oldest, ring.counts)]
-    return updates - rows["policy_version"][rows["valid"]]
-
-
-def priorities_of(draws: StateDict) -> np.ndarray | None:
-    """Return the priorities of drawable windows that have one, None where the replay keeps none."""
-    if not draws.get("alpha"):
-        return None
-    masses = draws["masses"].numpy()
-    priorities: np.ndarray = masses[masses > 0] ** (1 / draws["alpha"]) - draws["made_with"]["epsilon"]
-    return priorities
-
-
-def histogram(title: str, values: np.ndarray, logarithmic: bool = False, bins: int = 10) -> str:
-    """Lay out a histogram as lines of text."""
-    if not len(values):
-        return f"\n{title}: none"
-    edges = replay_pictures.edges(values, bins, logarithmic)
-    counts, _ = np.histogram(values, edges)
-    lines = [
-        f"  {low:>10.4g} .. {high:<10.4g} {count:>9,}  {'#' * round(BAR * count / counts.max())}"
-        for low, high, count in zip(edges, edges[1:], counts, strict=False)
-    ]
-    return "\n".join([f"\n{title} (median {np.median(values):.4g})", *lines])
-
-
-# --------------------------------------------------------------------------------------- export and import
-
-
-def export(ring: Ring, draws: StateDict, path: Path) -> None:
-    """Write rows and draws so that `take_in` brings them back exactly; rows are plain arrays for anyone to read."""
-    if path.suffix != ".npz" or not path.absolute().parent.is_dir():
-        raise ConfigError(f"{path} must end in .npz and lie in a folder that exists.")
-    packed = io.BytesIO()
-    torch.save(draws, packed)
-    arrays = {name: values.numpy() for name, values in rows_since(ring).items()}
-    np.savez(path, **arrays, **{DRAWS: np.frombuffer(packed.getvalue(), np.uint8)})  # type: ignore[arg-type]
-
-
-def read(path: Path) -> StateDict:
-    """Read what `export` wrote, as a replay's state; ConfigError where it is none."""
-    try:
-        with np.load(path) as file:
-            arrays = {name: torch.from_numpy(np.ascontiguousarray(file[name])) for name in file.files}
-        draws = torch.load(io.BytesIO(arrays.pop(DRAWS).numpy().tobytes()), weights_only=True)
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"{path} is no exported replay ({error}).") from error
-    arrays["stack"] = arrays["stack"].reshape(())
-    return {"rows": [arrays], DRAWS: draws}
-
-
-def take_in(directory: Path, path: Path) -> None:
-    """Save a checkpoint that is the newest one with the replay of a file; ConfigError where that does not fit."""
-    cfg, new = load_saved(directory), read(path)
-    logger = Logger(directory)  # keeps a run from going on meanwhile
-    try:
-        found = load_newest(directory / "checkpoints")
-        old = found.state["replay"]
-        here, there = _kind(_segments(old, directory)[-1], old), _kind(new["rows"][0], new)
-        if here != there:
-            pairs = [(name, there[name], here[name]) for name in here if here[name] != there[name]]
-            differing = ", ".join(f"{name} {theirs} (the run has {own})" for name, theirs, own in pairs)
-            raise ConfigError(f"{path} does not fit the run: {differing}.")
-        checkpoints = Checkpoints(directory / "checkpoints", cfg["run"]["keep_checkpoints"])
-        target = checkpoints.save({**found.state, "replay": new}, found.about)
-    finally:
-        logger.close()
-    say(f"Written: {target}. Go on with it: offpol resume={directory}")
-
-
-def _segments(replay: StateDict, directory: Path) -> list[Segment]:
-    if not replay.get("rows") or "obs" not in replay["rows"][-1]:
-        raise ConfigError(f"The replay of {directory} does not keep its rows as offpol's own replays do.")
-    segments: list[Segment] = replay["rows"]
-    return segments
-
-
-def _kind(segment: Segment, replay: StateDict) -> dict[str, object]:
-    return {
-        "frames": (segment["obs"].dtype, tuple(segment["obs"].shape[1:])), "stack": int(segment["stack"]),
-        "streams": len(segment["stop"]), "priorities": replay[DRAWS].get("made_with"),
-    }  # fmt: skip

@@ -9,16 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from offpol.errors import ConfigError
 from offpol.mistakes import flatten, no_such_key
-
-# None of it changes what is learned, but for rounding by other threads.
-RESUMABLE = {
-    f"run.{name}"
-    for name in (
-        "agent_steps", "log_every_agent_steps", "checkpoint_every_agent_steps", "keep_checkpoints", "eval_episodes",
-        "eval_num_envs", "eval_epsilon", "eval_over", "torch_threads", "device", "actor_device", "compile",
-        "cuda_graph",
-    )
-} | {"replay.storage", "replay.directory"}  # fmt: skip
+from offpol.run_keys import RESUMABLE
 
 COMPOSED = ("experiment", "task", "recipe", "hydra")  # what a command line has and a saved config no longer
 

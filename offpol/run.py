@@ -44,6 +44,7 @@ class RunConfig:
     replay_ratio: float
     learning_starts_agent_steps: int
     log_every_agent_steps: int
+    measure_every_updates: int
     checkpoint_every_agent_steps: int
     keep_checkpoints: int
     eval_episodes: int
@@ -59,8 +60,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         for name in (
-            "agent_steps", "num_envs", "log_every_agent_steps", "checkpoint_every_agent_steps", "keep_checkpoints",
-            "eval_num_envs", "torch_threads",
+            "agent_steps", "num_envs", "log_every_agent_steps", "measure_every_updates", "checkpoint_every_agent_steps",
+            "keep_checkpoints", "eval_num_envs", "torch_threads",
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, but is {getattr(self, name)}.")

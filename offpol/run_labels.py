@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from offpol.errors import ConfigError
-from offpol.identity import BUDGET, GAME, INCIDENTAL, flatten
+from offpol.identity import flatten
+from offpol.run_keys import BUDGET, GAME, INCIDENTAL
 from offpol.run_results import RunResult, find_runs
 
 UNSPOKEN = INCIDENTAL | GAME | BUDGET | {"resume"}

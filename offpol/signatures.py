@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +56,7 @@ def stand_in(module: str, name: str) -> type | None:
     init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
     if init is not None:
         found = _of_function(init, source)
-    elif _is_dataclass(node) and not node.bases:
+    elif _is_dataclass(node) and not node.bases and not _has_special_fields(node):
         found = _of_fields(node, source)
     else:
         return None
@@ -97,6 +98,8 @@ class _Names(dict):
 
 @functools.cache
 def _source(module: str) -> _Source | None:
+    if module == "__main__":  # a notebook's cell: the class is there, its source is not
+        return None
     spec = importlib.util.find_spec(module)
     if spec is None:
         raise ModuleNotFoundError(f"No module named '{module}'", name=module)
@@ -121,6 +124,12 @@ def _parameter(name: str, annotation: ast.expr | None, required: bool, source: _
     default = inspect.Parameter.empty if required else None
     evaluated = _evaluate(inspect.Parameter.empty if annotation is None else ast.unparse(annotation), source.names)
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=evaluated)
+
+
+def _has_special_fields(node: ast.ClassDef) -> bool:
+    """Tell whether not every field of a dataclass is simply a parameter."""
+    fields = [n for n in node.body if isinstance(n, ast.AnnAssign)]
+    return any(re.search(r"\b(KW_ONLY|InitVar|field)\b", ast.unparse(field)) for field in fields)
 
 
 def _is_dataclass(node: ast.ClassDef) -> bool:

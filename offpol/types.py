@@ -52,6 +52,7 @@ class EnvSpec:
     stack: int = 1
     frames_per_agent_step: int = 1  # emulator frames, for reports
     action_names: tuple[str, ...] = ()  # for people; empty where nobody named them
+    evaluation_epsilon: float = 0.0  # share of random actions when its protocol evaluates
 
     @property
     def obs_shape(self) -> tuple[int, ...]:
@@ -281,7 +282,7 @@ class Module(Protocol):
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
 
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
+    def named_parameters(self, *, remove_duplicate: bool = True) -> Iterator[tuple[str, nn.Parameter]]: ...
 
     def modules(self) -> Iterator[nn.Module]: ...
 
@@ -294,7 +295,7 @@ class Network(Module, Protocol):
     """An nn.Module. Built with the keywords `spec` and `outputs`."""
 
     def __call__(self, obs: Tensor) -> NetworkOutput:
-        """Map observations [M, *obs_shape], of the env's dtype, to values and policy."""
+        """Map observations [M, *obs_shape], float32 whatever the env gives (bytes: 0 to 255), to values and policy."""
 
 
 class Critic(Module, Protocol):

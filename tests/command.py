@@ -9,7 +9,7 @@ import pytest
 
 TINY = (
     "env=chain", "network=mlp", "network.widths=[8]", "network.heads.hidden=8", "network.heads.policy_hidden=8",
-    "replay.capacity=2000", "critic.num_bins=11", "agent.batch_size=4", "topology.measure_every_updates=3",
+    "replay.capacity=2000", "critic.num_bins=11", "agent.batch_size=4", "run.measure_every_updates=3",
     "run.agent_steps=400", "run.num_envs=4", "run.learning_starts_agent_steps=60", "run.replay_ratio=0.25",
     "run.log_every_agent_steps=50", "run.checkpoint_every_agent_steps=200", "run.eval_episodes=3",
     "run.torch_threads=1",

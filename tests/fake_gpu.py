@@ -76,8 +76,7 @@ class FakeGPU:
         agent.parameters = [*agent.network.parameters(), *agent.policy.parameters()]
         agent._online = [parameter.data for parameter in agent.network.parameters()]
         agent._followers = list(agent.target_network.parameters())
-        named = [*agent.network.named_parameters(), *agent.policy.named_parameters()]
-        agent.optimizer = adamw(named, agent.optimizer_config)
+        agent.optimizer = adamw([agent.network, agent.policy], agent.optimizer_config)
 
     def replay(self, replay) -> None:
         ring, sums = replay.ring, replay.sums

@@ -8,14 +8,13 @@ import torch
 from torch import nn
 
 from offpol.agent import Agent, TargetConfig
+from offpol.combinations import check_buffers
 from offpol.critic.scalar import Scalar
 from offpol.layers import HeadsConfig
 from offpol.network.mlp import MLP
 from offpol.optimizer import OptimizerConfig
 from offpol.policy.greedy import Greedy
 from offpol.resets import AnnealingConfig, ResetConfig
-from offpol.topology.sync import Sync
-from offpol.topology.threads import Threads
 from offpol.trace.one_step import OneStep
 from offpol.trace.retrace import Retrace
 from offpol.types import Batch, EnvSpec, Outputs
@@ -26,10 +25,11 @@ CONSTANT = {"resets": ResetConfig(0, None, 0.5), "annealing": AnnealingConfig(0,
 
 
 def make_agent(
-    trace=None, policy=None, *, window=3, train_positions=3, rate=1.0, period=1, critics=1, **changes
+    trace=None, policy=None, *, window=3, train_positions=3, rate=1.0, period=1, critics=1, heads=HEADS,
+    **changes,
 ) -> Agent:  # fmt: skip
     torch.manual_seed(0)
-    build_network = partial(MLP, (16,), False, HEADS, spec=SPEC, outputs=Outputs(torch.zeros(1), critics, True))
+    build_network = partial(MLP, (16,), False, heads, spec=SPEC, outputs=Outputs(torch.zeros(1), critics, True))
     settings = {
         "gamma": 0.9, "window": window, "train_positions": train_positions, "batch_size": 5,
         "policy_coefficient": 1.0, "priority_max_share": 0.9, "target": TargetConfig(rate, period, False),
@@ -199,6 +199,17 @@ def test_wrong_settings_are_refused(changes, sentence) -> None:
         make_agent(**changes)
 
 
+def test_a_network_with_buffers_is_refused() -> None:
+    """Running statistics would be neither averaged into the target network nor sent to actors."""
+    network = make_agent().network
+    network.register_buffer("running_mean", torch.zeros(3))
+    with pytest.raises(ValueError, match=r"the network keeps buffers \(running_mean\)"):
+        check_buffers(network)
+    del network.running_mean
+    network.register_buffer("constant", torch.zeros(3), persistent=False)
+    check_buffers(network)
+
+
 @pytest.mark.parametrize(("build", "sentence"), [
     (lambda: OptimizerConfig(-1e-3, 1e-5, 0.0, 10.0), "learning_rate must be finite and not negative"),
     (lambda: OptimizerConfig(1e-3, 1e-5, -0.1, 10.0), "weight_decay must be finite and not negative"),
@@ -206,8 +217,6 @@ def test_wrong_settings_are_refused(changes, sentence) -> None:
     (lambda: TargetConfig(1.5, 1, False), r"rate must lie in \(0, 1\]"),
     (lambda: TargetConfig(0.0, 1, False), r"rate must lie in \(0, 1\]"),
     (lambda: TargetConfig(0.1, 0, False), "period_updates must be at least 1"),
-    (lambda: Sync(0), "measure_every_updates must be at least 1"),
-    (lambda: Threads(1, 1.0, 0, 0), "measure_every_updates must be at least 1"),
 ])  # fmt: skip
 def test_wrong_numbers_are_refused(build, sentence) -> None:
     with pytest.raises(ValueError, match=sentence):

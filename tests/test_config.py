@@ -150,6 +150,22 @@ def test_a_dependency_that_is_missing_is_told_from_a_mistyped_module(tmp_path, m
         build({"_target_": "needs_more.X"}, "env")
 
 
+def test_dataclasses_with_fields_that_are_no_parameters_are_checked_as_they_are_built(tmp_path, monkeypatch) -> None:
+    (tmp_path / "special_part.py").write_text(
+        "from dataclasses import KW_ONLY, dataclass, field\n"
+        "@dataclass\nclass Keyword:\n    rate: float\n    _: KW_ONLY\n    size: int\n"
+        "@dataclass\nclass Inner:\n    rate: float\n    cache: dict = field(init=False)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name, values in (("Keyword", {"rate": 1, "size": 2}), ("Inner", {"rate": 1})):
+        part = {"_target_": f"special_part.{name}", **values}
+        check(part, [], "part")
+        assert build(part, "part").rate == 1.0
+    with pytest.raises(ConfigError, match=r"There is no key 'part\.cache'"):
+        check({"_target_": "special_part.Inner", "rate": 1, "cache": {}}, [], "part")
+    sys.modules.pop("special_part")
+
+
 def test_annotations_as_strings_and_inherited_fields_are_resolved(tmp_path, monkeypatch) -> None:
     (tmp_path / "base_part.py").write_text(
         "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom typing import Literal\n"

@@ -11,10 +11,13 @@ import torch
 from command import TINY
 from data_parallel_child import POLICIES, learned
 from test_agent import make_batch
+from test_conf import composed
 from test_every_part import make_agent
 from test_resume import metrics
 
 from offpol import checkpoint, data_parallel
+from offpol.assembly import check_together
+from offpol.errors import ConfigError
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, os.environ.get("PYTHONPATH", "")])}
@@ -66,6 +69,16 @@ def test_a_run_is_written_once_and_is_the_run_of_one_process(tmp_path) -> None:
     assert longer.returncode == 0, longer.stderr
     assert metrics(tmp_path / "two")[-1]["agent_steps"] >= 500
     assert len(json.loads((tmp_path / "two" / "info.json").read_text())["resumed"]) == 1
+
+
+def test_another_agent_is_not_silently_replaced(monkeypatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    cfg = composed("task=chain")
+    check_together(cfg, 1000)
+    mine = {**cfg, "agent": {**cfg["agent"], "_target_": "mine.Agent"}}
+    with pytest.raises(ConfigError, match=r"mine\.Agent, but processes that torchrun started learn together by"):
+        check_together(mine, 1000)
 
 
 @pytest.mark.slow

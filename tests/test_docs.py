@@ -16,7 +16,7 @@ from offpol.assembly import check_config
 from offpol.bench import command as bench
 from offpol.bench.suite import NO_SUITE, expand, load_suite
 from offpol.config import conf_dir
-from offpol.resuming import RESUMABLE
+from offpol.run_keys import RESUMABLE
 
 ROOT = conf_dir().parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

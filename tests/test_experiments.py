@@ -15,7 +15,7 @@ from offpol.main import main, train
 SIZE = (
     "network.widths=[8]", "network.heads.hidden=8", "network.heads.policy_hidden=8", "agent.batch_size=4",
     "agent.window=4", "run.num_envs=2", "run.learning_starts_agent_steps=40", "run.replay_ratio=0.25",
-    "run.agent_steps=80", "run.eval_episodes=0", "topology.measure_every_updates=2", "run.torch_threads=1",
+    "run.agent_steps=80", "run.eval_episodes=0", "run.measure_every_updates=2", "run.torch_threads=1",
 )  # fmt: skip
 TINY = ("task=chain", *SIZE)
 ONLINE = ("replay.offline_share.start=0", "replay.offline_share.end=0")  # until there is data

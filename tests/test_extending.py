@@ -5,10 +5,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from command import Outcome, call, run_folder
 
+import offpol as offpol_package
 from offpol.config import conf_dir
+from offpol.errors import ConfigError
 from offpol.main import main
+from offpol.scan import q_targets
+from offpol.types import TraceInputs, TraceTargets
 
 PARTS = """
 import torch
@@ -24,6 +29,16 @@ class Forgot:  # to divide by the number of actions
 class Divided(Forgot):
     def probs(self, q, pi, agent_steps):
         return greedy_probs(q) * (1 - self.share) + self.share / q.shape[-1]
+
+class Ahead:  # answers for the window's last observation too
+    def __call__(self, inputs):
+        from offpol.types import TraceTargets
+        return TraceTargets(inputs.v, inputs.v, inputs.v)
+
+class Secret:  # looks at mu and does not say so
+    def __call__(self, inputs):
+        from offpol.scan import q_targets, ratio
+        return q_targets(inputs, ratio(inputs, 1.0), inputs.v)
 
 class Loose:
     def __init__(self, share) -> None:
@@ -99,6 +114,8 @@ def test_what_nothing_takes_is_refused_wherever_it_stands(offpol, tmp_path: Path
 @pytest.mark.parametrize(("seam", "name", "values", "said"), [
     ("behavior", "Forgot", "share: 0.2\n", "The behavior Forgot gave at agent step 0 the probabilities"),
     ("policy", "Twice", "", "The policy gave at agent step 0 the probabilities"),
+    ("trace", "Ahead", "", "Ahead answers returns of shape (2, 4) to windows whose rewards [B, n] have shape (2, 3)"),
+    ("trace", "Secret", "", "Secret answers differently where the logged probability is another one"),
     ("behavior", "Loose", "share: 0.2\n", "behavior.share cannot be checked: annotate that parameter"),
 ])  # fmt: skip
 def test_a_part_that_is_none_is_refused(offpol, seam: str, name: str, values: str, said: str) -> None:
@@ -111,9 +128,29 @@ def test_a_part_that_is_none_is_refused(offpol, seam: str, name: str, values: st
 
 def test_the_notebook_of_the_faq_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (conf_dir().parent / "docs" / "faq.md").read_text()
-    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.S) if "initialize_config_dir" in block)
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.S) if "offpol.compose" in block)
     monkeypatch.chdir(tmp_path)
     found: dict = {}
     exec(code.replace('"trace=n_step"', '"trace=n_step", "run.agent_steps=1200", "run.eval_episodes=2"'), found)
     assert -2 <= found["score"] <= 1
     assert found["rows"][-1]["agent_steps"] >= 1200
+    q, pi = found["agent"].values(torch.from_numpy(found["env"].reset()))
+    assert q.shape == pi.shape == (1, 2)
+
+
+def test_a_class_of_a_notebooks_cell_is_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mine:
+        def __init__(self, lambda_: float) -> None:
+            self.lambda_ = lambda_
+
+        def __call__(self, inputs: TraceInputs) -> TraceTargets:
+            return q_targets(inputs, torch.full_like(inputs.v[:, :-1], self.lambda_), inputs.v)
+
+    monkeypatch.setattr(sys.modules["__main__"], "Mine", Mine, raising=False)
+    cfg = offpol_package.compose("task=chain", *SMALLER)
+    cfg["trace"] = {"_target_": "__main__.Mine", "lambda_": "x"}
+    with pytest.raises(ConfigError, match=r"trace\.lambda_ is 'x', but must be a number"):
+        offpol_package.train(cfg, tmp_path / "run")
+    cfg["trace"]["lambda_"] = 0.5
+    assert offpol_package.train(cfg, tmp_path / "run") is not None
+    assert "__main__.Mine" in (tmp_path / "run" / "config.yaml").read_text()

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from command import TINY, Outcome, call, run_folder
 
-from offpol import evaluate, main, replay_command, run_directory
+from offpol import evaluate_command, main, replay_contents, run_directory
 from offpol.bench import command as bench
 from offpol.errors import ConfigError
 from offpol.report import command as report
@@ -373,7 +373,7 @@ def test_offpol_eval_plays_with_the_newest_checkpoint(offpol: Command, tmp_path:
     assert offpol(*TINY, "run.eval_episodes=0", "hydra.run.dir=run").code == 0
 
     def offpol_eval(*arguments: str) -> Outcome:
-        return call(evaluate.main, arguments, monkeypatch, capfd)
+        return call(evaluate_command.main, arguments, monkeypatch, capfd)
 
     outcome = offpol_eval("run", "--episodes", "5", "--epsilon", "0.5", "--seed", "9", "--gif", "game.gif")
     assert outcome.code == 0, outcome.err
@@ -425,11 +425,11 @@ def test_commands_that_are_stopped_say_so_without_a_traceback(monkeypatch, capfd
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    for command, work, arguments in (
-        (evaluate, "evaluate_run", ["run"]), (replay_command, "show", ["run"]), (report, "report", ["runs", "--out", "x"]),
-        (bench, "bench", ["suite=smoke"]),
+    for command, works, work, arguments in (
+        (evaluate_command, evaluate_command, "_evaluate", ["run"]), (bench, bench, "bench", ["suite=smoke"]),
+        (replay_command, replay_contents, "show", ["run"]), (report, report, "report", ["runs", "--out", "x"]),
     ):  # fmt: skip
-        monkeypatch.setattr(command, work, stop)
+        monkeypatch.setattr(works, work, stop)
         outcome = call(command.main, tuple(arguments), monkeypatch, capfd)
         assert outcome.code == 130
         assert ": stopped" in outcome.err

@@ -11,6 +11,7 @@ from command import Outcome, call
 from test_resume import JOB, assert_same_run, interrupt_at, rows_of, same
 
 from offpol import checkpoint, main, replay_command, replay_pictures
+from offpol.run_directory import locked
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +76,16 @@ def test_export_and_import_lose_nothing(command, tmp_path, monkeypatch, capfd) -
     assert same(before.state, after.state)
     assert call(main.main, ("resume=halted",), monkeypatch, capfd).code == 0
     assert_same_run(Path("whole"), Path("halted"))
+
+
+def test_nothing_is_imported_into_a_run_that_goes_on(command) -> None:
+    assert command("halted", "--export", "rows.npz").code == 0
+    before = sorted(Path("halted/checkpoints").iterdir())
+    with locked(Path("halted")):
+        outcome = command("halted", "--import", "rows.npz")
+    assert outcome.code == 2
+    assert "is being written by another process" in outcome.err
+    assert sorted(Path("halted/checkpoints").iterdir()) == before
 
 
 def test_what_does_not_fit_is_refused(command, tmp_path) -> None:

@@ -6,6 +6,7 @@ from test_agent import make_agent, make_batch
 from test_conf import composed
 from torch import nn
 
+from offpol.layers import HeadsConfig
 from offpol.policy.behavior_cloning import BehaviorCloning
 from offpol.resets import AnnealingConfig, ResetConfig, reset
 from offpol.trace.n_step import NStep
@@ -121,10 +122,22 @@ def test_weight_decay_spares_the_norms_of_whole_networks() -> None:
     from offpol.optimizer import OptimizerConfig, adamw
 
     networks = Networks([nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4)) for _ in range(2)])
-    optimizer = adamw(networks.named_parameters(), OptimizerConfig(1e-3, 1e-5, 0.1, 10.0))
+    optimizer = adamw([networks], OptimizerConfig(1e-3, 1e-5, 0.1, 10.0))
     decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     for name, parameter in networks.named_parameters():
         assert decays[id(parameter)] == (0.1 if name == "member.0.weight" else 0.0), name
+
+
+def test_weight_decay_spares_the_norms_of_heads() -> None:
+    """Each critic's own: their scales have three dimensions."""
+    from offpol.optimizer import OptimizerConfig
+
+    heads = HeadsConfig(8, 8, dueling=False, layer_norm=True, noisy=0.0, policy_gradient_to_torso=True)
+    agent = make_agent(heads=heads, optimizer=OptimizerConfig(1e-3, 1e-5, 0.1, 10.0))
+    decays = {id(p): group["weight_decay"] for group in agent.optimizer.param_groups for p in group["params"]}
+    norms = {name: decays[id(p)] for name, p in agent.network.named_parameters() if "norm" in name}
+    assert set(norms) == {f"heads.{part}_norm.{name}" for part in ("q", "policy") for name in ("weight", "bias")}
+    assert set(norms.values()) == {0.0}
 
 
 @pytest.mark.parametrize(("changes", "sentence"), [

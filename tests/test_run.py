@@ -20,7 +20,8 @@ from offpol.types import Rows
 
 CONFIG = RunConfig(
     agent_steps=100, num_envs=4, replay_ratio=0.5, learning_starts_agent_steps=20, log_every_agent_steps=20,
-    checkpoint_every_agent_steps=40, keep_checkpoints=2, eval_episodes=0, eval_num_envs=1, eval_epsilon=None,
+    measure_every_updates=1, checkpoint_every_agent_steps=40, keep_checkpoints=2, eval_episodes=0, eval_num_envs=1,
+    eval_epsilon=None,
     eval_over="q", torch_threads=1, device="cpu", actor_device=None, compile=False, cuda_graph=False, autocast="none",
 )  # fmt: skip
 

@@ -55,6 +55,7 @@ class Atari:
             stack=protocol.stack,
             frames_per_agent_step=protocol.frame_skip,
             action_names=tuple(action.name for action in self._emulators.ale.get_action_set()),
+            evaluation_epsilon=protocol.evaluation_epsilon,
         )
         self._camera: _Camera | None = None
         self._anchors = np.full(num_envs, -1)  # [E] number of anchors so far, from 0; -1: not yet reset

@@ -25,4 +25,4 @@ class MinAtar(nn.Module):
 
     def forward(self, obs: Tensor) -> NetworkOutput:
         """Map observations [M, planes, height, width] to values and policy."""
-        return self.heads(torch.relu_(self.norm(self.conv(obs.to(torch.float32)))).flatten(1))
+        return self.heads(torch.relu_(self.norm(self.conv(obs))).flatten(1))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor, nn
 
 from offpol.layers import Heads, HeadsConfig
@@ -30,4 +29,4 @@ class MLP(nn.Module):
 
     def forward(self, obs: Tensor) -> NetworkOutput:
         """Map observations [M, ...] to values and policy."""
-        return self.heads(self.torso(obs.flatten(1).to(torch.float32)))
+        return self.heads(self.torso(obs.flatten(1)))

@@ -39,7 +39,6 @@ class RayWorkers:
         publish_every_updates: parameters are sent out at most so often.
         deadline_s: seconds the learner waits for rows before it declares workers hung.
         max_restarts: lost workers (killed, hung, or raising) that are replaced before the run gives up.
-        measure_every_updates: how often health metrics are computed.
     """
 
     num_workers: int
@@ -49,10 +48,9 @@ class RayWorkers:
     publish_every_updates: int
     deadline_s: float
     max_restarts: int
-    measure_every_updates: int
 
     def __post_init__(self) -> None:
-        for name in ("num_workers", "chunk_steps", "max_policy_lag", "publish_every_updates", "measure_every_updates"):
+        for name in ("num_workers", "chunk_steps", "max_policy_lag", "publish_every_updates"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, but is {getattr(self, name)}.")
         if self.deadline_s <= 0:
@@ -81,7 +79,7 @@ class RayWorkers:
                         with run.timed("add"):
                             replay.add(rows, first_stream)
                         run.count(rows, episodes)
-                        learn(agent, replay, run, self.measure_every_updates)
+                        learn(agent, replay, run)
                         run.after_step(save)
                         if run.done:
                             break

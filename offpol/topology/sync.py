@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from offpol.agent import Agent
-from offpol.learning import learn, require_cadence
+from offpol.learning import learn
 from offpol.run import Run
 from offpol.types import Actors, Replay, StateDict
 
@@ -14,11 +14,6 @@ from offpol.types import Actors, Replay, StateDict
 @dataclass(frozen=True)
 class Sync:
     """Alternate one step of all envs with the updates the replay ratio then asks for."""
-
-    measure_every_updates: int
-
-    def __post_init__(self) -> None:
-        require_cadence(self.measure_every_updates)
 
     def run(self, actors: Actors, agent: Agent, replay: Replay, run: Run) -> None:
         """Act and learn until `run` says it is done."""
@@ -38,5 +33,5 @@ class Sync:
                 with run.timed("add"):
                     replay.add(rows)
                 run.count(rows, episodes)
-                learn(agent, replay, run, self.measure_every_updates)
+                learn(agent, replay, run)
                 run.after_step(save)

@@ -22,7 +22,7 @@ from offpol.acting import copy_parameters
 from offpol.actor import Episode, Values
 from offpol.agent import Agent
 from offpol.errors import RunError
-from offpol.learning import cut, learn, require_cadence
+from offpol.learning import cut, learn
 from offpol.output import tell
 from offpol.run import Run
 from offpol.types import Actors, Replay, Rows, StateDict
@@ -57,13 +57,11 @@ class Threads:
         max_policy_lag: rounds the acting policy is behind the learner; exact, hence also the bound.
         deadline_s: seconds the learner waits for a step before it declares the actor hung.
         max_restarts: how often envs that raised are built anew, their streams cut, before the run gives up.
-        measure_every_updates: how often health metrics are computed.
     """
 
     max_policy_lag: int
     deadline_s: float
     max_restarts: int
-    measure_every_updates: int
 
     def __post_init__(self) -> None:
         if self.max_policy_lag < 0:
@@ -72,7 +70,6 @@ class Threads:
             raise ValueError(f"deadline_s must be positive, but is {self.deadline_s}.")
         if self.max_restarts < 0:
             raise ValueError(f"max_restarts must be 0 (end the run) or more, but is {self.max_restarts}.")
-        require_cadence(self.measure_every_updates)
 
     @property
     def acts_while_learning(self) -> bool:
@@ -103,7 +100,7 @@ class Threads:
                 with run.timed("add"):
                     replay.add(step.rows)
                 run.count(step.rows, step.episodes)
-                learn(agent, replay, run, self.measure_every_updates)
+                learn(agent, replay, run)
                 run.after_step(save)
                 thread.publish()
         finally:

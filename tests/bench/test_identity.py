@@ -7,7 +7,8 @@ import pytest
 
 from offpol.assembly import build_env
 from offpol.bench.suite import NO_SUITE, expand
-from offpol.identity import INCIDENTAL, agent_identity, flatten, game_of, pace_identity, run_identity
+from offpol.identity import agent_identity, flatten, game_of, pace_identity, run_identity
+from offpol.run_keys import CADENCES, INCIDENTAL, MACHINE, RESUMABLE
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,21 @@ def test_an_int_is_the_float_that_yaml_may_make_of_it(cfg: dict[str, Any]) -> No
 
 def test_what_is_ignored_exists(cfg: dict[str, Any]) -> None:
     known = {key for key, _ in flatten(cfg)} | {"env.render"}  # of gymnasium's envs
-    assert known >= INCIDENTAL
+    assert known >= INCIDENTAL | RESUMABLE
+
+
+def test_where_and_how_a_run_is_computed_may_change_while_it_stays_the_same_run(cfg: dict[str, Any]) -> None:
+    assert RESUMABLE >= MACHINE | CADENCES
+    for key in ("run.compile", "run.actor_device", "run.cuda_graph"):
+        assert run_identity(changed(cfg, key, "other")) == run_identity(cfg), key
+    learned_otherwise = {
+        "run._target_",
+        "run.num_envs",
+        "run.replay_ratio",
+        "run.learning_starts_agent_steps",
+        "run.autocast",
+    }
+    assert {key for key, _ in flatten(cfg) if key.startswith("run.")} - RESUMABLE == learned_otherwise
 
 
 @pytest.mark.parametrize(

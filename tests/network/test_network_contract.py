@@ -31,7 +31,7 @@ def built(file: Path, spec: EnvSpec, policy: bool = True) -> torch.nn.Module:
 
 def observations(spec: EnvSpec, count: int) -> torch.Tensor:
     shape = (count, *spec.obs_shape)
-    return torch.randint(0, 256, shape, dtype=torch.uint8) if spec.dtype == torch.uint8 else torch.randn(shape)
+    return torch.randint(0, 256, shape).float() if spec.dtype == torch.uint8 else torch.randn(shape)
 
 
 @pytest.mark.parametrize(("file", "spec"), CASES)

@@ -45,7 +45,7 @@ CASES = [
 def observations(spec: EnvSpec, count: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     if spec.dtype == torch.uint8:
-        return torch.randint(0, 256, (count, *spec.obs_shape), dtype=torch.uint8, generator=generator)
+        return torch.randint(0, 256, (count, *spec.obs_shape), generator=generator).float()
     return torch.randn(count, *spec.obs_shape, generator=generator)
 
 

@@ -1,0 +1,55 @@
+"""offpol from Python: what the command line composes, trains and leaves behind, as three functions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from offpol import command_line, main
+from offpol.agent import Agent
+from offpol.assembly import build_env, check_config
+from offpol.evaluate import load_agent
+from offpol.types import Env
+
+
+def compose(*overrides: str, config_dir: str | None = None) -> dict[str, Any]:
+    """Return the config that `offpol OVERRIDES` would train, a nested dict to be changed at will.
+
+    Args:
+        overrides: as on the command line, "task=chain".
+        config_dir: a folder of further yaml.
+
+    Raises ConfigError, in a sentence, for whatever does not compose.
+    """
+    flags = ["--config-dir", config_dir] if config_dir else []
+    (composed,) = command_line.compositions(command_line.parse([*flags, *overrides]))
+    return command_line.plain(composed)
+
+
+def train(cfg: dict[str, Any], directory: str | Path) -> float | None:
+    """Train in a new folder; return the mean return of the final evaluation, None without one.
+
+    A class of a notebook is named `__main__.Mine` as a `_target_`. Raises ConfigError for a wrong value.
+    """
+    check_config(cfg)
+    return main.train(cfg, Path(directory))
+
+
+class Trained(NamedTuple):
+    """An agent that was trained, and envs as those it was trained in."""
+
+    env: Env
+    agent: Agent
+
+
+def load(directory: str | Path, num_envs: int = 1) -> Trained:
+    """Build the agent of a run's newest whole checkpoint, and `num_envs` envs, on random numbers of their own.
+
+    `agent.values(torch.from_numpy(env.reset()))` answers Q(s, .) and pi(.|s), both [num_envs, A].
+    Raises ConfigError where there is no run, or none with a checkpoint.
+    """
+    cfg = command_line.load_saved(Path(directory))
+    check_config(cfg)
+    agent = load_agent(cfg, Path(directory)).agent
+    agent.acting_network.train(False)  # no noise in noisy layers
+    return Trained(build_env(cfg, num_envs, "python"), agent)

@@ -1,0 +1,18 @@
+"""What the keys of a config that change nothing that is learned, or only for how long, are to a run."""
+
+# Where and how it is computed: changes no more than rounding.
+MACHINE = frozenset({
+    "run.torch_threads", "run.device", "run.actor_device", "run.compile", "run.cuda_graph", "replay.storage",
+    "replay.directory",
+})  # fmt: skip
+CADENCES = frozenset({
+    "run.log_every_agent_steps", "run.measure_every_updates", "run.checkpoint_every_agent_steps",
+    "run.keep_checkpoints", "run.eval_num_envs",
+})  # fmt: skip
+BUDGET = frozenset({"run.agent_steps", "run.eval_episodes", "run.eval_epsilon"})
+GAME = frozenset({"env.game", "env.id"})
+
+# Runs that differ by these alone differ by chance.
+INCIDENTAL = MACHINE | CADENCES | {"seed", "env.num_threads", "env.anchor_agent_steps", "env.render"}
+# What may change when a run goes on.
+RESUMABLE = MACHINE | CADENCES | BUDGET | {"run.eval_over"}
