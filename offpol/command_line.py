@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from offpol.config import conf_dir
 from offpol.errors import ConfigError
 from offpol.mistakes import explain, first_line, flatten, groups, no_such_key, options
+from offpol.renamed import current
 from offpol.swapped import for_other_parts
 
 VERSION_BASE = "1.3"
@@ -129,6 +130,7 @@ def plain(cfg: DictConfig, hydra: Any = None, left_out: list[str] | None = None)
         raise ConfigError(first_line(error)) from error
     for name in ("task", "recipe"):
         content.pop(name, None)
+    current(content)  # which may be a saved one, by --config-path
     hydra = hydra or cfg.get("hydra")
     for section, key in for_other_parts(content, hydra) if hydra else ():
         del content[section][key]
@@ -156,7 +158,7 @@ def load_saved(directory: Path) -> dict:
         raise ConfigError(f"{path} is not as a run saved it: {explain(error, list)}") from error
     if not isinstance(cfg, dict):
         raise ConfigError(f"{path} is not as a run saved it: it holds a list.")
-    return {str(key): value for key, value in cfg.items() if key not in ("defaults", "hydra")}
+    return current({str(key): value for key, value in cfg.items() if key not in ("defaults", "hydra")})
 
 
 def split_resume(arguments: list[str]) -> tuple[Path, list[str]]:

@@ -17,6 +17,7 @@ import yaml
 
 from offpol import run_directory
 from offpol.identity import Identified
+from offpol.renamed import current
 
 TAIL_BYTES = 65536  # in which the last row of metrics.jsonl is sought
 CURVE_POINTS = 50
@@ -188,7 +189,8 @@ def find_runs(paths: Iterable[Path]) -> Iterator[RunResult]:
 def read_run(directory: Path) -> RunResult:
     """Read the config of a run's folder."""
     loaded = yaml.load((directory / run_directory.CONFIG).read_text(), Loader=_Loader)
-    return RunResult(directory, {key: value for key, value in loaded.items() if key not in ("defaults", "hydra")})
+    cfg = {key: value for key, value in loaded.items() if key not in ("defaults", "hydra")}
+    return RunResult(directory, current(cfg))
 
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where PyYAML was built so: ten times faster

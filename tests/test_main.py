@@ -15,6 +15,7 @@ import yaml
 from command import TINY, Outcome, call, run_folder
 
 from offpol import evaluate_command, main, replay_contents, run_directory
+from offpol import replay_command as offpol_replay
 from offpol.bench import command as bench
 from offpol.errors import ConfigError
 from offpol.report import command as report
@@ -427,7 +428,7 @@ def test_commands_that_are_stopped_say_so_without_a_traceback(monkeypatch, capfd
 
     for command, works, work, arguments in (
         (evaluate_command, evaluate_command, "_evaluate", ["run"]), (bench, bench, "bench", ["suite=smoke"]),
-        (replay_command, replay_contents, "show", ["run"]), (report, report, "report", ["runs", "--out", "x"]),
+        (offpol_replay, replay_contents, "show", ["run"]), (report, report, "report", ["runs", "--out", "x"]),
     ):  # fmt: skip
         monkeypatch.setattr(works, work, stop)
         outcome = call(command.main, tuple(arguments), monkeypatch, capfd)

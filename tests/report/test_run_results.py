@@ -5,10 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from fake_runs import write_run
 
+from offpol.assembly import check_config
 from offpol.bench.suite import Job, expand, load_suite
 from offpol.checkpoint import Checkpoints
+from offpol.command_line import load_saved
 from offpol.errors import ConfigError
 from offpol.run_labels import collect, named, never_begun
 from offpol.run_results import find_runs, last_row, read_run
@@ -131,3 +134,15 @@ def test_agents_of_a_plan_without_runs_are_told(jobs: list[Job], tmp_path: Path)
     assert never_begun(found) == ["trace=n_step"]
     assert [one.agent for one in named(found)] == ["trace=retrace"]
     assert found[0].asked["games"] == ["Krull", "Boxing"]
+
+
+def test_a_run_from_before_a_key_was_renamed_is_the_same_run(tmp_path: Path, jobs: list[Job]) -> None:
+    new, old = tmp_path / "new", tmp_path / "old"
+    for folder in (new, old):
+        write_run(folder, jobs[0], 1.0)
+    config = yaml.safe_load((old / "config.yaml").read_text())
+    config["topology"]["measure_every_updates"] = config["run"].pop("measure_every_updates")
+    (old / "config.yaml").write_text(yaml.safe_dump(config))
+    assert read_run(old).identity == read_run(new).identity
+    assert load_saved(old) == load_saved(new)
+    check_config(load_saved(old))

@@ -1,0 +1,16 @@
+"""Keys that had another name when a run saved its config: older runs are read as if they had been begun now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+RENAMED = {"topology.measure_every_updates": "run.measure_every_updates"}
+
+
+def current(cfg: dict[str, Any]) -> dict[str, Any]:
+    """Give the keys of a saved config their names of today, in place; return it."""
+    for before, now in RENAMED.items():
+        (section, name), (new_section, new_name) = before.split("."), now.split(".")
+        if name in cfg.get(section, {}) and new_section in cfg:
+            cfg[new_section].setdefault(new_name, cfg[section].pop(name))
+    return cfg
