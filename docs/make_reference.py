@@ -86,8 +86,9 @@ def data(cls: type) -> str:
 def docstring(thing: object) -> str:
     """Return a docstring as Markdown: formulas and indented lists keep their lines."""
     text = inspect.getdoc(thing) or ""
-    text = re.sub(r"^(Args|Raises|Attributes|Shapes):$", r"**\1**\n", text, flags=re.M)
-    return re.sub(r"^    (\w[\w, ]*): ", r"- `\1`: ", text, flags=re.M)
+    plain, *sections = re.split(r"^(?=(?:Args|Raises|Attributes|Shapes):$)", text, flags=re.M)
+    listed = [re.sub(r"^(\w+):$", r"**\1**\n", section, count=1, flags=re.M) for section in sections]
+    return plain + "".join(re.sub(r"^    (\w[\w, ]*): ", r"- `\1`: ", section, flags=re.M) for section in listed)
 
 
 if __name__ == "__main__":

@@ -42,14 +42,17 @@ class Trained(NamedTuple):
     agent: Agent
 
 
-def load(directory: str | Path, num_envs: int = 1) -> Trained:
+def load(directory: str | Path, num_envs: int = 1, device: str | None = None) -> Trained:
     """Build the agent of a run's newest whole checkpoint, and `num_envs` envs, on random numbers of their own.
 
+    It computes on `device`, or where the run did.
     `agent.values(torch.from_numpy(env.reset()))` answers Q(s, .) and pi(.|s), both [num_envs, A].
     Raises ConfigError where there is no run, or none with a checkpoint.
     """
     cfg = command_line.load_saved(Path(directory))
     check_config(cfg)
+    if device is not None:
+        cfg["run"] |= {"device": device, "actor_device": None}
     agent = load_agent(cfg, Path(directory)).agent
     agent.acting_network.train(False)  # no noise in noisy layers
     return Trained(build_env(cfg, num_envs, "python"), agent)

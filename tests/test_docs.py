@@ -114,8 +114,15 @@ def test_a_benchmark_of_the_docs_exists_and_has_its_options(command: str) -> Non
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
-        assert re.match(r"https?:", target) or (page.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text()):
+        if re.match(r"https?:", target):
+            continue
+        led_to = page.parent / target if target else page
+        assert led_to.exists(), target
+        if anchor:
+            heads = re.findall(r"^#+ (.*)$", led_to.read_text(), re.M)
+            anchors = [re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads]
+            assert anchor in anchors, f"{target}#{anchor}"
 
 
 def test_the_reference_is_up_to_date() -> None:

@@ -14,12 +14,12 @@ class PolicyGradient(PolicyBase):
 
     With rho = pi(a)/mu(a) of the online policy, G the trace's return, A its advantage, Q and V of the target network:
 
-    vtrace: min(clip, rho) A grad log pi(a) (Espeholt et al. 2018).
-    none: A grad log pi(a), for advantages that carry their ratio already (`puffer`) or data that pi itself gathered.
-    acer: [min(clip, rho) (G - V) + max(0, rho - clip) (Q(a) - V)] grad log pi(a) (Wang et al. 2017). The second
-        term, the correction of the first's truncation, is a sum over all actions in the paper; only mu of the
-        logged action is stored, so its logged term stands for it: the same mean over mu, free of G's noise.
-    beta_loo: beta (G - Q(a)) grad pi(a) + sum_a' Q(a') grad pi(a'), beta = min(clip, 1/mu(a)) (Gruslys et al. 2018).
+    - vtrace: min(clip, rho) A grad log pi(a) (Espeholt et al. 2018).
+    - none: A grad log pi(a), for advantages that carry their ratio already (`puffer`) or data that pi itself gathered.
+    - acer: [min(clip, rho) (G - V) + max(0, rho - clip) (Q(a) - V)] grad log pi(a) (Wang et al. 2017). The second
+      term, the correction of the first's truncation, is a sum over all actions in the paper; only mu of the logged
+      action is stored, so its logged term stands for it: the same mean over mu, free of G's noise.
+    - beta_loo: beta (G - Q(a)) grad pi(a) + sum_a' Q(a') grad pi(a'), beta = min(clip, 1/mu(a)) (Gruslys et al. 2018).
     """
 
     learned = True
