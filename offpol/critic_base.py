@@ -51,6 +51,10 @@ class CriticBase(nn.Module):
         """Return what `loss` compares with [B, n, ...]: the trace's returns [B, n]."""
         return traced.returns
 
+    def outside(self, returns: Tensor) -> Tensor:
+        """Tell which targets [...] cannot be represented: none."""
+        return torch.zeros_like(returns, dtype=torch.bool)
+
     def encode(self, returns: Tensor) -> Tensor:
         """Map returns to the scale that the outputs are in."""
         return returns if self.transform == "none" else squash(returns)
@@ -58,6 +62,54 @@ class CriticBase(nn.Module):
     def decode(self, outputs: Tensor) -> Tensor:
         """Map outputs back to returns."""
         return outputs if self.transform == "none" else unsquash(outputs)
+
+
+class HistogramCritic(CriticBase):
+    """A critic whose K outputs are the logits of masses at `atoms`, learned by cross-entropy against `probs(returns)`.
+
+    `v_min` and `v_max` are the support in returns; with a `transform` the atoms are even after it.
+    Raises ValueError for v_min >= v_max and fewer than 2 bins.
+    """
+
+    atoms: Tensor  # [K] values, encoded
+
+    def __init__(
+        self, v_min: float, v_max: float, num_bins: int, num_critics: int, minimum_of: int, separate_networks: bool,
+        transform: Transform,
+    ) -> None:  # fmt: skip
+        super().__init__(num_bins, num_critics, minimum_of, separate_networks, transform)
+        if not -math.inf < v_min < v_max < math.inf:
+            raise ValueError(f"v_min must be below v_max and both finite, but they are {v_min} and {v_max}.")
+        if num_bins < 2:
+            raise ValueError(f"num_bins must be at least 2, but is {num_bins}: 51 is usual.")
+        self.v_min, self.v_max = v_min, v_max
+        self.low, self.high = self.encode(torch.tensor([v_min, v_max], dtype=torch.float64)).tolist()
+
+    def keep(self, name: str, values: Tensor) -> None:
+        """Hold a constant, computed in float64, on the device and in the type that everything is in."""
+        self.register_buffer(name, values.to(torch.get_default_dtype()), persistent=False)
+
+    @property
+    def initial_logits(self) -> Tensor:
+        """Logits [K] of a return of 0, or the nearest one in the support."""
+        return histogram_logits(self.probs(torch.zeros(())))
+
+    def value(self, logits: Tensor) -> Tensor:
+        """Decode logits [..., K] to the mean of their histogram [...], in float32 or better."""
+        logits = logits.to(torch.promote_types(logits.dtype, self.atoms.dtype))
+        return self.decode((torch.softmax(logits, -1) * self.atoms).sum(-1))
+
+    def probs(self, returns: Tensor) -> Tensor:
+        """Encode targets [...] as probabilities [..., K]."""
+        raise NotImplementedError
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the cross-entropy [...] of logits [..., K] against encoded targets [...], in nats."""
+        return -(self.probs(targets) * torch.log_softmax(logits, -1)).sum(-1)
+
+    def outside(self, returns: Tensor) -> Tensor:
+        """Tell which targets [...] lie outside [v_min, v_max], and are clamped."""
+        return (returns < self.v_min) | (returns > self.v_max)
 
 
 FLOOR = 0.01  # share of an initial histogram that is spread evenly
@@ -70,11 +122,3 @@ def histogram_logits(probs: Tensor) -> Tensor:
     equal logits would decode to the middle, which is wrong, and slow to unlearn, where it is not 0.
     """
     return (probs + FLOOR / len(probs)).log().cpu()
-
-
-def check_support(v_min: float, v_max: float, num_bins: int) -> None:
-    """Raise ValueError unless v_min, v_max and num_bins describe a histogram."""
-    if not -math.inf < v_min < v_max < math.inf:
-        raise ValueError(f"v_min must be below v_max and both finite, but they are {v_min} and {v_max}.")
-    if num_bins < 2:
-        raise ValueError(f"num_bins must be at least 2, but is {num_bins}: 51 is usual.")

@@ -26,6 +26,16 @@ class PolicyBase(nn.Module):
         return torch.zeros_like(inputs.returns), {}
 
 
+class LearnedPolicy(PolicyBase):
+    """A policy whose logits the network answers; `loss` is its own."""
+
+    learned = True
+
+    def probs(self, q: Tensor, policy_logits: Tensor) -> Tensor:
+        """Return the softmax of the policy logits [..., A]."""
+        return torch.softmax(policy_logits, -1)
+
+
 def entropy(log_pi: Tensor) -> Tensor:
     """Return the entropy [...] of log-probabilities [..., A], in nats."""
     return -(log_pi.exp() * log_pi).sum(-1)

@@ -178,6 +178,16 @@ class PolicyInputs:
     advantage: Tensor  # [M] the trace's advantage of the action taken
     share: Tensor  # [M] weights that sum to 1 over the rows that count; 0 for the others, whose loss is ignored
 
+    @property
+    def gaps(self) -> Tensor:
+        """[M, A] Q(s, a) - V(s), the advantage of every action under the target network."""
+        return self.q_values - (self.pi * self.q_values).sum(-1, keepdim=True)
+
+    @property
+    def log_prior(self) -> Tensor:
+        """[M, A] log of the target network's policy, finite."""
+        return self.pi.clamp(min=torch.finfo(self.pi.dtype).tiny).log()
+
 
 # ----------------------------------------------------------------------------------------- the seams
 

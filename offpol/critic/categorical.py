@@ -5,12 +5,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from offpol.critic_base import CriticBase, check_support, histogram_logits
+from offpol.critic_base import HistogramCritic
 from offpol.mixture import lags, split
 from offpol.types import TraceInputs, TraceTargets
 
 
-class Categorical(CriticBase):
+class Categorical(HistogramCritic):
     """Probabilities on `num_bins` atoms over [v_min, v_max], learned by cross-entropy (Bellemare et al. 2017).
 
     The target is the trace's mixture of shifted, discounted distributions of the target network, each projected
@@ -21,26 +21,16 @@ class Categorical(CriticBase):
     """
 
     distributional = True
-    atoms: Tensor
 
     def __init__(self, v_min: float, v_max: float, num_bins: int, num_critics: int, separate_networks: bool) -> None:
-        super().__init__(num_bins, num_critics, 0, separate_networks, transform="none")
-        check_support(v_min, v_max, num_bins)
-        self.v_min, self.v_max = v_min, v_max
-        atoms = torch.linspace(v_min, v_max, num_bins, dtype=torch.float64).to(torch.get_default_dtype())
-        self.register_buffer("atoms", atoms, persistent=False)
+        super().__init__(v_min, v_max, num_bins, num_critics, 0, separate_networks, transform="none")
+        self.keep("atoms", torch.linspace(v_min, v_max, num_bins, dtype=torch.float64))
         self._per_bin = (num_bins - 1) / (v_max - v_min)
 
-    @property
-    def initial_logits(self) -> Tensor:
-        """Logits [K] of a certain return of 0, or the nearest one in the support."""
-        position = torch.tensor([-self.v_min * self._per_bin])
-        return histogram_logits(split(position, torch.ones(1), self.num_bins))
-
-    def value(self, logits: Tensor) -> Tensor:
-        """Decode logits [..., K] to the mean of their distribution [...], in float32 or better."""
-        logits = logits.to(torch.promote_types(logits.dtype, self.atoms.dtype))
-        return (torch.softmax(logits, -1) * self.atoms).sum(-1)
+    def probs(self, returns: Tensor) -> Tensor:
+        """Encode certain returns [...] inside the support as probabilities [..., K]."""
+        position = (returns.unsqueeze(-1) - self.v_min) * self._per_bin
+        return split(position, torch.ones_like(position), self.num_bins)
 
     def targets(
         self, inputs: TraceInputs, traced: TraceTargets, logits: Tensor, mixture: Literal["taken", "expected"] | None
@@ -58,7 +48,3 @@ class Categorical(CriticBase):
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the cross-entropy [...] of logits [..., K] against target masses [..., K], in nats."""
         return -(targets.detach() * torch.log_softmax(logits, -1)).sum(-1)
-
-    def outside(self, returns: Tensor) -> Tensor:
-        """Tell which mean targets [...] lie outside [v_min, v_max]."""
-        return (returns < self.v_min) | (returns > self.v_max)

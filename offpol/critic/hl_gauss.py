@@ -6,10 +6,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from offpol.critic_base import CriticBase, check_support, histogram_logits
+from offpol.critic_base import HistogramCritic
 
 
-class HLGauss(CriticBase):
+class HLGauss(HistogramCritic):
     """Histogram of `num_bins` bins over [v_min, v_max] (Farebrother et al. 2024).
 
     p_i = [Phi((e_{i+1} - y)/sigma) - Phi((e_i - y)/sigma)] / [Phi((e_K - y)/sigma) - Phi((e_0 - y)/sigma)] with
@@ -24,45 +24,23 @@ class HLGauss(CriticBase):
     """
 
     edges: Tensor
-    centres: Tensor
 
     def __init__(
         self, v_min: float, v_max: float, num_bins: int, sigma_ratio: float,
         transform: Literal["none", "signed_hyperbolic"], num_critics: int, minimum_of: int,
         separate_networks: bool,
     ) -> None:  # fmt: skip
-        super().__init__(num_bins, num_critics, minimum_of, separate_networks, transform)
-        check_support(v_min, v_max, num_bins)
+        super().__init__(v_min, v_max, num_bins, num_critics, minimum_of, separate_networks, transform)
         if not sigma_ratio > 0:
             raise ValueError(f"sigma_ratio must be positive, but is {sigma_ratio}: 0.75 is usual.")
-        self.v_min, self.v_max = v_min, v_max
-        low, high = self.encode(torch.tensor([v_min, v_max], dtype=torch.float64)).tolist()
-        width = (high - low) / num_bins
-        edges = torch.linspace(low, high, num_bins + 1, dtype=torch.float64)
-        self.register_buffer("edges", edges.to(torch.get_default_dtype()), persistent=False)
-        self.register_buffer("centres", (edges[:-1] + width / 2).to(torch.get_default_dtype()), persistent=False)
+        width = (self.high - self.low) / num_bins
+        edges = torch.linspace(self.low, self.high, num_bins + 1, dtype=torch.float64)
+        self.keep("edges", edges)
+        self.keep("atoms", edges[:-1] + width / 2)
         self._inverse_scale = 1.0 / (sigma_ratio * width * math.sqrt(2.0))
-
-    @property
-    def initial_logits(self) -> Tensor:
-        """Logits [K] of a return of 0, or the nearest one in the support."""
-        return histogram_logits(self.probs(torch.zeros(())))
-
-    def value(self, logits: Tensor) -> Tensor:
-        """Decode logits [..., K] to the mean of their histogram [...], in float32 or better."""
-        logits = logits.to(torch.promote_types(logits.dtype, self.centres.dtype))
-        return self.decode((torch.softmax(logits, -1) * self.centres).sum(-1))
 
     def probs(self, returns: Tensor) -> Tensor:
         """Encode targets [...] as probabilities [..., K]; one erf per edge serves both its bins."""
         inside = self.encode(returns.detach().clamp(self.v_min, self.v_max)).unsqueeze(-1)
         cdf = torch.erf((self.edges - inside) * self._inverse_scale)
         return cdf.diff(dim=-1) / (cdf[..., -1:] - cdf[..., :1])
-
-    def loss(self, logits: Tensor, returns: Tensor) -> Tensor:
-        """Return the cross-entropy [...] of logits [..., K] against the encoded targets [...], in nats."""
-        return -(self.probs(returns) * torch.log_softmax(logits, -1)).sum(-1)
-
-    def outside(self, returns: Tensor) -> Tensor:
-        """Tell which targets [...] lie outside [v_min, v_max] and were clamped."""
-        return (returns < self.v_min) | (returns > self.v_max)

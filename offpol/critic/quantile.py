@@ -58,7 +58,3 @@ class Quantile(CriticBase):
         huber = bounded * (gap - 0.5 * bounded) / self.delta
         tilted = (self.levels.unsqueeze(-1) - (gap.detach() < 0).to(gap.dtype)).abs() * huber
         return (tilted * weights.unsqueeze(-2)).sum((-2, -1))
-
-    def outside(self, returns: Tensor) -> Tensor:
-        """Tell which targets [...] cannot be represented: none."""
-        return torch.zeros_like(returns, dtype=torch.bool)

@@ -37,7 +37,3 @@ class Scalar(CriticBase):
             return 0.5 * gap.square()
         bounded = gap.clamp(-self.delta, self.delta)
         return bounded * (gap - 0.5 * bounded)
-
-    def outside(self, returns: Tensor) -> Tensor:
-        """Tell which targets [...] cannot be represented: none."""
-        return torch.zeros_like(returns, dtype=torch.bool)

@@ -6,13 +6,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from offpol.policy_base import PolicyBase, entropy
+from offpol.policy_base import LearnedPolicy, entropy
 from offpol.processes import joint_mean
 from offpol.temperature import Temperature, TemperatureSettings
 from offpol.types import PolicyInputs
 
 
-class AdvantageWeighted(PolicyBase):
+class AdvantageWeighted(LearnedPolicy):
     """Raise the likelihood of actions by bounded, detached weights of their advantage A = Q - V.
 
     actions "logged": loss = -w log pi(a|s) with w = min(exp(A/T), cap), or 1[A > 0] for weight "binary" (AWR, Peng
@@ -25,8 +25,6 @@ class AdvantageWeighted(PolicyBase):
     bound and any T only sets how fast the entropy goes. With prior < 1 they settle at A / (T (1 - prior)),
     averaged over about 1 / (1 - prior) refreshes; control "entropy" then sets T by the entropy that is wanted.
     """
-
-    learned = True
 
     def __init__(
         self,
@@ -52,10 +50,6 @@ class AdvantageWeighted(PolicyBase):
         self.log_cap, self.prior = math.log(cap), prior
         self.temperature = Temperature(temperature)
 
-    def probs(self, q: Tensor, policy_logits: Tensor) -> Tensor:
-        """Return the softmax of the policy logits [..., A]."""
-        return torch.softmax(policy_logits, -1)
-
     def loss(self, inputs: PolicyInputs, measure: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted negative log-likelihood [M] and, with `measure`, numbers to log.
 
@@ -63,7 +57,7 @@ class AdvantageWeighted(PolicyBase):
         """
         log_pi = torch.log_softmax(inputs.logits, -1)
         with torch.no_grad():
-            gaps = inputs.q_values - (inputs.pi * inputs.q_values).sum(-1, keepdim=True)
+            gaps = inputs.gaps
             squares = inputs.advantage.square() if self.advantage == "returns" else gaps.square().mean(-1)
             divisor = self.temperature(joint_mean(squares, inputs.share))
             weights = self._all if self.actions == "all" else self._logged
@@ -76,7 +70,7 @@ class AdvantageWeighted(PolicyBase):
         self, inputs: PolicyInputs, gaps: Tensor, divisor: Tensor, measure: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the target distribution [M, A] over all actions, and adapt the temperature to its entropy."""
-        prior = self.prior * inputs.pi.clamp(min=torch.finfo(inputs.pi.dtype).tiny).log()
+        prior = self.prior * inputs.log_prior
         if self.weight == "binary":
             # Rounding may leave every advantage just below 0: the best action always stays.
             cut = gaps < gaps.amax(-1, keepdim=True).clamp(max=0.0)

@@ -3,19 +3,14 @@
 import torch
 from torch import Tensor
 
-from offpol.policy_base import PolicyBase, entropy
+from offpol.policy_base import LearnedPolicy, entropy
 from offpol.types import PolicyInputs
 
 
-class BehaviorCloning(PolicyBase):
+class BehaviorCloning(LearnedPolicy):
     """loss = -log pi(a|s) of the logged action: pi becomes the replay's mixture of behaviors, its values Sarsa's."""
 
-    learned = True
     reads_own_row = False
-
-    def probs(self, q: Tensor, policy_logits: Tensor) -> Tensor:
-        """Return the softmax of the policy logits [..., A]."""
-        return torch.softmax(policy_logits, -1)
 
     def loss(self, inputs: PolicyInputs, measure: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the negative log-likelihood [M], and its mean with the share of actions that pi would choose."""

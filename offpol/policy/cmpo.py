@@ -3,21 +3,19 @@
 import torch
 from torch import Tensor
 
-from offpol.policy_base import PolicyBase, entropy, log_ratio
+from offpol.policy_base import LearnedPolicy, entropy, log_ratio
 from offpol.processes import joint_mean
 from offpol.temperature import RunningScale
 from offpol.types import PolicyInputs
 
 
-class CMPO(PolicyBase):
+class CMPO(LearnedPolicy):
     """loss = -sum_a target(a) log pi(a|s) - gradient rho (G - V) / scale log pi(a_t|s) (Hessel et al. 2021).
 
     target(a) is proportional to pi'(a) exp(clip((Q(s, a) - V(s)) / scale, -clip, clip)), pi', Q and V of the target
     network: at most tanh(clip / 2) from pi' in total variation. scale is the running root mean square of Q - V over
     all actions. rho = min(rho_clip, pi/mu) of the online policy, detached; G - V is the trace's advantage.
     """
-
-    learned = True
 
     def __init__(self, clip: float, gradient: float, rho_clip: float, scale_decay: float) -> None:
         super().__init__()
@@ -32,19 +30,15 @@ class CMPO(PolicyBase):
         self.needs_mu = self.weighs_advantage = gradient > 0
         self.scale = RunningScale(scale_decay)
 
-    def probs(self, q: Tensor, policy_logits: Tensor) -> Tensor:
-        """Return the softmax of the policy logits [..., A]."""
-        return torch.softmax(policy_logits, -1)
-
     def loss(self, inputs: PolicyInputs, measure: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss [M] and numbers to log. Updates the running scale: call it once per update."""
         log_pi = torch.log_softmax(inputs.logits, -1)
         log_taken = log_pi.gather(-1, inputs.action.unsqueeze(-1)).squeeze(-1)
         with torch.no_grad():
-            gaps = inputs.q_values - (inputs.pi * inputs.q_values).sum(-1, keepdim=True)
+            gaps = inputs.gaps
             scale = self.scale(joint_mean(gaps.square().mean(-1), inputs.share))
             scaled = gaps / scale
-            log_prior = inputs.pi.clamp(min=torch.finfo(inputs.pi.dtype).tiny).log()
+            log_prior = inputs.log_prior
             target = torch.softmax(log_prior + scaled.clamp(-self.clip, self.clip), -1)
             rho = log_ratio(log_taken, inputs.log_mu).exp().clamp(max=self.rho_clip)
         push = rho * inputs.advantage / scale

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from offpol.actions import greedy_probs
 from offpol.policy_base import PolicyBase
 
 
@@ -20,5 +21,4 @@ class Greedy(PolicyBase):
 
     def probs(self, q: Tensor, policy_logits: Tensor) -> Tensor:
         """Return the greedy distribution [..., A] of Q(s, .) [..., A]; the policy logits are ignored."""
-        best = (q == q.amax(-1, keepdim=True)).to(q.dtype)
-        return best / best.sum(-1, keepdim=True)
+        return greedy_probs(q)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from offpol.policy_base import PolicyBase, entropy
+from offpol.policy_base import LearnedPolicy, entropy
 from offpol.processes import joint_mean
 from offpol.temperature import Multiplier
 from offpol.types import PolicyInputs
@@ -11,7 +11,7 @@ from offpol.types import PolicyInputs
 _REACH = 1e6  # the duals stay within this factor of their start
 
 
-class MPO(PolicyBase):
+class MPO(LearnedPolicy):
     """loss = -sum_a target(a) log pi(a|s) + alpha KL(pi' | pi), target(a) proportional to pi'(a) exp(Q(s, a) / eta).
 
     pi' and Q are the target network's (Abdolmaleki et al. 2018, with sums over all actions for samples). The duals are
@@ -19,8 +19,6 @@ class MPO(PolicyBase):
     batch. Each is descended in its logarithm by dual_rate times that gradient in units of its epsilon, held to
     +-1: the dual's own learning rate, whatever the networks' optimizer does.
     """
-
-    learned = True
 
     def __init__(
         self, epsilon: float, epsilon_policy: float, temperature: float, penalty: float, dual_rate: float
@@ -37,14 +35,10 @@ class MPO(PolicyBase):
         self.temperature = Multiplier(temperature, dual_rate, _REACH)
         self.penalty = Multiplier(penalty, dual_rate, _REACH)
 
-    def probs(self, q: Tensor, policy_logits: Tensor) -> Tensor:
-        """Return the softmax of the policy logits [..., A]."""
-        return torch.softmax(policy_logits, -1)
-
     def loss(self, inputs: PolicyInputs, measure: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss [M] and numbers to log. Moves the duals: call it once per update."""
         log_pi = torch.log_softmax(inputs.logits, -1)
-        log_prior = inputs.pi.clamp(min=torch.finfo(inputs.pi.dtype).tiny).log()
+        log_prior = inputs.log_prior
         drift = (inputs.pi * (log_prior - log_pi)).sum(-1)
         with torch.no_grad():
             eta, alpha = self.temperature(), self.penalty()

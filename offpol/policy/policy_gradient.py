@@ -5,11 +5,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from offpol.policy_base import PolicyBase, entropy, log_ratio
+from offpol.policy_base import LearnedPolicy, entropy, log_ratio
 from offpol.types import PolicyInputs
 
 
-class PolicyGradient(PolicyBase):
+class PolicyGradient(LearnedPolicy):
     """Follow the gradient of the value of pi, from actions that mu took; `entropy` H(pi) is added to the objective.
 
     With rho = pi(a)/mu(a) of the online policy, G the trace's return, A its advantage, Q and V of the target network:
@@ -22,8 +22,6 @@ class PolicyGradient(PolicyBase):
     - beta_loo: beta (G - Q(a)) grad pi(a) + sum_a' Q(a') grad pi(a'), beta = min(clip, 1/mu(a)) (Gruslys et al. 2018).
     """
 
-    learned = True
-
     def __init__(self, correction: Literal["vtrace", "none", "acer", "beta_loo"], clip: float, entropy: float) -> None:
         super().__init__()
         if not clip > 0:
@@ -33,17 +31,13 @@ class PolicyGradient(PolicyBase):
         self.needs_mu, self.weighs_advantage = correction != "none", correction == "vtrace"
         self.correction, self.clip, self.entropy = correction, clip, entropy
 
-    def probs(self, q: Tensor, policy_logits: Tensor) -> Tensor:
-        """Return the softmax of the policy logits [..., A]."""
-        return torch.softmax(policy_logits, -1)
-
     def loss(self, inputs: PolicyInputs, measure: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss [M] whose gradient is the negative of the one above, and numbers to log."""
         log_pi = torch.log_softmax(inputs.logits, -1)
         taken = inputs.action.unsqueeze(-1)
         log_taken = log_pi.gather(-1, taken).squeeze(-1)
         spread = entropy(log_pi)
-        gaps = inputs.q_values - (inputs.pi * inputs.q_values).sum(-1, keepdim=True)
+        gaps = inputs.gaps
         gap = gaps.gather(-1, taken).squeeze(-1)
         surprise = inputs.returns - inputs.q_values.gather(-1, taken).squeeze(-1)  # G - Q(a)
         rho = log_ratio(log_taken.detach(), inputs.log_mu).exp()

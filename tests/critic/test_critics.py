@@ -61,7 +61,7 @@ def test_any_finite_target_gives_a_distribution_in_float32(v_min: float) -> None
     edges = critic.edges
     grid = torch.linspace(v_min - 5, 15, 997)
     extremes = torch.tensor([-3e38, 3e38, -1e4, 1e4, 1e-40])
-    targets = torch.cat([edges, critic.centres, torch.nextafter(edges, edges + 1), grid, extremes])
+    targets = torch.cat([edges, critic.atoms, torch.nextafter(edges, edges + 1), grid, extremes])
     probs = critic.probs(targets)
     assert probs.isfinite().all()
     assert (probs >= 0).all()
