@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from offpol import command_line, main
+from offpol import command_line
 from offpol.agent import Agent
 from offpol.assembly import build_env, check_config
 from offpol.evaluate import load_agent
+from offpol.training import train as train_in
 from offpol.types import Env
 
 
@@ -32,7 +33,7 @@ def train(cfg: dict[str, Any], directory: str | Path) -> float | None:
     A class of a notebook is named `__main__.Mine` as a `_target_`. Raises ConfigError for a wrong value.
     """
     check_config(cfg)
-    return main.train(cfg, Path(directory))
+    return train_in(cfg, Path(directory))
 
 
 class Trained(NamedTuple):

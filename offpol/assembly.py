@@ -1,4 +1,4 @@
-"""Parts from a config: with main.py, the only reader of it. Checks all of it, then builds and wires.
+"""Parts from a config: with training.py, the only reader of it. Checks all of it, then builds and wires.
 
 The checks need no torch; it is imported by what builds.
 """

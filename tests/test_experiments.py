@@ -10,7 +10,8 @@ from test_conf import AGENTS, composed
 
 from offpol.assembly import build_parts, check_config
 from offpol.checkpoint import load_newest
-from offpol.main import main, train
+from offpol.main import main
+from offpol.training import train
 
 SIZE = (
     "network.widths=[8]", "network.heads.hidden=8", "network.heads.policy_hidden=8", "agent.batch_size=4",

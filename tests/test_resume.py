@@ -14,7 +14,7 @@ import pytest
 import torch
 from command import TINY, Outcome, call
 
-from offpol import checkpoint, main, run_directory
+from offpol import checkpoint, main, run_directory, training
 from offpol.run import Run
 
 Command = Callable[..., Outcome]
@@ -162,14 +162,14 @@ def test_asked_to_end_in_its_last_step_a_run_leaves_its_evaluation_for_later(off
 
 
 def test_nobody_goes_on_with_a_run_that_is_being_evaluated(offpol, tmp_path, monkeypatch) -> None:
-    play, refused = main.finish, []
+    play, refused = training.finish, []
 
     def slow(cfg, run, agent):
         refused.append(offpol("resume=run", "run.agent_steps=900"))
         return play(cfg, run, agent)
 
     with monkeypatch.context() as patched:
-        patched.setattr(main, "finish", slow)
+        patched.setattr(training, "finish", slow)
         assert offpol(*JOB, "hydra.run.dir=run").code == 0
     assert refused[0].code == 2
     assert "is being written by another process" in refused[0].err
@@ -217,7 +217,7 @@ def test_a_longer_run_that_was_stopped_while_it_was_evaluated_is_not_finished(
     assert offpol(*JOB, "run.agent_steps=200", "hydra.run.dir=run").code == 0
     before = (tmp_path / "run" / "evaluation.json").read_bytes()
     with monkeypatch.context() as patched:
-        patched.setattr(main, "finish", lambda *_: None)  # as if killed there
+        patched.setattr(training, "finish", lambda *_: None)  # as if killed there
         offpol("resume=run", "run.agent_steps=300")
     assert (tmp_path / "run" / "evaluation.json").read_bytes() == before
     assert offpol("resume=run").code == 0

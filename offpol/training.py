@@ -1,0 +1,116 @@
+"""One run, from a checked config to its last game: built, put back where it was, trained, evaluated.
+
+What takes long to import is imported by the functions that need it: mistakes are told without.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from offpol import command_line, cpu
+from offpol.assembly import Parts, build_parts, together
+from offpol.config import build
+from offpol.output import say, tell
+from offpol.run_directory import EVALUATION, resume_command
+from offpol.schedule import Schedule
+
+if TYPE_CHECKING:
+    from offpol.agent import Agent
+    from offpol.run import Run, RunConfig
+
+
+def train(
+    cfg: Mapping[str, Any], directory: Path, *, resumed: Mapping[str, object] | None = None, or_beside: bool = False
+) -> float | None:
+    """Run a checked config in `directory`; return the mean return of its evaluation, or None without one.
+
+    `resumed` says that a run goes on, and what was changed for that; `or_beside` that a new one may go into a folder
+    beside `directory` where that is taken.
+    """
+    from offpol import provenance, run_directory
+    from offpol.guard import explained
+    from offpol.reference_scores import reference_levels
+    from offpol.run import Run
+
+    settings: RunConfig = build(cfg["run"], "run")
+    cpu.set_up(settings.torch_threads)
+    parts = build_parts(cfg, directory)
+    spec = parts.actors.spec
+    if resumed is None:
+        described = provenance.describe(cfg["seed"])
+        directory = run_directory.create(directory, command_line.relaunchable(cfg), described, or_beside)
+    with run_directory.locked(directory):
+        run = Run(
+            directory, settings, title=f"{spec.name}, seed {cfg['seed']}", levels=reference_levels(spec.name),
+            frames_per_agent_step=spec.frames_per_agent_step,
+        )  # fmt: skip
+        if resumed is not None:
+            restore(run, parts)
+        add_gauges(run, parts)
+        try:
+            with run, together(parts.agent):
+                if resumed is not None:
+                    run_directory.note_resumption(directory, run.agent_steps, resumed, command_line.relaunchable(cfg))
+                parts.topology.run(parts.actors, parts.agent, parts.replay, run)
+            if not run.interrupted:
+                return finish(cfg, run, parts.agent)
+        except Exception as error:
+            raise explained(error, directory, run.agent_steps, run.saved_at) from error.__cause__
+    say(f"Interrupted and saved at {run.agent_steps:,} agent steps. Go on: {resume_command(directory)}")
+    sys.exit(128 + (run.signal or 0))
+
+
+def restore(run: Run, parts: Parts) -> None:
+    """Put everything where the newest whole checkpoint found it, and say what was lost."""
+    found = run.checkpoints.load()
+    for sentence in found.lost:
+        tell(f"offpol: {sentence}.")
+    for part, name in ((parts.agent, "agent"), (parts.replay, "replay"), (run, "run")):
+        part.load_state_dict(found.state[name])
+    run.resumed = {name: part for name, part in found.state.items() if name in ("actor", "topology")}
+
+
+def add_gauges(run: Run, parts: Parts) -> None:
+    run.gauges["replay_windows"] = lambda: len(parts.replay)
+    replay: Any = parts.replay
+    if hasattr(replay, "dropped_priorities"):
+        run.gauges["dropped_priorities"] = lambda: replay.dropped_priorities
+    epsilon = getattr(parts.behavior, "epsilon", None)
+    if isinstance(epsilon, Schedule):
+        run.gauges["epsilon"] = lambda: epsilon(run.agent_steps)
+    if parts.agent.annealing.over_updates:
+        run.gauges["gamma"] = lambda: parts.agent.horizon()[0]
+        run.gauges["window"] = lambda: parts.agent.horizon()[1]
+
+
+def finish(cfg: Mapping[str, Any], run: Run, agent: Agent) -> float | None:
+    """Evaluate, and print one screen of what came out."""
+    from offpol import run_directory
+    from offpol.evaluate import compared, evaluation, in_words
+    from offpol.run_summary import duration, learning_curve, summary
+
+    facts: dict[str, object] = {
+        "agent steps": f"{run.agent_steps:,} ({run.agent_steps * run.frames_per_agent_step:,} frames)",
+        "updates": f"{run.updates:,}",
+        "wall-clock": f"{duration(run.wall_s)}, {run.agent_steps / run.wall_s:.0f} agent steps/s",
+        "training episodes": f"{run.episodes:,}",
+    }
+    if run.recent_returns:
+        mean = sum(run.recent_returns) / len(run.recent_returns)
+        facts["return while training"] = f"{mean:.2f} (mean of the last {len(run.recent_returns)} raw full games)"
+    result = None
+    if run.config.eval_episodes:
+        result = evaluation(cfg, agent, run.config.eval_episodes, run.config.eval_epsilon, cfg["seed"])
+        run_directory.write_json(run.directory / EVALUATION, {"agent_steps": run.agent_steps, **result})
+        learning_curve(run.directory, run.title, run.levels)
+        facts["evaluation"] = in_words(result)
+        if comparison := compared(result["env"], result["mean"]):
+            facts["for comparison"] = comparison
+    facts["files"] = f"{run.directory} (learning_curve.png, metrics.jsonl, episodes.csv, tensorboard/)"
+    facts["more games"] = f"offpol-eval {shlex.quote(str(run.directory))}"
+    say(summary(f"\n{run.title}: done.", facts))
+    return result["mean"] if result else None
