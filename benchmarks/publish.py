@@ -17,9 +17,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from offpol.bench_plan import PLAN, Entry, extend_plan
+from offpol.errors import ConfigError
 from offpol.report.command import report
 from offpol.run_directory import CONFIG, INFO, write_json
-from offpol.run_labels import PLAN, collect
+from offpol.run_labels import collect, named
 from offpol.run_results import RunResult
 
 ROWS = 100  # of metrics that are kept of a run: all of them at the cadences of most suites
@@ -28,12 +30,19 @@ DIGITS = 6  # of every metric
 
 def publish(bench: Path, to: Path) -> tuple[int, int]:
     """Copy the finished runs of a bench; return how many there are, and how many runs are not finished."""
-    runs = [labelled.run for labelled in collect([str(bench)])]
+    found = named(collect([str(bench)]))
+    runs = [labelled.run for labelled in found]
     finished = [run for run in runs if run.finished]
+    if not finished:
+        raise ConfigError(f"None of the {len(runs)} runs in {bench} is finished: there is nothing to publish yet.")
+    if any("published" in run.info for run in finished):
+        raise ConfigError(f"{bench} holds runs that were published already: give the folder that they came from.")
     for run in finished:
         keep(run, to / run.directory.relative_to(bench))
     if (bench / PLAN).is_file():
         shutil.copyfile(bench / PLAN, to / PLAN)
+    else:  # what was begun, so that the report can name what is missing
+        extend_plan(to, bench.name, [Entry(one.agent, one.run.cfg, one.run.game, one.run.seed) for one in found])
     return len(finished), len(runs) - len(finished)
 
 
@@ -77,7 +86,10 @@ def main() -> None:
     parser.add_argument("bench", type=Path, help="the folder of a bench, or of any runs")
     parser.add_argument("to", type=Path, help="runs/published/NAME")
     args = parser.parse_args()
-    finished, others = publish(args.bench, args.to)
+    try:
+        finished, others = publish(args.bench, args.to)
+    except ConfigError as error:
+        raise SystemExit(f"publish: {error}") from None
     print(report([str(args.to)], args.to / "report", f"Benchmark: {args.to.name}", [], True))
     size = sum(path.stat().st_size for path in args.to.rglob("*") if path.is_file())
     print(f"{finished} runs in {size / 1e6:.1f} MB; {others} that are not finished were left out.")

@@ -54,8 +54,13 @@ def pace_identity(cfg: Mapping[str, Any]) -> str:
 
 
 def config_hash(cfg: Mapping[str, Any], ignored: Collection[str]) -> str:
-    """Return 10 hex digits of the SHA-256 of a resolved config without the keys `ignored`; 1 and 1.0 are equal."""
+    """Return 10 hex digits of the SHA-256 of a resolved config without the keys `ignored`.
+
+    1 and 1.0 are equal, and so are the spellings of a game, Pong and pong.
+    """
     kept = {key: value for key, value in flatten(cfg) if key not in ignored}
+    if "env.game" in kept:
+        kept["env.game"] = game_of(cfg)
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:10]
 
 

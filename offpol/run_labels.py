@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from offpol.bench_plan import Asked, plan_above, read_plan
 from offpol.errors import ConfigError
 from offpol.identity import flatten
 from offpol.run_keys import BUDGET, GAME, INCIDENTAL
 from offpol.run_results import RunResult, find_runs
 
 UNSPOKEN = INCIDENTAL | GAME | BUDGET | {"resume"}
-PLAN = "bench.json"  # which offpol-bench writes above its runs
 MAX_KEYS = 3  # of a config that make a name
 
 
@@ -23,30 +23,39 @@ MAX_KEYS = 3  # of a config that make a name
 class Labelled:
     """A run and the name of its agent; runs of one name are seeds of one agent.
 
-    `asked` is what a bench was asked to run of this agent: its label, games and seeds; empty without a bench.
+    `asked` is what a bench was asked to run of this agent, None without a bench. `reruns` are finished runs of the same
+    config and seed with other scores, which are left out.
     """
 
     run: RunResult
     agent: str
-    asked: Mapping[str, Any]
+    asked: Asked | None
+    reruns: int = 0
 
 
 def collect(words: Iterable[str]) -> list[Labelled]:
-    """Read the runs in or below each PATH or NAME=PATH; of runs with the same config and seed keep the furthest.
+    """Read the runs in or below each PATH or NAME=PATH; of runs with the same config and seed keep one.
 
-    The name is empty where none was given: see `named`. Raises ConfigError for a path without runs.
+    That is the finished one that was started first, else the one that came furthest. The name is empty where none was
+    given: see `named`. Raises ConfigError for a path without runs, and for a folder that is damaged.
     """
-    best: dict[tuple[str, str, int], RunResult] = {}
+    same: dict[tuple[str, str, int], list[RunResult]] = defaultdict(list)
     for word in words:
         name, path = _split(word)
         runs = list(find_runs([path]))
         if not runs:
             raise ConfigError(f"{path} holds no run: give the folder of a run, or one above it.")
         for run in runs:
-            key = name, run.identity, run.seed
-            if key not in best or (run.finished, run.reached) > (best[key].finished, best[key].reached):
-                best[key] = run
-    return [Labelled(run, name, _asked(run)) for (name, _, _), run in best.items()]
+            same[name, run.identity, run.seed].append(run)
+    return [_one_of(runs, name) for (name, _, _), runs in same.items()]
+
+
+def _one_of(runs: list[RunResult], name: str) -> Labelled:
+    """Keep one of the runs of a config and seed."""
+    finished = sorted((run for run in runs if run.finished), key=lambda run: run.info.get("started", ""))
+    run = finished[0] if finished else max(runs, key=lambda run: run.reached)
+    others = [other for other in finished[1:] if other.evaluation != run.evaluation]  # the same ones are copies
+    return Labelled(run, name, _asked(run), len(others))
 
 
 def named(runs: Sequence[Labelled]) -> list[Labelled]:
@@ -58,16 +67,21 @@ def named(runs: Sequence[Labelled]) -> list[Labelled]:
     return [labelled if labelled.agent else replace(labelled, agent=names[labelled.run.agent]) for labelled in runs]
 
 
-def never_begun(runs: Sequence[Labelled]) -> list[str]:
-    """Name the agents that a bench of one of these runs was asked for, and of which there is no run at all."""
-    plans = {plan for plan in (_plan_path(labelled.run) for labelled in runs) if plan}
+def never_begun(words: Iterable[str], runs: Sequence[Labelled]) -> list[str]:
+    """Name the agents that a bench in one of these paths was asked for, and of which there is no run at all."""
+    whole = {_split(word)[1].absolute() for word in words}
+    plans = {plan for plan in (plan_above(labelled.run.directory) for labelled in runs) if plan}
     found = {labelled.run.agent for labelled in runs}
-    agents = [pair for plan in sorted(plans) for pair in json.loads(plan.read_text())["agents"].items()]
-    return [asked["label"] for identity, asked in agents if identity not in found]
+    agents = [
+        pair for plan in sorted(plans) if whole & {plan.parent, *plan.parents} for pair in read_plan(plan).items()
+    ]  # fmt: skip
+    return [asked.label for identity, asked in agents if identity not in found]
 
 
 def _split(word: str) -> tuple[str, Path]:
     name, equals, path = word.partition("=")
+    if (equals and not path) or not word:
+        raise ConfigError(f"'{word}' names no folder: write NAME=PATH, or a path.")
     return (name, Path(path)) if equals and "/" not in name and not Path(word).exists() else ("", Path(word))
 
 
@@ -76,7 +90,8 @@ def _names(runs: Sequence[RunResult]) -> dict[str, str]:
     examples: dict[str, RunResult] = {}
     for run in runs:
         examples.setdefault(run.agent, run)
-    names = {agent: _asked(run).get("label", "") for agent, run in examples.items()}
+    asked = {agent: _asked(run) for agent, run in examples.items()}
+    names = {agent: plan.label if plan else "" for agent, plan in asked.items()}
     names |= _spoken({agent: run for agent, run in examples.items() if not names[agent]})
     same: dict[str, list[str]] = defaultdict(list)
     for agent, name in names.items():
@@ -87,15 +102,9 @@ def _names(runs: Sequence[RunResult]) -> dict[str, str]:
     return names
 
 
-def _plan_path(run: RunResult) -> Path | None:
-    """Find the plan of the bench that made a run."""
-    near = [folder / PLAN for folder in list(run.directory.absolute().parents)[:4]]
-    return next((path for path in near if path.is_file()), None)
-
-
-def _asked(run: RunResult) -> Mapping[str, Any]:
-    path = _plan_path(run)
-    return json.loads(path.read_text())["agents"].get(run.agent, {}) if path else {}
+def _asked(run: RunResult) -> Asked | None:
+    path = plan_above(run.directory)
+    return read_plan(path).get(run.agent) if path else None
 
 
 def _spoken(examples: Mapping[str, RunResult]) -> dict[str, str]:
@@ -123,7 +132,9 @@ def _apart(name: str, configs: Mapping[str, Mapping[str, Any]]) -> dict[str, str
     counts = Counter((key, json.dumps(value)) for values in flat.values() for key, value in values.items())
     keys = sorted({key for (key, _), count in counts.items() if count < len(flat)} - INCIDENTAL - GAME)
     if len([key for key in keys if not key.endswith("._target_")]) <= MAX_KEYS or len(keys) <= MAX_KEYS:
-        return {agent: f"{name} ({_words(flat[agent], keys)})" for agent in configs}
+        chosen = {agent: _words(flat[agent], keys) for agent in configs}
+        if len(set(chosen.values())) == len(chosen):
+            return {agent: f"{name} ({words})" for agent, words in chosen.items()}
     targets = [key for key in keys if key.endswith("._target_")]
     chosen = {agent: _words(flat[agent], targets) for agent in configs}
     if targets and len(set(chosen.values())) == len(chosen):

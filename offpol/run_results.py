@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 import yaml
 
 from offpol import run_directory
+from offpol.errors import ConfigError
 from offpol.identity import Identified
 from offpol.renamed import current
 
@@ -45,14 +47,12 @@ class RunResult(Identified):
     @cached_property
     def info(self) -> dict[str, Any]:
         """Where it comes from: command, commit, versions."""
-        path = self.directory / run_directory.INFO
-        return json.loads(path.read_text()) if path.is_file() else {}
+        return _json(self.directory / run_directory.INFO) or {}
 
     @cached_property
     def evaluation(self) -> dict[str, Any] | None:
         """The games played after the last agent step; None where the run has not come so far."""
-        path = self.directory / "evaluation.json"
-        found = json.loads(path.read_text()) if path.is_file() else None
+        found = _json(self.directory / run_directory.EVALUATION)
         return found if found and found["agent_steps"] >= self.budget else None
 
     @property
@@ -93,7 +93,8 @@ class RunResult(Identified):
         training games that ended within the last million frames of a finished run, as Dopamine reports.
         """
         if statistic == "final_evaluation":
-            return self.evaluation["mean"] if self.evaluation else None
+            mean = self.evaluation["mean"] if self.evaluation else math.nan
+            return float(mean) if math.isfinite(mean) else None
         steps = MILLION_FRAMES // self.frames_per_agent_step
         if not self.finished or self.budget < steps:
             return None
@@ -129,7 +130,8 @@ class RunResult(Identified):
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """Every row of metrics."""
-        return [json.loads(line) for line in _lines(self.directory / run_directory.METRICS)]
+        lines = _lines(self.directory / run_directory.METRICS)
+        return [json.loads(line) for line in lines if line.endswith("}")]  # the last one may be torn
 
     @cached_property
     def axes(self) -> dict[str, np.ndarray]:
@@ -187,10 +189,29 @@ def find_runs(paths: Iterable[Path]) -> Iterator[RunResult]:
 
 
 def read_run(directory: Path) -> RunResult:
-    """Read the config of a run's folder."""
-    loaded = yaml.load((directory / run_directory.CONFIG).read_text(), Loader=_Loader)
-    cfg = {key: value for key, value in loaded.items() if key not in ("defaults", "hydra")}
-    return RunResult(directory, current(cfg))
+    """Read the config of a run's folder; raise ConfigError where it is none."""
+    path = directory / run_directory.CONFIG
+    try:
+        loaded = yaml.load(path.read_text(), Loader=_Loader)
+        cfg = {key: value for key, value in loaded.items() if key not in ("defaults", "hydra")}
+        run = RunResult(directory, current(cfg))
+        _ = run.agent, run.game, run.seed, run.budget
+    except (yaml.YAMLError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{path} is not the config of a run ({type(error).__name__}): move the folder away."
+        ) from error
+    return run
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    """Read a small file of a run, None where there is none; raise ConfigError where it is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged ({error}): move the folder away, or that file.") from error
+    return found
 
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where PyYAML was built so: ten times faster

@@ -9,6 +9,7 @@ import numpy as np
 import yaml
 
 from offpol.bench.suite import Job
+from offpol.bench_plan import Entry, extend_plan
 
 EPISODES = 200
 OFF_POLICY = {  # health metrics
@@ -17,6 +18,11 @@ OFF_POLICY = {  # health metrics
     **{f"by_age/trace_length_{i}": 5.0 - i for i in (1, 2, 3, 4)},
     **{f"by_age/rho_near_zero_{i}": 0.1 * i for i in (1, 2, 3, 4)},
 }  # fmt: skip
+
+
+def write_plan(folder: Path, suite: str, jobs: Sequence[Job]) -> None:
+    """Keep what was asked for, as a bench does."""
+    extend_plan(folder, suite, [Entry(job.label, job.cfg, job.game, job.seed) for job in jobs])
 
 
 def write_run(

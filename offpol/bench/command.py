@@ -17,10 +17,11 @@ from pathlib import Path
 from types import FrameType
 
 from offpol import cpu
-from offpol.bench.plan import Paces, Task, tasks, write_plan
+from offpol.bench.plan import Paces, Task, tasks
 from offpol.bench.pool import Pool, reason
 from offpol.bench.suite import NO_SUITE, expand, load_suite
 from offpol.bench.view import View, plan_text, total_text, verdict
+from offpol.bench_plan import Entry, extend_plan
 from offpol.errors import ConfigError, RunError
 from offpol.output import say, tell
 from offpol.run_directory import require_writable
@@ -73,7 +74,13 @@ def parse(arguments: Sequence[str]) -> Request:
         "out=DIR (runs/bench/SUITE), and any override that offpol takes; several values, as in a,b, make a grid",
     )  # fmt: skip
     args = parser.parse_intermixed_args(arguments)
-    own = {key: value for key, _, value in (word.partition("=") for word in args.words) if key in OWN_WORDS}
+    given = [word.partition("=")[::2] for word in args.words if word.partition("=")[0] in OWN_WORDS]
+    own = dict(given)
+    for key, value in given:
+        if not value:
+            raise ConfigError(f"{key}= is empty: give it a value, or leave it out.")
+        if [other for other, _ in given].count(key) > 1:
+            raise ConfigError(f"{key}= is given twice: a bench has one.")
     rest = [word for word in args.words if word.partition("=")[0] not in own]
     launcher = tuple(word for word in rest if word.startswith(LAUNCHER_KEYS))
     suite = own.get("suite")
@@ -212,7 +219,8 @@ def bench(request: Request) -> int:
         found = list(find_runs([request.out]))
         planned, paces = tasks(jobs, found, request.out), Paces(found)
         todo = [task for task in planned if task.state != "finished"]
-        write_plan(request.out, suite.name, jobs)
+        entries = [Entry(job.label, job.cfg, job.game, job.seed) for job in jobs]
+        extend_plan(request.out, suite.name, entries)
         say(total_text(planned, paces, at_a_time))
         runner = Bench(request, todo, len(planned) - len(todo), paces)
         return runner.launch() if request.launcher and todo else runner.run()

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from offpol.bench.suite import Job
 from offpol.identity import agent_identity, pace_identity, run_identity
-from offpol.run_directory import write_json
-from offpol.run_labels import PLAN
 from offpol.run_results import RunResult
 
 
@@ -79,19 +76,6 @@ def _free_folder(job: Job, out: Path) -> Path:
     place = out / f"{label}-{job.agent[:6]}" / job.game
     names = (f"seed{job.seed}{suffix}" for suffix in ("", *(f"-again{n}" for n in range(1, 10_000))))
     return next(place / name for name in names if not (place / name).exists())
-
-
-def write_plan(out: Path, suite: str, jobs: Sequence[Job]) -> None:
-    """Keep beside the runs what was asked for, so that a report can tell what is missing; earlier benches stay."""
-    path = out / PLAN
-    plan: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"suite": suite, "agents": {}}
-    for job in jobs:
-        agent = plan["agents"].setdefault(job.agent, {"label": job.label, "games": [], "seeds": []})
-        for key, value in (("games", job.game), ("seeds", job.seed)):
-            if value not in agent[key]:
-                agent[key].append(value)
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(path, plan)
 
 
 # ------------------------------------------------------------------------------------------------- time

@@ -119,13 +119,19 @@ def _refuse_twins(jobs: Sequence[Job]) -> None:
 def _variants(suite: Suite, given: list[Override]) -> Iterator[tuple[str, list[str]]]:
     """Yield a label and the overrides of each point of the grid: the suite's times the command line's."""
     keys = {override.get_key_element() for override in given}
+    varied = {text.partition("=")[0] for axis in suite.grid for overrides in axis.values() for text in overrides}
+    if both := sorted(keys & varied):
+        raise ConfigError(
+            f"{both[0]} is what the grid of suite {suite.name} varies, and its names would lie: choose among them by "
+            "only=NAME,..., or write a suite of your own."
+        )
     fixed = [text for text in suite.overrides if text.partition("=")[0] not in keys]
     fixed += [str(override.input_line) for override in given if not override.is_sweep_override()]
     swept = [override for override in given if override.is_sweep_override()]
     choices = [[f"{override.get_key_element()}={text}" for text in _values(override)] for override in swept]
     alone = [text for text in fixed if text.startswith("experiment=")] or ["experiment=default"]
     for cell in itertools.product(*(axis.items() for axis in suite.grid)):
-        own = [text for _, overrides in cell for text in overrides if text.partition("=")[0] not in keys]
+        own = [text for _, overrides in cell for text in overrides]
         for point in itertools.product(*choices):
             words = [text.removeprefix("experiment=") for text in point or ([] if cell else alone)]
             label = ", ".join([*(name for name, _ in cell), *([",".join(words)] if words else [])])

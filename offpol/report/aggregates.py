@@ -18,17 +18,29 @@ PERCENTILES = (2.5, 97.5)
 
 
 class Estimate(NamedTuple):
-    """A number and its 95% interval; None where every game has one run, so that nothing tells how runs scatter."""
+    """A number and its 95% interval; None where a game has one run, so that nothing tells how its runs scatter."""
 
     value: float
     interval: tuple[float, float] | None
 
 
 def interquartile_mean(games: Sequence[np.ndarray]) -> np.ndarray:
-    """Average the middle half of all runs of all games [..., runs of a game] -> [...]; each run weighs the same."""
-    ranked = np.sort(np.concatenate(games, axis=-1), axis=-1)
-    cut = ranked.shape[-1] // 4
-    return ranked[..., cut : ranked.shape[-1] - cut].mean(axis=-1)
+    """Average the middle half of all runs of all games [..., runs of a game] -> [...]; each game weighs the same.
+
+    With as many runs in every game this is rliable's, which leaves out a whole number of runs at either end. Else a run
+    weighs 1 / (games x runs of its game), and the runs at the quartiles count for the part that lies inside.
+    """
+    scores = np.concatenate(games, axis=-1)
+    if len({runs.shape[-1] for runs in games}) == 1:
+        ranked = np.sort(scores, axis=-1)
+        cut = ranked.shape[-1] // 4
+        return ranked[..., cut : ranked.shape[-1] - cut].mean(axis=-1)
+    weight = np.concatenate([np.full(runs.shape[-1], 1 / (len(games) * runs.shape[-1])) for runs in games])
+    order = np.argsort(scores, axis=-1)
+    weight = weight[order]
+    upto = np.cumsum(weight, axis=-1)
+    inside = np.clip(np.minimum(upto, 0.75) - np.maximum(upto - weight, 0.25), 0.0, None)
+    return (inside * np.take_along_axis(scores, order, axis=-1)).sum(axis=-1) / inside.sum(axis=-1)
 
 
 def median(games: Sequence[np.ndarray]) -> np.ndarray:
@@ -63,12 +75,13 @@ def estimates(scores: Scores, seed: int, resamples: int = RESAMPLES) -> dict[str
 
 
 def profile(scores: Scores, taus: np.ndarray, seed: int, resamples: int = 2_000) -> tuple[np.ndarray, np.ndarray]:
-    """Return the share of runs that score above each tau [T], and its interval [2, T]."""
+    """Return the share of runs that score above each tau [T], every game weighing the same, and its interval [2, T]."""
     games = list(scores.values())
 
     def above(sample: Sequence[np.ndarray]) -> np.ndarray:
-        ranked = np.sort(np.concatenate(sample, axis=-1), axis=-1)
-        ranked = ranked.reshape(-1, ranked.shape[-1])
+        return np.mean([share(np.sort(runs, axis=-1).reshape(-1, runs.shape[-1])) for runs in sample], axis=0)
+
+    def share(ranked: np.ndarray) -> np.ndarray:
         return 1.0 - np.array([np.searchsorted(row, taus, side="right") for row in ranked]) / ranked.shape[-1]
 
     replicates = np.concatenate([above(sample) for sample in _resampled(games, seed, resamples)])
@@ -117,7 +130,7 @@ def _beats(mine: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _estimate(games: Sequence[np.ndarray], value: float, replicates: np.ndarray) -> Estimate:
-    if all(len(runs) < 2 for runs in games):
+    if any(len(runs) < 2 for runs in games):
         return Estimate(value, None)
     low, high = np.percentile(replicates, PERCENTILES)
     return Estimate(value, (float(low), float(high)))

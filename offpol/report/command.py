@@ -32,19 +32,20 @@ def report(words: Sequence[str], out: Path, title: str, games: Sequence[str], wi
 
     runs = collect(words)
     _check_games(games, runs)
-    comparisons = sorted(compare(runs, games, with_published), key=lambda c: (not c.of_humans, c.title))
-    sections = {c.title: Section(c, i) for i, c in enumerate(comparisons, start=1)}
-    blocks: list[Block] = [Heading(1, title), Text(f"{len(runs)} runs: {', '.join(f'`{word}`' for word in words)}.")]
-    blocks += [Warn(f"Of **{name}** there is no run yet.") for name in never_begun(runs)]
-    blocks += [block for section in sections.values() for block in section.blocks()]
     require_writable(out, "name another folder with --out")
+    comparisons = sorted(compare(runs, games, with_published), key=lambda c: (not c.of_humans, c.title))
+    sections = [Section(c, i) for i, c in enumerate(comparisons, start=1)]
+    begun = [f"Of **{name}** there is no run yet." for name in never_begun(words, runs)]
+    blocks: list[Block] = [Heading(1, title), Text(f"{len(runs)} runs: {', '.join(f'`{word}`' for word in words)}.")]
+    blocks += [Warn(text) for text in begun]
+    blocks += [block for section in sections for block in section.blocks()]
     pages.write(blocks, title, out)
     pages.write_csv(out / "runs.csv", *run_table(comparisons))
     pages.write_csv(out / "curves.csv", *curve_table(comparisons))
     pages.write_csv(out / "aggregates.csv", *aggregate_table(sections))
-    said = []
-    for name, section in sections.items():
-        said += [name, f"  {section.headline()}", *(f"  Note: {text}" for text in section.notes())]
+    said = [f"Note: {text}" for text in begun]
+    for section in sections:
+        said += [section.comparison.title, f"  {section.headline()}", *(f"  Note: {text}" for text in section.notes())]
     return "\n".join([*said, f"Written: {out / 'index.html'}, report.md, figures/, *.csv"]).replace("**", "")
 
 
@@ -67,7 +68,7 @@ def main() -> None:
     parser.add_argument("--games", default="", help="compare in these only, as in Pong,Breakout")
     parser.add_argument("--no-published", action="store_true", help="leave published agents out")
     args = parser.parse_args()
-    games = [game for game in args.games.split(",") if game]
+    games = [game.strip() for game in args.games.split(",") if game.strip()]
     try:
         say(report(args.paths, args.out, args.title, games, not args.no_published))
     except ConfigError as error:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from offpol.reference_scores import Reference, baselines, human_random
-from offpol.report.published import STATISTICS, changes, match, protocol_of, published
+from offpol.report.published import STATISTICS, changes, match, protocol_of, published, training_epsilon
 from offpol.run_labels import Labelled, named
 from offpol.run_results import RunResult
 
@@ -24,7 +24,7 @@ class Entrant:
     kind: Literal["agent", "published", "baseline"]
     scores: Mapping[str, np.ndarray]
     of_runs: bool = True
-    remark: str = ""
+    marks: str = ""  # behind its name: what is not known (†) or other (‡) of how it was measured
 
     def missing(self, games: Collection[str]) -> list[str]:
         """List the games that it has no score in."""
@@ -87,10 +87,10 @@ class Comparison:
         """Whether 1 is a human's score, as in the papers."""
         return self.scale is not None and self.scale.goal == "human"
 
-    def asked_seeds(self, agent: str) -> list[int]:
-        """Return the seeds that a bench was asked for; without a bench, every seed that anyone here has."""
-        asked = {seed for one in self.runs if one.agent == agent for seed in one.asked.get("seeds", ())}
-        return sorted(asked) or self.seeds
+    def asked_seeds(self, agent: str, game: str) -> list[int]:
+        """Return the seeds of a game that a bench was asked for; without a bench, every seed that anyone here has."""
+        plans = [one.asked for one in self.runs if one.agent == agent and one.asked]
+        return sorted({seed for plan in plans for g, seed in plan.runs if g == game}) if plans else self.seeds
 
     def of(self, agent: str, game: str) -> list[RunResult]:
         """Return an agent's runs of a game, by seed."""
@@ -111,7 +111,7 @@ def compare(runs: Sequence[Labelled], games: Sequence[str] = (), with_published:
         if not games or labelled.run.game in games:
             groups[_group(labelled.run)].append(labelled)
     made = []
-    for members in map(named, groups.values()):
+    for members in map(_distinct, map(named, groups.values())):
         for statistic in ("final_evaluation", "training_1m_frames"):
             comparison = _comparison(members, statistic, games)
             if with_published and comparison.of_humans:
@@ -119,7 +119,27 @@ def compare(runs: Sequence[Labelled], games: Sequence[str] = (), with_published:
             first = statistic == "final_evaluation"
             if first or any(entrant.kind == "published" for entrant in comparison.entrants):
                 made.append(comparison)
+    _tell_apart(made)
     return made
+
+
+def _distinct(members: list[Labelled]) -> list[Labelled]:
+    """Rename agents of ours that are called as published agents or baselines are."""
+    taken = {one.name for one in published()} | {row.name for row in baselines()}
+    return [replace(one, agent=f"{one.agent} (ours)") if one.agent in taken else one for one in members]
+
+
+def _tell_apart(comparisons: Sequence[Comparison]) -> None:
+    """Give comparisons of one title the facts that set them apart."""
+    same: dict[str, list[Comparison]] = defaultdict(list)
+    for comparison in comparisons:
+        same[comparison.title].append(comparison)
+    for alike in same.values():
+        facts = dict.fromkeys(fact for comparison in alike for fact in comparison.protocol)
+        differing = [fact for fact in facts if len({str(one.protocol.get(fact)) for one in alike}) > 1]
+        for comparison in alike if len(alike) > 1 else ():
+            said = ", ".join(f"{fact}={comparison.protocol.get(fact)}" for fact in differing)
+            comparison.title += f" ({said})"
 
 
 def _group(run: RunResult) -> str:
@@ -130,8 +150,9 @@ def _group(run: RunResult) -> str:
 
 def _comparison(members: list[Labelled], statistic: str, games: Sequence[str]) -> Comparison:
     protocol = protocol_of(members[0].run)
-    played = {labelled.run.game for labelled in members}.union(*(one.asked.get("games", ()) for one in members))
-    seeds = {labelled.run.seed for labelled in members}.union(*(one.asked.get("seeds", ()) for one in members))
+    asked = {pair for one in members if one.asked for pair in one.asked.runs}
+    played = {labelled.run.game for labelled in members} | {game for game, _ in asked}
+    seeds = {labelled.run.seed for labelled in members} | {seed for _, seed in asked}
     name = members[0].run.cfg["env"]["_target_"].split(".")[-1]
     preset = f", preset {protocol['name']}" if "name" in protocol else ""
     changed = changes(members[0].run)
@@ -150,6 +171,12 @@ def _comparison(members: list[Labelled], statistic: str, games: Sequence[str]) -
     _note_what_differs(comparison)
     if statistic == "final_evaluation" and not changed:
         _add_baselines(comparison)
+    strangers = sorted(set(comparison.games) - set(human_random()))
+    if strangers and len(strangers) < len(comparison.games):
+        comparison.warnings.append(
+            f"There is no human score of {', '.join(strangers)}, so scores stay raw and there is no aggregate: leave "
+            f"{'it' if len(strangers) == 1 else 'them'} out with --games."
+        )
     comparison.scale = human_scale() if set(comparison.games) <= set(human_random()) else _own_scale(comparison)
     return comparison
 
@@ -203,6 +230,20 @@ def _note_what_differs(comparison: Comparison) -> None:
     for agent, found in identities.items():
         if len(found) > 1:
             comparison.warnings.append(f"{agent} joins {len(found)} different configs: {', '.join(sorted(found))}.")
+    commits: dict[str, set[str]] = defaultdict(set)
+    for one in comparison.runs:
+        commits[one.agent].add(str((one.run.info.get("git") or {}).get("commit"))[:7])
+        evaluation = one.run.evaluation
+        if evaluation and one.run.score("final_evaluation") is None:
+            comparison.warnings.append(f"{one.agent}, {one.run.game} seed {one.run.seed}: the score is no number.")
+        if one.reruns:
+            comparison.warnings.append(
+                f"{one.agent}, {one.run.game} seed {one.run.seed}: {one.reruns} finished rerun"
+                f"{'s' * (one.reruns > 1)} of the same config left out, the first one counts."
+            )
+    for agent, of in commits.items():
+        if len(of) > 1:
+            comparison.warnings.append(f"The runs of {agent} are of {len(of)} commits: {', '.join(sorted(of))}.")
 
 
 def _add_baselines(comparison: Comparison) -> None:
@@ -212,28 +253,37 @@ def _add_baselines(comparison: Comparison) -> None:
         found = {row.game: row for row in baselines() if row.protocol == name and row.name == kind}
         scores = {game: np.array([found[game].mean]) for game in comparison.games if game in found}
         if scores:
-            comparison.entrants.append(Entrant(kind, "baseline", scores, of_runs=False, remark="measured here"))
+            comparison.entrants.append(Entrant(kind, "baseline", scores, of_runs=False))
 
 
 def _add_published(comparison: Comparison) -> None:
     """Add every published agent whose protocol matches; say of the others at this budget why not."""
-    elsewhere = set()
+    elsewhere, shown = set(), set()
     for theirs in published():
         if not any(game in theirs.scores for game in comparison.games):
             continue
         found = match(comparison.protocol, theirs)
         if theirs.statistic != comparison.statistic:
             found.differs.insert(0, f"published are {STATISTICS[theirs.statistic]}")
+        elif theirs.training_epsilon is not None:
+            ours = {training_epsilon(one.run.cfg) for one in comparison.runs}
+            if ours != {theirs.training_epsilon}:
+                said = ", ".join(sorted("other" if e is None else f"{e:g}" for e in ours))
+                found.differs.append(f"epsilon at the end of training: {theirs.training_epsilon:g}, here {said}")
         if not found.differs:
             unstated = f"not stated: {', '.join(found.unstated)}" if found.unstated else ""
             remark = "; ".join(filter(None, [*found.minor, unstated]))
             scores = {game: scores for game, scores in theirs.scores.items() if game in comparison.games}
-            comparison.entrants.append(Entrant(theirs.name, "published", scores, theirs.of_runs, remark))
+            marks = " †" * bool(unstated) + " ‡" * bool(found.minor)
+            comparison.entrants.append(Entrant(theirs.name, "published", scores, theirs.of_runs, marks))
+            shown.add(theirs.name)
+            if found.minor:
+                comparison.warnings.append(f"{theirs.name} ‡ was measured otherwise: {'; '.join(found.minor)}.")
             said = "; ".join(filter(None, [theirs.source, theirs.note, remark]))
             comparison.remarks.append(f"{theirs.name}: {said}.")
         elif any("agent steps" in reason for reason in found.differs):
             elsewhere.add(theirs.name)
         else:
             comparison.warnings.append(f"{theirs.name} is not shown beside these runs: {'; '.join(found.differs)}.")
-    if elsewhere:
+    if elsewhere := elsewhere - shown:
         comparison.remarks.append(f"Published at other budgets, and not shown: {', '.join(sorted(elsewhere))}.")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from offpol.reference_scores import table_hash
 from offpol.report.comparison import Comparison
+from offpol.report.published import protocol_of
 from offpol.report.sections import Section
 
 Rows = tuple[list[str], list[list[object]]]  # header and rows
@@ -16,24 +17,28 @@ Rows = tuple[list[str], list[list[object]]]  # header and rows
 def run_table(comparisons: Sequence[Comparison]) -> Rows:
     """Return one row per run, with its scores and the facts of its protocol."""
     facts = list(dict.fromkeys(fact for c in comparisons for fact in c.protocol))
-    header = ["agent", "game", "seed", "score", "normalised", "scale", "finished", "directory", "identity", *facts]
+    header = [
+        "agent", "game", "seed", "statistic", "score", "normalised", "scale", "finished", "directory", "identity",
+        *facts,
+    ]  # fmt: skip
     rows: list[list[object]] = []
-    for c in [c for c in comparisons if c.statistic == "final_evaluation"]:
+    for c in comparisons:
         for labelled in c.runs:
             run, score = labelled.run, labelled.run.score(c.statistic)
             normal = c.normalise(run.game, np.array([score]))[0] if c.scale and score is not None else ""
             rows.append([
-                labelled.agent, run.game, run.seed, "" if score is None else score, normal,
+                labelled.agent, run.game, run.seed, c.statistic, "" if score is None else score, normal,
                 c.scale.name if c.scale else "raw", run.finished, run.directory, run.identity,
-                *(c.protocol.get(fact, "") for fact in facts),
+                *(protocol_of(run).get(fact, "") for fact in facts),
             ])  # fmt: skip
     return header, rows
 
 
-def aggregate_table(sections: Mapping[str, Section]) -> Rows:
+def aggregate_table(sections: Sequence[Section]) -> Rows:
     """Return one row per section, entrant and aggregate."""
     rows: list[list[object]] = []
-    for title, section in sections.items():
+    for section in sections:
+        title = section.comparison.title
         for name, found in section.estimates.items():
             for aggregate, (value, interval) in found.items():
                 rows.append([title, name, aggregate, value, *(interval or ("", "")), *_scale(section.comparison)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,6 +14,8 @@ from offpol.report.comparison import Comparison, Entrant
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#4D4D4D")  # Okabe & Ito
 GREY, LIGHT, INK = "#8A8A8A", "#C8C8C8", "#3A3F47"
+LINES = ("-", (0, (4, 1.5)), (0, (1, 1)))  # of our agents, once their colors are used up
+MAX_LETTERS = 44  # of a name
 DASHES = ("--", "-.", ":")  # of published agents
 WIDE_INCHES = 11.0  # of a figure of several panels
 FONT = 8.0
@@ -23,6 +25,21 @@ LETTER_INCHES = 0.06  # the width of one, in labels, about
 def colors(comparison: Comparison) -> dict[str, str]:
     """Return a color for each agent of ours."""
     return {entrant.name: COLORS[i % len(COLORS)] for i, entrant in enumerate(comparison.agents)}
+
+
+def styles(comparison: Comparison) -> dict[str, dict[str, Any]]:
+    """Return how the line of each agent of ours is drawn; beyond the colors there are, dashes tell them apart."""
+    return {
+        name: {"color": color, "ls": LINES[i // len(COLORS) % len(LINES)], "label": legible(name)}
+        for i, (name, color) in enumerate(colors(comparison).items())
+    }
+
+
+def legible(name: str) -> str:
+    """Write a name as matplotlib shows it: $ is no formula, a leading _ does not hide it, and the middle may go."""
+    half = MAX_LETTERS // 2
+    short = name if len(name) <= MAX_LETTERS else f"{name[:half]}…{name[-half:]}"
+    return ("\u200b" if short.startswith("_") else "") + short.replace("$", r"\$")
 
 
 class Panels(NamedTuple):
@@ -75,7 +92,7 @@ def aggregates_figure(comparison: Comparison, found: Mapping[str, Mapping[str, E
         for row, name in enumerate(names):
             _point(axes, row, found[name][aggregate], palette.get(name, GREY))
         axes.set_title(aggregate + (" (less is better)" if aggregate == "optimality gap" else ""), fontsize=FONT + 1)
-        axes.set_yticks(range(len(names)), names if labelled else [""] * len(names))
+        axes.set_yticks(range(len(names)), map(legible, names) if labelled else [""] * len(names))
         axes.set_ylim(-0.7, len(names) - 0.3)
         left = min(0.0, *(low(found[name][aggregate]) for name in names))
         axes.set_xlim(left=left - 0.02 * (axes.get_xlim()[1] - left))
@@ -112,15 +129,16 @@ def profile_figure(comparison: Comparison, entrants: Sequence[Entrant]) -> Figur
     for name, scores in scored.items():
         share, band = profile(scores, taus, SEED)
         if name in palette:
-            axes.plot(taus, share, color=palette[name], label=name, lw=1.8)
+            axes.plot(taus, share, **styles(comparison)[name], lw=1.8)
             axes.fill_between(taus, *band, color=palette[name], alpha=0.2, lw=0)
         else:
-            axes.plot(taus, share, color=GREY, lw=1, ls=next(dashes), label=name)
+            axes.plot(taus, share, color=GREY, lw=1, ls=next(dashes), label=legible(name))
     axes.axvline(1, color=LIGHT, lw=1, zorder=0)
     axes.set(ylim=(-0.02, 1.02), xlim=(0, 1.1 * top))
     axes.set_xlabel(f"{comparison.scale.name} τ")
     axes.set_ylabel("share of runs above τ")
-    axes.legend(frameon=False, fontsize=FONT)
+    figure.legend(frameon=False, fontsize=FONT, loc="outside lower center", ncols=2)
+    figure.set_size_inches(4.4, 2.7 + 0.17 * -(-len(scored) // 2))
     plain(axes)
     return figure
 
@@ -135,7 +153,7 @@ class Improvement(NamedTuple):
 
 def improvement_figure(comparison: Comparison, found: Sequence[Improvement]) -> Figure:
     """Draw the probabilities of improvement with their intervals; 0.5 is a coin."""
-    labels = [f"{one.better} > {one.than}" for one in reversed(found)]
+    labels = [f"{legible(one.better)} > {legible(one.than)}" for one in reversed(found)]
     wide = max(4.4, 2.6 + LETTER_INCHES * max(map(len, labels)))
     figure = Figure(figsize=(wide, 0.9 + 0.22 * len(found)), layout="constrained")
     axes = figure.add_subplot()

@@ -18,11 +18,11 @@ from offpol.run_results import RunResult
 # Facts that must be equal, and those that are only pointed out, each with the words for it.
 STRICT = {
     "sticky_probability": "sticky actions", "life_loss": "a lost life", "full_action_space": "all 18 actions",
-    "reward_clipping": "reward clipping",
+    "reward_clipping": "reward clipping", "frame_skip": "frames of an agent step",
+    "max_frames_per_episode": "frames a game may last",
 }  # fmt: skip
 MINOR = {
     "noop_max": "no-op starts", "evaluation_epsilon": "random actions in evaluation",
-    "max_frames_per_episode": "frames a game may last",
 }  # fmt: skip
 STATISTICS = {
     "final_evaluation": "full games with the final policy",
@@ -44,6 +44,7 @@ class Published:
     note: str
     scores: Mapping[str, np.ndarray]
     of_runs: bool
+    training_epsilon: float | None = None  # of returns while training
 
 
 @functools.cache
@@ -60,8 +61,8 @@ def published() -> tuple[Published, ...]:
     return tuple(
         Published(
             name, steps, about[name]["statistic"], about[name]["replay_ratio"],
-            {fact: about[name][fact] for fact in (*STRICT, *MINOR)}, about[name]["source"], about[name]["note"],
-            games, of_runs[name, steps],
+            {fact: about[name][fact] for fact in (*STRICT, *MINOR)}, about[name]["source"],
+            about[name]["note"], games, of_runs[name, steps], about[name].get("training_epsilon"),
         )
         for (name, steps), games in scores.items()
     )  # fmt: skip
@@ -79,12 +80,20 @@ def protocol_of(run: RunResult) -> dict[str, Any]:
     return {
         **protocol,
         "evaluation_epsilon": epsilon,
-        "evaluation_episodes": run.cfg["run"]["eval_episodes"],
+        "evaluation_episodes": run.evaluation["episodes"] if run.evaluation else run.cfg["run"]["eval_episodes"],
         "evaluation_over": run.cfg["run"]["eval_over"],
         "evaluated_policy": "final",
         "budget_agent_steps": run.budget,
         "budget_frames": run.budget * run.frames_per_agent_step,
     }
+
+
+def training_epsilon(cfg: Mapping[str, Any]) -> float | None:
+    """Return the epsilon that a run's envs all explore with at its end; None where they explore otherwise."""
+    behavior = cfg["behavior"]
+    if not behavior["_target_"].endswith(".EpsilonGreedy") or behavior["ladder_exponent"]:
+        return None
+    return float(behavior["epsilon"]["end"])
 
 
 def changes(run: RunResult) -> list[str]:
@@ -111,6 +120,8 @@ def match(ours: Mapping[str, Any], theirs: Published) -> Match:
     found = Match([], [], [])
     for facts, into in ((STRICT, found.differs), (MINOR, found.minor)):
         for fact, words in facts.items():
+            if fact == "evaluation_epsilon" and theirs.statistic != "final_evaluation":
+                continue
             if theirs.protocol[fact] is None:
                 found.unstated.append(words)
             elif theirs.protocol[fact] != ours[fact]:

@@ -12,21 +12,24 @@ from offpol.report.curves import curves_figure, games_figure
 from offpol.report.figures import SEED, Improvement, Panels, aggregates_figure, improvement_figure, profile_figure
 from offpol.report.offpolicy import OFF_POLICY, off_policy_figure, off_policy_table
 from offpol.report.pages import Block, Figure, Fold, Heading, Text, Warn
-from offpol.report.published import STATISTICS
+from offpol.report.published import STATISTICS, protocol_of
 from offpol.report.tables import aggregate_table, game_table, interval, run_table, score
 
 MAX_PUBLISHED_LINES = 3  # in a figure of curves: those nearest to the best agent
-MAX_PAIRS = 24
+MAX_PAIRS = 24  # in a figure
 AGGREGATED_FIGURE = "Aggregates with 95% stratified bootstrap intervals; diamonds: one score per game, no interval."
 PROFILE = "Performance profiles: the share of runs that score above τ, with 95% bands (published agents in grey)."
 IMPROVEMENT = "Averaged over games, ties counting half, with 95% stratified bootstrap intervals; raw scores suffice."
+MORE_PAIRS = " The first {} of {} pairs, those of the best agent before others; aggregates.csv has all."
 CURVES = (
     "Training returns (with exploration, raw full games) over four measures of cost: means over games that ended in "
-    "a window of a tenth of the budget, bands are 95% bootstrap intervals. Grey: final scores of published agents."
+    "a window of a tenth of the budget, bands are 95% bootstrap intervals. Of the finished runs, or before one is, of "
+    "all as far as all have come. Grey: final scores of published agents."
 )
 GAMES = (
-    "Every seed thin, their mean thick, the final evaluation of each seed as a dot; lines: published agents nearest to "
-    "ours, the best constant action, human and random play where they lie within reach."
+    "Training returns over agent steps: every seed thin, the mean of the finished ones thick (before one is, of all, "
+    "as far as all have come), and each seed's {} as a dot; lines: published agents nearest to ours, the best constant "
+    "action, human and random play where they lie within reach."
 )
 OWN_SCALE = (
     "These games have no human reference. In each, 0 is random play and 1 the mean of whichever agent here is best in "
@@ -51,11 +54,14 @@ class Section:
     def _improvements(self) -> list[Improvement]:
         """Compare our agents with each other, then with the nearest published agents whose runs are known."""
         mine = [entrant for entrant in self.with_runs if entrant.kind == "agent"]
+        if self.estimates:
+            mine.sort(key=lambda entrant: -self.estimates[entrant.name]["IQM"].value)
         theirs = [entrant for entrant in self.neighbours() if entrant.of_runs]
-        pairs = [*itertools.combinations(mine, 2), *itertools.product(mine, theirs)]
+        pairs = itertools.product(mine[:1], [*mine[1:], *theirs])
+        others = [*itertools.combinations(mine[1:], 2), *itertools.product(mine[1:], theirs)]
         return [
             Improvement(a.name, b.name, probability_of_improvement(a.scores, b.scores, SEED))
-            for a, b in pairs[:MAX_PAIRS]
+            for a, b in [*pairs, *others]
         ]
 
     def neighbours(self) -> list[Entrant]:
@@ -82,8 +88,10 @@ class Section:
             told += [Heading(3, "Performance profiles")]
             told += [Figure(self.stem + "profiles", profile_figure(c, self._profiled()), PROFILE)]
         if self.improvements:
-            drawn = improvement_figure(c, self.improvements)
-            told += [Heading(3, "Probability of improvement"), Figure(self.stem + "improvement", drawn, IMPROVEMENT)]
+            drawn = improvement_figure(c, self.improvements[:MAX_PAIRS])
+            count = len(self.improvements)
+            caption = IMPROVEMENT + MORE_PAIRS.format(MAX_PAIRS, count) * (count > MAX_PAIRS)
+            told += [Heading(3, "Probability of improvement"), Figure(self.stem + "improvement", drawn, caption)]
         told += [*self._curves(), Heading(3, "Games"), game_table(c), *self._games(), *self._off_policy()]
         told += [Heading(3, "How it was measured"), *self._protocol(), run_table(c)]
         return told
@@ -110,7 +118,7 @@ class Section:
             lacking = []
             for game in c.games:
                 done = {run.seed for run in c.of(entrant.name, game) if run.score(c.statistic) is not None}
-                seeds = [seed for seed in c.asked_seeds(entrant.name) if seed not in done]
+                seeds = [seed for seed in c.asked_seeds(entrant.name, game) if seed not in done]
                 if seeds:
                     lacking.append(f"{game} ({_seeds(seeds)})")
             if lacking:
@@ -134,7 +142,8 @@ class Section:
     def _games(self) -> list[Block]:
         c = self.comparison
         panel_px = 230 if len(c.games) > 6 else 300
-        told: list[Block] = [self._panels("games", games_figure(c, self.neighbours()), GAMES, panel_px)]
+        caption = GAMES.format("final evaluation" if c.statistic == "final_evaluation" else "score")
+        told: list[Block] = [self._panels("games", games_figure(c, self.neighbours()), caption, panel_px)]
         if not c.scale and len(c.games) > 1:
             drawn = games_figure(c, [], "minutes")
             told.append(self._panels("games-time", drawn, "The same over wall-clock, in minutes.", panel_px))
@@ -149,7 +158,9 @@ class Section:
 
     def _protocol(self) -> list[Block]:
         c = self.comparison
-        lines = [f"{fact}: {value}" for fact, value in c.protocol.items()]
+        protocols = [protocol_of(one.run) for one in c.runs]
+        values = {fact: sorted({str(each.get(fact)) for each in protocols}) for fact in c.protocol}
+        lines = [f"{fact}: {' or '.join(found)}" for fact, found in values.items()]
         if c.of_humans:
             lines.append(f"human/random table: offpol/data/atari_human_random.csv, sha256 {table_hash()}")
         elif c.scale:

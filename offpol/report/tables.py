@@ -14,12 +14,13 @@ RUN_HEADER = (
     "replay ratio", "minutes", "agent steps/s", "commit",
 )  # fmt: skip
 AGGREGATED = (
-    "Brackets: 95% stratified bootstrap intervals over runs and games. No interval where every game has one run. "
+    "Brackets: 95% stratified bootstrap intervals over runs and games. No interval where a game has one run. "
     "Optimality gap: less is better."
 )
 OF_MEANS = " *: computed from games' means, which is not comparable with an IQM over runs (it tends to be higher)."
 UNSTATED = " †: its source does not state all of its protocol (see below)."
-RUNS = "Scores are of the final policy, never the best on the way; unfinished runs are listed without one."
+OTHERWISE = " ‡: it was measured a little otherwise (see the notes)."
+RUNS = "Final scores are of the final policy, never the best on the way; unfinished runs are listed without one."
 
 
 def aggregate_table(comparison: Comparison, found: Mapping[str, Mapping[str, Estimate]]) -> Table:
@@ -35,9 +36,11 @@ def aggregate_table(comparison: Comparison, found: Mapping[str, Mapping[str, Est
         total = len(comparison.games)
         games = f"{total - len(entrant.missing(comparison.games))} of {total}"
         name = f"**{entrant.name}**" if entrant.kind == "agent" else entrant.name
-        rows.append([name + " †" * ("not stated" in entrant.remark), *cells, _runs_per_game(entrant), games])
+        rows.append([name + entrant.marks, *cells, _runs_per_game(entrant), games])
     said = "".join(cell for row in rows for cell in row)
-    caption = AGGREGATED + OF_MEANS * ("*" in said.replace("**", "")) + UNSTATED * ("†" in said)
+    caption = (
+        AGGREGATED + OF_MEANS * ("*" in said.replace("**", "")) + UNSTATED * ("†" in said) + OTHERWISE * ("‡" in said)
+    )
     return Table(["", *AGGREGATES, "runs per game", "games"], rows, caption, frozenset(dim))
 
 
@@ -81,9 +84,9 @@ def _run_row(agent: str, run: RunResult) -> list[str]:
     commit = run.info.get("git") or {}
     changed = "+" if commit.get("dirty") else ""
     speed = row["agent_steps"] / row["machine/wall_s"] if row.get("machine/wall_s") else None
-    found = run.evaluation
+    found, without = run.evaluation, "not evaluated" if run.finished else "unfinished"
     return [
-        agent, run.game, str(run.seed), f"{run.reached:,}", number(found["mean"]) if found else "unfinished",
+        agent, run.game, str(run.seed), f"{run.reached:,}", number(found["mean"]) if found else without,
         str(found["episodes"]) if found else "", number(row.get("episode_return")), number(row.get("trace_length")),
         number(row.get("replay_ratio")), number(row["machine/wall_s"] / 60 if speed else None), number(speed),
         (commit.get("commit") or "")[:7] + changed,

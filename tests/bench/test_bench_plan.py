@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-from fake_runs import write_run
+from fake_runs import write_plan, write_run
 
-from offpol.bench.plan import Paces, makespan, tasks, write_plan
+from offpol.bench.plan import Paces, makespan, tasks
 from offpol.bench.suite import Job, expand, load_suite
 from offpol.bench.view import View, duration, plan_text, total_text
+from offpol.bench_plan import read_plan
 from offpol.command_line import parse_assignments
+from offpol.errors import ConfigError
 from offpol.run_results import find_runs
 
 
@@ -75,10 +77,22 @@ def test_a_run_is_called_with_its_folder_whatever_its_name(jobs: list[Job]) -> N
 def test_a_plan_remembers_what_was_asked_for(jobs: list[Job], tmp_path: Path) -> None:
     write_plan(tmp_path, "s6", jobs[:1])
     write_plan(tmp_path, "s6", jobs)
-    plan = json.loads((tmp_path / "bench.json").read_text())
-    assert {agent["label"] for agent in plan["agents"].values()} == {"trace=retrace", "trace=n_step"}
-    assert all(agent["games"] == ["Pong", "Krull"] for agent in plan["agents"].values())
-    assert all(agent["seeds"] == [0, 1, 2] for agent in plan["agents"].values())
+    plan = read_plan(tmp_path / "bench.json")
+    assert set(plan) == {job.agent for job in jobs}
+    assert {asked.label for asked in plan.values()} == {"trace=retrace", "trace=n_step"}
+    assert all(asked.runs == {(g, s) for g in ("Pong", "Krull") for s in (0, 1, 2)} for asked in plan.values())
+
+
+def test_a_plan_knows_agents_whatever_their_keys_were_called(jobs: list[Job], tmp_path: Path) -> None:
+    write_plan(tmp_path, "s6", jobs)
+    before, plan = read_plan(tmp_path / "bench.json"), json.loads((tmp_path / "bench.json").read_text())
+    for agent in plan["agents"]:
+        agent["cfg"]["topology"]["measure_every_updates"] = agent["cfg"]["run"].pop("measure_every_updates")
+    (tmp_path / "bench.json").write_text(json.dumps(plan) + " ")
+    assert read_plan(tmp_path / "bench.json") == before
+    (tmp_path / "bench.json").write_text('{"suite": "s6", "agents": {"abc": {}}}')
+    with pytest.raises(ConfigError, match=r"bench\.json is an earlier offpol's: move it away"):
+        read_plan(tmp_path / "bench.json")
 
 
 def test_time_is_told_by_runs_like_these(jobs: list[Job], tmp_path: Path) -> None:

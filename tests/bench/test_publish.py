@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
-from fake_runs import write_run
+from fake_runs import write_plan, write_run
 
 import offpol
-from offpol.bench.plan import Paces, tasks, write_plan
+from offpol.bench.plan import Paces, tasks
 from offpol.bench.suite import Job, expand, load_suite
 from offpol.report import pages
 from offpol.report.command import report

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from fake_runs import write_run
+from fake_runs import write_plan, write_run
 
 import offpol
 from offpol import tabular
-from offpol.bench.plan import write_plan
 from offpol.bench.suite import Suite, expand
 
 ROOT = Path(offpol.__file__).parent.parent / "benchmarks"

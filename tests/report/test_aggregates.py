@@ -16,10 +16,19 @@ def value(name: str, scores: dict) -> float:
 
 
 def test_aggregates_by_hand() -> None:
-    assert value("IQM", RAGGED) == pytest.approx((0.5 + 0.7 + 1.0 + 2.0) / 4)  # of six runs one is cut at each end
+    # By weight: 0 (1/9), .5 (1/6), .7 (1/6), 1 (1/3), 2 (1/9), 4 (1/9); a quarter goes at each end.
+    assert value("IQM", RAGGED) == pytest.approx((0.5 / 36 + 0.7 / 6 + 1.0 * 11 / 36) / 0.5)
     assert value("median", RAGGED) == pytest.approx(1.0)
     assert value("mean", RAGGED) == pytest.approx((2.0 + 1.0 + 0.6) / 3)
     assert value("optimality gap", RAGGED) == pytest.approx((1 / 3 + 0.0 + 0.4) / 3)
+
+
+def test_runs_that_are_missing_in_some_games_do_not_make_the_others_weigh_more() -> None:
+    easy, hard = {f"e{g}": np.array([2.0] * 10) for g in range(2)}, {f"h{g}": np.array([0.0] * 10) for g in range(4)}
+    lost = {game: runs[:1] for game, runs in hard.items()}
+    assert value("IQM", easy | lost) == pytest.approx(value("IQM", easy | hard), abs=1e-9) == pytest.approx(1 / 3)
+    halved = {game: np.concatenate([runs, runs]) for game, runs in EVEN.items() if game != "game0"}
+    assert value("IQM", halved | {"game0": EVEN["game0"]}) == pytest.approx(value("IQM", EVEN), abs=0.02)
 
 
 def test_one_run_a_game_has_no_interval_and_equal_runs_a_point() -> None:
@@ -50,7 +59,7 @@ def test_the_interval_does_not_depend_on_chunks_and_repeats(monkeypatch) -> None
 
 def test_the_profile_counts_runs_above() -> None:
     share, band = profile(RAGGED, np.array([-1.0, 0.5, 1.0, 4.0]), seed=0, resamples=200)
-    assert share.tolist() == pytest.approx([1.0, 4 / 6, 2 / 6, 0.0])
+    assert share.tolist() == pytest.approx([1.0, (2 / 3 + 1 + 1 / 2) / 3, (2 / 3) / 3, 0.0])
     assert band.shape == (2, 4)
     assert (band[0] <= share + 1e-9).all()
     assert (band[1] >= share - 1e-9).all()

@@ -14,6 +14,7 @@ from offpol.report.published import MINOR, STATISTICS, STRICT, match, published
 OURS = {
     "sticky_probability": 0.0, "life_loss": "terminates", "full_action_space": False, "reward_clipping": True,
     "noop_max": 30, "evaluation_epsilon": 0.001, "max_frames_per_episode": 108_000, "budget_agent_steps": 100_000,
+    "frame_skip": 4,
 }  # fmt: skip
 
 
@@ -70,6 +71,8 @@ def test_who_matches_the_protocol_of_atari100k() -> None:
     assert match(OURS, agent("BBF RR2 sticky 100k")).differs == ["sticky actions: 0.25, here 0"]
     assert match({**OURS, "sticky_probability": 0.25}, agent("BBF RR2 sticky 100k")).differs == []
     assert "a lost life: ignored, here terminates" in match(OURS, agent("DreamerV3")).differs
+    assert match({**OURS, "frame_skip": 8}, agent("SPR")).differs == ["frames of an agent step: 4, here 8"]
+    assert "frames a game may last" in match({**OURS, "max_frames_per_episode": 2000}, agent("SPR")).differs[0]
     assert match({**OURS, "reward_clipping": False}, agent("SPR")).differs == ["reward clipping: yes, here no"]
     assert match({**OURS, "budget_agent_steps": 400_000}, agent("SPR")).differs == ["100,000 agent steps, here 400,000"]
     assert match({**OURS, "evaluation_epsilon": 0.05}, agent("SPR")).minor == [

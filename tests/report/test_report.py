@@ -11,13 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from command import Outcome, call
-from fake_runs import write_run
+from fake_runs import write_plan, write_run
 from matplotlib.figure import Figure
 
-from offpol.bench.plan import write_plan
 from offpol.bench.suite import expand, load_suite
 from offpol.reference_scores import baselines, human_random, table_hash
-from offpol.report import command, curves, pages
+from offpol.report import command, curves
 
 SCORES = {  # human-normalised, of two seeds
     ("trace=retrace", "Krull"): (1.0, 2.0), ("trace=retrace", "Boxing"): (0.5, 0.7),
@@ -70,8 +69,8 @@ def test_aggregates_are_those_of_the_scores(written: Written) -> None:
     assert float(iqm["value"]) == pytest.approx((0.7 + 1.0) / 2)
     assert float(iqm["low_95"]) < float(iqm["value"]) < float(iqm["high_95"])
     assert float(found["trace=n_step", "mean"]["value"]) == pytest.approx((0.85 + 0.1) / 2)
-    beats = found["trace=n_step", "P(better than trace=retrace)"]
-    assert float(beats["value"]) == 0.0
+    beats = found["trace=retrace", "P(better than trace=n_step)"]  # the better one first
+    assert float(beats["value"]) == 1.0
     assert float(found["SPR", "IQM"]["value"]) > 1
     assert ("trace=one_step", "IQM") not in found
     assert "**trace=retrace** 0.85 [" in written.text
@@ -135,7 +134,7 @@ def test_without_a_human_the_best_agent_of_each_game_is_the_scale(tmp_path: Path
     assert float(found_rows["default", "mean"]["value"]) == pytest.approx((1 + 0.25) / 2)
     assert float(found_rows["dqn", "mean"]["value"]) == pytest.approx((0.5 + 1) / 2)
     assert float(found_rows["random", "mean"]["value"]) == 0
-    assert float(found_rows["default", "P(better than dqn)"]["value"]) == 0.5
+    assert float(found_rows["dqn", "P(better than default)"]["value"]) == 0.5
     assert found_rows["dqn", "IQM"]["scale"] == "score relative to the best agent"
     assert found_rows["dqn", "IQM"]["human_random_sha256"] == ""
     text = (tmp_path / "out" / "report.md").read_text()
@@ -211,13 +210,6 @@ def test_the_curves_file_has_every_run(written: Written) -> None:
 
 
 @pytest.fixture
-def no_pictures(monkeypatch) -> None:
-    """Leave out what takes most of the time, where only words and numbers are looked at."""
-    monkeypatch.setattr(pages, "_svg", lambda drawing, name: "<svg></svg>")
-    monkeypatch.setattr(pages.Drawing, "savefig", lambda self, path, dpi: path.touch())
-
-
-@pytest.fixture
 def offpol_report(tmp_path: Path, monkeypatch, capfd, no_pictures) -> Callable[..., Outcome]:
     monkeypatch.chdir(tmp_path)
     return lambda *arguments: call(command.main, arguments, monkeypatch, capfd)
@@ -259,7 +251,8 @@ def test_runs_of_other_protocols_and_budgets_never_share_a_table(tmp_path: Path,
 
 
 def test_dopamines_training_returns_get_a_table_of_their_own(tmp_path: Path, no_pictures) -> None:
-    (job,) = expand(load_suite("atari57"), ["env.game=Krull", "seed=0", "run.agent_steps=1000000"])
+    more = ["env.game=Krull", "seed=0", "run.agent_steps=1000000", "behavior.epsilon.end=0.01"]
+    (job,) = expand(load_suite("atari57"), more)
     low, high = human_random()["Krull"]
     write_run(tmp_path / "run", job, 3000.0, start=low)
     command.report([str(tmp_path)], tmp_path / "out", "t", [], True)
@@ -269,6 +262,17 @@ def test_dopamines_training_returns_get_a_table_of_their_own(tmp_path: Path, no_
     assert "| Dopamine Rainbow" not in final
     value = float(re.search(r"\| \*\*default\*\* \| (-?[\d.]+)", training)[1])
     assert 0.8 * (3000 - low) / (high - low) < value < (3000 - low) / (high - low)
+    assert "random actions in evaluation" not in training
+    assert "each seed's score as a dot" in training
+    found = {row["statistic"]: float(row["score"]) for row in rows(tmp_path / "out" / "runs.csv")}
+    assert found["final_evaluation"] == 3000.0 > found["training_1m_frames"]
+
+
+def test_agents_that_explored_otherwise_do_not_stand_beside_dopamines(tmp_path: Path, no_pictures) -> None:
+    more = ["env.game=Krull", "seed=0", "run.agent_steps=1000000", "behavior.epsilon.end=0.5"]
+    write_run(tmp_path / "run", expand(load_suite("atari57"), more)[0], 3000.0)
+    said = command.report([str(tmp_path)], tmp_path / "out", "t", [], True)
+    assert "while training" not in said
 
 
 def test_names_that_join_different_configs_are_warned_of(tmp_path: Path, no_pictures) -> None:
