@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from offpol.bench_plan import plan_above, read_plan
 from offpol.reference_scores import baselines
 from offpol.report.aggregates import Estimate, estimates
 from offpol.run_labels import collect, named
@@ -49,27 +51,32 @@ class Finished(NamedTuple):
 
 
 def finished(paths: Sequence[str]) -> tuple[list[Finished], int]:
-    """Return the finished runs, and how many are not."""
+    """Return the runs with a final score, and how many of those that were asked for have none."""
     found = named(collect(paths))
-    runs = []
+    runs, asked = [], {(one.run.agent, one.run.game, one.run.seed) for one in found}
+    for plan in {plan_above(one.run.directory) for one in found} - {None}:
+        asked |= {(agent, *pair) for agent, entry in read_plan(plan).items() for pair in entry.runs}
     for labelled in found:
         operator, age, behavior = [*labelled.agent.split(", "), "epsilon-greedy"][:3]
-        if labelled.run.finished:
+        if labelled.run.finished and labelled.run.score("final_evaluation") is not None:
             runs.append(_read((operator, age, behavior), labelled.run))
-    return runs, len(found) - len(runs)
+    return runs, len(asked) - len(runs)
 
 
 def _read(cell: Cell, run: RunResult) -> Finished:
     late = run.late(0.2)
     curve = run.curve[1]
     return Finished(
-        cell, run.game, run.seed, float(run.score("final_evaluation") or 0.0), float(np.nanmean(curve)),
+        cell, run.game, run.seed, run.score("final_evaluation") or 0.0, float(np.nanmean(curve)),
         {name: late.get(name, float("nan")) for name in METRICS}, float(run.last_row["machine/wall_s"]),
     )  # fmt: skip
 
 
 def scaled(runs: Sequence[Finished], measure: str) -> dict[Cell, dict[str, np.ndarray]]:
-    """Return each cell's numbers by game, one per run; relative to random and best where there are several games."""
+    """Return each cell's numbers by game, one per run; relative to random and best where there are several games.
+
+    A cell that has no run of a game is left out: it would be compared with others by other games.
+    """
     raw: dict[Cell, dict[str, list[float]]] = {}
     for run in runs:
         raw.setdefault(run.cell, {}).setdefault(run.game, []).append(getattr(run, measure))
@@ -82,6 +89,7 @@ def scaled(runs: Sequence[Finished], measure: str) -> dict[Cell, dict[str, np.nd
     return {
         cell: {game: (np.array(numbers) - low[game]) / (high[game] - low[game]) for game, numbers in by_game.items()}
         for cell, by_game in raw.items()
+        if set(by_game) == set(games)
     }
 
 
@@ -99,6 +107,7 @@ def table(runs: Sequence[Finished], behavior: str) -> str:
     """Return Markdown: a row per operator, for each age score, area and trace length."""
     ages = [age for age in names(runs, 1) if any(run.cell[1:] == (age, behavior) for run in runs)]
     score, area = scaled(runs, "score"), scaled(runs, "auc")
+    most = max(Counter(run.cell for run in runs).values())
     head = ["operator", *(f"{what}, {age}" for age in ages for what in ("score", "area", "trace length"))]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     for operator in names(runs, 0):
@@ -108,8 +117,10 @@ def table(runs: Sequence[Finished], behavior: str) -> str:
             if cell not in score:
                 cells += ["", "", ""]
                 continue
+            few = len([run for run in runs if run.cell == cell])
             lengths = [run.metrics["trace_length"] for run in runs if run.cell == cell]
-            cells += [_shown(mean_of(score[cell])), _shown(mean_of(area[cell])), f"{np.mean(lengths):.2f}"]
+            count = f" ({few})" * (few < most)
+            cells += [_shown(mean_of(score[cell])) + count, _shown(mean_of(area[cell])), f"{np.mean(lengths):.2f}"]
         lines.append("| " + " | ".join([operator, *cells]) + " |")
     return "\n".join(lines)
 
@@ -123,7 +134,7 @@ def text(runs: Sequence[Finished], missing: int) -> str:
     """Return what stands between the markers of docs/study.md."""
     games, seeds = sorted({run.game for run in runs}), sorted({run.seed for run in runs})
     minutes = sum(run.seconds for run in runs) / 60
-    lacking = f"; {missing} runs are not finished" if missing else ""
+    lacking = f"; {missing} more are not finished, and (N) stands behind a score of fewer runs" if missing else ""
     head = (
         f"{len(runs)} runs ({', '.join(games)}; seeds {', '.join(map(str, seeds))}), {minutes:.0f} minutes of training "
         f"in all{lacking}."

@@ -48,6 +48,8 @@ def no_such_key(key: str, known: list[str]) -> str:
     group = key.replace(".", "/")
     if group != key and group in known:
         return f"There is no key '{key}'; {group} is a group, so write {group}=..."
+    if key in known and "/" in key:
+        return f"'{key}' has no place here: the group is there, but nothing that is played uses it."
     if difflib.get_close_matches(key, ["resume"], cutoff=0.8):
         return f"There is no key '{key}': did you mean 'resume=RUN_DIR'?"
     if key in WINDOW:

@@ -110,7 +110,7 @@ def _refuse_twins(jobs: Sequence[Job]) -> None:
         if key in labels:
             why = "given twice" if labels[key] == job.label else f"the same as '{labels[key]}'"
             raise ConfigError(
-                f"'{job.label}' is {why}, to the last setting, and would be run twice. Leave one out; "
+                f"'{job.label}' in {job.game} is {why}, to the last setting, and would be run twice. Leave one out; "
                 "only=NAME,... keeps a part of a suite's grid."
             )
         labels[key] = job.label

@@ -110,8 +110,11 @@ details li { overflow-wrap: anywhere; } summary { cursor: pointer; color: var(--
 
 
 def write(blocks: Sequence[Block], title: str, out: Path) -> None:
-    """Write report.md, index.html and figures/ into a folder."""
+    """Write report.md, index.html and figures/ into a folder; an earlier report's figures go."""
     (out / "figures").mkdir(parents=True, exist_ok=True)
+    for old in (out / "figures").glob("[0-9]*-*"):
+        if old.suffix in (".png", ".svg"):
+            old.unlink()
     for block in blocks:
         if isinstance(block, Figure):
             block.drawing.savefig(out / "figures" / f"{block.stem}.png", dpi=170)

@@ -44,7 +44,7 @@ def test_runs_become_tables_and_a_figure(tmp_path, monkeypatch) -> None:
     text = page.read_text()
     assert text.startswith("before\n<!-- study core -->\n\n6 runs (MinAtar-breakout; seeds 0, 1)")
     assert text.endswith("<!-- end -->\nafter\n")
-    assert "2 runs are not finished" in text
+    assert "2 more are not finished" in text
     assert "old tables" not in text
     (line,) = [line for line in text.splitlines() if line.startswith("| one_step |")]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
