@@ -4,8 +4,8 @@
 
 Of every run stay its config, where it comes from, the final games' scores, every training game (episodes.csv, packed)
 and a few rows of metrics; no checkpoint, no replay. `offpol-report runs/published/minatar --out DIR` makes from that
-the tables of scores that the bench itself makes. Runs that are not finished stay behind, and the report names them as missing.
-The same command again brings what has been finished since.
+the tables of scores that the bench itself makes. Runs that are not finished stay behind, and the report names them as
+missing. The same command again brings what has been finished since.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from offpol.report.comparison import Comparison, Entrant
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#4D4D4D")  # Okabe & Ito
 GREY, LIGHT, INK = "#8A8A8A", "#C8C8C8", "#3A3F47"
 LINES = ("-", (0, (4, 1.5)), (0, (1, 1)))  # of our agents, once their colors are used up
-MAX_LETTERS = 44  # of a name
+MAX_LETTERS = 56  # of a name
 DASHES = ("--", "-.", ":")  # of published agents
 WIDE_INCHES = 11.0  # of a figure of several panels
 FONT = 8.0
@@ -69,7 +69,7 @@ def panels(
             axes.set_axis_off()
     if legend:
         found = {label: h for axes in grid for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-        across = max(1, min(7, int(WIDE_INCHES / (0.6 + LETTER_INCHES * max(map(len, found), default=0)))))
+        across = _across(WIDE_INCHES, found)
         tall += 0.17 * -(-len(found) // across)
         whole.legend(
             found.values(), found.keys(), loc="outside upper center", ncols=across, frameon=False, fontsize=FONT
@@ -80,6 +80,12 @@ def panels(
         alone.append(Figure(figsize=(width, height), layout="constrained"))
         draw(i, alone[-1].add_subplot(), True)
     return Panels(whole, alone)
+
+
+def _across(width: float, names: Collection[str]) -> int:
+    """Return how many columns a legend of these names may have in so many inches."""
+    longest = max((len(legible(name)) for name in names), default=0)
+    return max(1, min(7, int(width / (0.6 + LETTER_INCHES * longest))))
 
 
 def aggregates_figure(comparison: Comparison, found: Mapping[str, Mapping[str, Estimate]]) -> Panels:
@@ -137,8 +143,9 @@ def profile_figure(comparison: Comparison, entrants: Sequence[Entrant]) -> Figur
     axes.set(ylim=(-0.02, 1.02), xlim=(0, 1.1 * top))
     axes.set_xlabel(f"{comparison.scale.name} τ")
     axes.set_ylabel("share of runs above τ")
-    figure.legend(frameon=False, fontsize=FONT, loc="outside lower center", ncols=2)
-    figure.set_size_inches(4.4, 2.7 + 0.17 * -(-len(scored) // 2))
+    across = _across(4.4, scored)
+    figure.legend(frameon=False, fontsize=FONT, loc="outside lower center", ncols=across)
+    figure.set_size_inches(4.4, 2.7 + 0.17 * -(-len(scored) // across))
     plain(axes)
     return figure
 
