@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from offpol.checkpoint import Checkpoints
+from offpol.record.checkpoint import Checkpoints
 from offpol.replay.prioritized import Prioritized
 from offpol.schedule import Schedule
 from offpol.types import EnvSpec, Rows

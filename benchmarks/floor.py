@@ -23,10 +23,12 @@ from statistics import median
 import numpy as np
 import torch
 
-from offpol import command_line, cpu, provenance
+from offpol import cpu
 from offpol.agent import Agent
 from offpol.assembly import build_agent, build_env, build_parts, check_config
+from offpol.cli import command_line
 from offpol.config import build
+from offpol.record import provenance
 from offpol.run import Run
 from offpol.types import Batch, StateDict
 

@@ -30,7 +30,7 @@ from hydra import compose, initialize_config_dir
 
 from offpol.agent import Agent
 from offpol.assembly import build_agent
-from offpol.command_line import VERSION_BASE, plain
+from offpol.cli.command_line import VERSION_BASE, plain
 from offpol.config import build, conf_dir
 from offpol.transfer import upload
 from offpol.types import EnvSpec, Rows

@@ -17,12 +17,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from offpol.bench_plan import PLAN, Entry, extend_plan
 from offpol.errors import ConfigError
+from offpol.record.bench_plan import PLAN, Entry, extend_plan
+from offpol.record.run_directory import CONFIG, INFO, write_json
+from offpol.record.run_labels import collect, named
+from offpol.record.run_results import RunResult
 from offpol.report.command import report
-from offpol.run_directory import CONFIG, INFO, write_json
-from offpol.run_labels import collect, named
-from offpol.run_results import RunResult
 
 ROWS = 100  # of metrics that are kept of a run: all of them at the cadences of most suites
 DIGITS = 6  # of every metric

@@ -18,8 +18,9 @@ from typing import Any
 
 from replay import play
 
-from offpol import command_line, cpu
+from offpol import cpu
 from offpol.assembly import build_parts
+from offpol.cli import command_line
 from offpol.types import Rows
 
 

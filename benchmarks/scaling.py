@@ -22,10 +22,12 @@ import matplotlib
 import numpy as np
 import torch
 
-from offpol import command_line, cpu, provenance
+from offpol import cpu
 from offpol.actions import draw
 from offpol.assembly import build_agent, build_behavior
+from offpol.cli import command_line
 from offpol.config import build
+from offpol.record import provenance
 from offpol.types import EnvSpec, Replay, Rows
 
 VECTOR, IMAGE = (4,), (4, 10, 10)

@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from offpol import provenance
+from offpol.record import provenance
 
 
 def start(overrides: list[str], seed: int, folder: Path) -> subprocess.Popen:

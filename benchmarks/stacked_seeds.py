@@ -24,9 +24,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from offpol import command_line, cpu, provenance
+from offpol import cpu
 from offpol.agent import Agent
 from offpol.assembly import build_parts
+from offpol.cli import command_line
+from offpol.record import provenance
 from offpol.types import Batch
 
 

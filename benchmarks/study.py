@@ -20,7 +20,7 @@ from pathlib import Path
 
 from offpol.bench.command import bench, parse
 from offpol.bench.suite import load_suite
-from offpol.run_labels import collect, named
+from offpol.record.run_labels import collect, named
 
 ROOT = Path("runs/study")
 FROZEN = ROOT / "frozen_replays"  # a link for each behavior, to the run whose replay stands still

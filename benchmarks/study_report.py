@@ -22,11 +22,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from offpol.bench_plan import plan_above, read_plan
+from offpol.record.bench_plan import plan_above, read_plan
+from offpol.record.run_labels import collect, named
+from offpol.record.run_results import RunResult
 from offpol.reference_scores import baselines
 from offpol.report.aggregates import Estimate, estimates
-from offpol.run_labels import collect, named
-from offpol.run_results import RunResult
 
 DOCS = Path(__file__).parent.parent / "docs"
 METRICS = (

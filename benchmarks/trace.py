@@ -17,7 +17,8 @@ from statistics import median
 
 import torch
 
-from offpol import cpu, provenance
+from offpol import cpu
+from offpol.record import provenance
 from offpol.tabular import operators
 from offpol.trace.watkins import Watkins
 from offpol.types import TraceInputs

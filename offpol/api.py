@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from offpol import command_line
 from offpol.agent import Agent
 from offpol.assembly import build_env, check_config
+from offpol.cli import command_line
 from offpol.evaluate import load_agent
 from offpol.training import train as train_in
 from offpol.types import Env

@@ -13,8 +13,8 @@ from offpol.actor import Actor, Episode
 from offpol.agent import Agent
 from offpol.assembly import build_agent, build_env
 from offpol.behavior.epsilon_greedy import EpsilonGreedy
-from offpol.checkpoint import Checkpoint, load_newest
 from offpol.output import is_terminal
+from offpol.record.checkpoint import Checkpoint, load_newest
 from offpol.reference_scores import human_random
 from offpol.schedule import Schedule
 from offpol.seeding import seed_for

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from offpol import run_directory
 from offpol.errors import ConfigError
+from offpol.record import run_directory
 
 
 def require_writable(path: Path) -> None:

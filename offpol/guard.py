@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from offpol.errors import DISK_FULL, RunError
-from offpol.run_directory import resume_command
+from offpol.record.run_directory import resume_command
 from offpol.types import EnvStep, StateDict
 
 if TYPE_CHECKING:  # tensordict takes longer to import than torch

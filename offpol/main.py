@@ -18,13 +18,14 @@ from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from offpol import command_line, processes
+from offpol import processes
 from offpol.assembly import assist, check_config, check_parts_of
+from offpol.cli import command_line
+from offpol.cli.resuming import resumed_config
 from offpol.config import conf_dir
 from offpol.errors import ConfigError, RunError
 from offpol.output import say, tell
-from offpol.resuming import resumed_config
-from offpol.run_directory import evaluated_at, require_writable, resume_command
+from offpol.record.run_directory import evaluated_at, require_writable, resume_command
 from offpol.training import train
 
 STOPPED, MISTAKE, FAILED = 130, 2, 1  # exit codes
@@ -128,7 +129,7 @@ def resume(arguments: list[str]) -> None:
 
 def _finished_at(cfg: Mapping[str, Any], directory: Path) -> int | None:
     """Return the agent steps of a run with nothing left to do, or None."""
-    from offpol import checkpoint
+    from offpol.record import checkpoint
 
     steps: int = checkpoint.load_newest(directory / "checkpoints", only=["run"]).about["agent_steps"]
     evaluated = cfg["run"]["eval_episodes"] == 0 or evaluated_at(directory) == steps
@@ -150,7 +151,7 @@ def _shared_config(arguments: list[str]) -> dict[str, Any] | None:
 
 
 def _check_folder(folder: Path, sweep: bool) -> None:
-    from offpol.run_directory import require_new
+    from offpol.record.run_directory import require_new
 
     require_writable(folder, f"name another folder with hydra.{'sweep' if sweep else 'run'}.dir=...")
     FOUND.update(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())

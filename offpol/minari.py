@@ -24,7 +24,7 @@ import torch
 
 from offpol.errors import ConfigError, install
 from offpol.output import tell
-from offpol.segments import unbroken_from
+from offpol.record.segments import unbroken_from
 
 LOGGED = ("behavior_log_prob", "policy_version")
 Fields = dict[str, np.ndarray]
@@ -37,7 +37,7 @@ def export_dataset(run_directory: Path, dataset_id: str) -> int:
     """
     import gymnasium
 
-    from offpol.checkpoint import load_newest
+    from offpol.record.checkpoint import load_newest
 
     minari = _minari()
     replay = load_newest(run_directory / "checkpoints", only=["replay"]).state["replay"]
@@ -60,7 +60,7 @@ def export_dataset(run_directory: Path, dataset_id: str) -> int:
 
 
 def import_dataset(dataset_id: str, stack: int) -> dict[str, torch.Tensor]:
-    """Return a local dataset as one stream of rows, in the form of `offpol.segments.rows_since`.
+    """Return a local dataset as one stream of rows, in the form of `offpol.record.segments.rows_since`.
 
     `stack` is the env's: frames are stacked within episodes. Without logged probabilities a uniform policy over the
     actions is taken for the behavior, which corrections then trust.

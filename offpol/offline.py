@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from offpol.segments import Segment
+from offpol.record.segments import Segment
 from offpol.types import EnvSpec
 
 MINARI = "minari:"
 
 
 def load_offline(source: str, spec: EnvSpec) -> list[Segment]:
-    """Return the stored rows of `source` as segments, oldest first, fit for `offpol.segments.load_rows`.
+    """Return the stored rows of `source` as segments, oldest first, fit for `offpol.record.segments.load_rows`.
 
     Policy versions are counted back from 0, the newest one's: as if it had acted when the run that reads them began.
 
@@ -26,7 +26,7 @@ def load_offline(source: str, spec: EnvSpec) -> list[Segment]:
 
         segments = [import_dataset(source.removeprefix(MINARI), stack=spec.stack)]
     else:
-        from offpol.checkpoint import load_newest
+        from offpol.record.checkpoint import load_newest
 
         replay = load_newest(Path(source) / "checkpoints", only=["replay"]).state["replay"]
         segments = replay["rows"]

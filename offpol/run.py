@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from offpol.checkpoint import Checkpoints
 from offpol.clock import Clock
 from offpol.guard import Guard
-from offpol.logger import MACHINE, Logger
-from offpol.pending import Pending
 from offpol.progress import Progress
 from offpol.rate_limiter import RateLimiter
-from offpol.run_summary import learning_curve
+from offpol.record.checkpoint import Checkpoints
+from offpol.record.logger import MACHINE, Logger
+from offpol.record.pending import Pending
+from offpol.record.run_summary import learning_curve
 from offpol.seeding import global_state, load_global_state
 from offpol.types import Rows, StateDict
 

@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offpol import command_line, cpu
+from offpol import cpu
 from offpol.assembly import Parts, build_parts, together
+from offpol.cli import command_line
 from offpol.config import build
 from offpol.output import say, tell
-from offpol.run_directory import EVALUATION, resume_command
+from offpol.record.run_directory import EVALUATION, resume_command
 from offpol.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ def train(
     `resumed` says that a run goes on, and what was changed for that; `or_beside` that a new one may go into a folder
     beside `directory` where that is taken.
     """
-    from offpol import provenance, run_directory
     from offpol.guard import explained
+    from offpol.record import provenance, run_directory
     from offpol.reference_scores import reference_levels
     from offpol.run import Run
 
@@ -89,9 +90,9 @@ def add_gauges(run: Run, parts: Parts) -> None:
 
 def finish(cfg: Mapping[str, Any], run: Run, agent: Agent) -> float | None:
     """Evaluate, and print one screen of what came out."""
-    from offpol import run_directory
     from offpol.evaluate import compared, evaluation, in_words
-    from offpol.run_summary import duration, learning_curve, summary
+    from offpol.record import run_directory
+    from offpol.record.run_summary import duration, learning_curve, summary
 
     facts: dict[str, object] = {
         "agent steps": f"{run.agent_steps:,} ({run.agent_steps * run.frames_per_agent_step:,} frames)",

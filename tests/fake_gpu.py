@@ -24,7 +24,7 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 import offpol
 from offpol.assembly import build_agent
-from offpol.command_line import VERSION_BASE, plain
+from offpol.cli.command_line import VERSION_BASE, plain
 from offpol.config import build, conf_dir
 from offpol.optimizer import adamw
 from offpol.types import EnvSpec, Rows

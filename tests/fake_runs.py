@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 
 from offpol.bench.suite import Job
-from offpol.bench_plan import Entry, extend_plan
+from offpol.record.bench_plan import Entry, extend_plan
 
 EPISODES = 200
 OFF_POLICY = {  # health metrics

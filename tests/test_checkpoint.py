@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from offpol import checkpoint, checkpoint_files
-from offpol.checkpoint import Checkpoints
 from offpol.errors import ConfigError
+from offpol.record import checkpoint, checkpoint_files
+from offpol.record.checkpoint import Checkpoints
 
 ROWS, CAPACITY = 30, 61  # added between two checkpoints, and kept: of the oldest segment a single row
 

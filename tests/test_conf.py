@@ -13,7 +13,7 @@ from hydra.utils import get_class
 
 import offpol.types
 from offpol.assembly import SECTIONS, check_config
-from offpol.command_line import plain
+from offpol.cli.command_line import plain
 from offpol.config import conf_dir
 from offpol.signatures import is_record, parameters, stand_in
 

@@ -15,9 +15,10 @@ from test_conf import composed
 from test_every_part import make_agent
 from test_resume import metrics
 
-from offpol import checkpoint, data_parallel
+from offpol import data_parallel
 from offpol.assembly import check_together
 from offpol.errors import ConfigError
+from offpol.record import checkpoint
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, os.environ.get("PYTHONPATH", "")])}

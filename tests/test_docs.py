@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from test_conf import composed
 
-from offpol import command_line
 from offpol.assembly import check_config
 from offpol.bench import command as bench
 from offpol.bench.suite import NO_SUITE, expand, load_suite
+from offpol.cli import command_line
 from offpol.config import conf_dir
-from offpol.run_keys import RESUMABLE
+from offpol.record.run_keys import RESUMABLE
 
 ROOT = conf_dir().parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

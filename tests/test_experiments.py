@@ -9,8 +9,8 @@ from command import call
 from test_conf import AGENTS, composed
 
 from offpol.assembly import build_parts, check_config
-from offpol.checkpoint import load_newest
 from offpol.main import main
+from offpol.record.checkpoint import load_newest
 from offpol.training import train
 
 SIZE = (

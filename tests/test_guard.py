@@ -15,10 +15,11 @@ import torch
 from command import TINY, Outcome, call
 from test_resume import JOB, assert_same_run
 
-from offpol import checkpoint, checkpoint_files, main
+from offpol import main
 from offpol.agent import Agent
 from offpol.env.chain import Chain
 from offpol.guard import Guard, NotFinite
+from offpol.record import checkpoint, checkpoint_files
 
 TOPOLOGIES = pytest.mark.parametrize("topology", ["sync", "threads"])
 

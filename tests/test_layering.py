@@ -10,13 +10,14 @@ import offpol
 PACKAGE = Path(offpol.__file__).parent
 SEAMS = ("behavior", "critic", "env", "network", "policy", "replay", "trace")
 ABOVE = {"agent": 3, "actor": 3, "data_parallel": 3, "topology": 4, "assembly": 5, "evaluate": 6, "main": 7}
-ABOVE |= {"evaluate_command": 7, "training": 7, "main": 8, "api": 8}
+ABOVE |= {"cli.evaluate_command": 7, "training": 7, "main": 8, "api": 8}
 INSPECT = ("inspection", "tables", "figures", "window", "mu_compare", "mu_check")
 ABOVE |= dict.fromkeys((f"inspect.{name}" for name in INSPECT), 6)
 ABOVE |= dict.fromkeys((f"bench.{name}" for name in ("suite", "plan", "view", "launcher")), 6)
 ABOVE |= {"inspect.command": 7, "bench.command": 7, "bench.child": 8}
 # Commands; everything else gets plain values.
-READS_CONFIG = {"bench.launcher", "bench.suite", "config", "command_line", "main", "mistakes", "resuming", "tabular"}
+READS_CONFIG = {"bench.launcher", "bench.suite", "config", "main", "tabular"}
+READS_CONFIG |= {"cli.command_line", "cli.mistakes", "cli.resuming"}
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 

@@ -14,10 +14,13 @@ import pytest
 import yaml
 from command import TINY, Outcome, call, run_folder
 
-from offpol import evaluate_command, main, replay_contents, run_directory
-from offpol import replay_command as offpol_replay
+from offpol import main
 from offpol.bench import command as bench
+from offpol.cli import evaluate_command
 from offpol.errors import ConfigError
+from offpol.inspect import replay_command as offpol_replay
+from offpol.inspect import replay_contents
+from offpol.record import run_directory
 from offpol.report import command as report
 
 Command = Callable[..., Outcome]

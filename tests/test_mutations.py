@@ -139,14 +139,14 @@ MUTATIONS = [
     Mutation("a sum misses its last child", "memory/tree_kernels_numba.py",
              "            for child in range(first + 1, first + 8):\n                total += nodes[child]",
              "            for child in range(first + 1, first + 7):\n                total += nodes[child]", TREE),
-    Mutation("a segment begins a row too late", "segments.py", "np.maximum(ring.oldest, counts.numpy())",
+    Mutation("a segment begins a row too late", "record/segments.py", "np.maximum(ring.oldest, counts.numpy())",
              "np.maximum(ring.oldest, counts.numpy() + 1)", "tests/replay/test_ring.py"),
-    Mutation("a cut row is loaded as it was before", "segments.py",
+    Mutation("a cut row is loaded as it was before", "record/segments.py",
              'ring.fields["valid"][ring.slots(start - 1, start)] = segment["valid_before"].numpy()', "pass",
              "tests/replay/test_ring.py"),
-    Mutation("a segment goes that is still needed", "checkpoint.py", '(torch.tensor(old["stop"]) > oldest).any()',
-             '(torch.tensor(old["stop"]) > oldest + 1).any()', SAVED),
-    Mutation("checksums are not compared", "checkpoint.py", "    verify(path, expected)\n", "", SAVED),
+    Mutation("a segment goes that is still needed", "record/checkpoint.py",
+             '(torch.tensor(old["stop"]) > oldest).any()', '(torch.tensor(old["stop"]) > oldest + 1).any()', SAVED),
+    Mutation("checksums are not compared", "record/checkpoint.py", "    verify(path, expected)\n", "", SAVED),
 ]  # fmt: skip
 every_mutation = pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 

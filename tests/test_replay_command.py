@@ -10,8 +10,10 @@ import torch
 from command import Outcome, call
 from test_resume import JOB, assert_same_run, interrupt_at, rows_of, same
 
-from offpol import checkpoint, main, replay_command, replay_pictures
-from offpol.run_directory import locked
+from offpol import main
+from offpol.inspect import replay_command, replay_pictures
+from offpol.record import checkpoint
+from offpol.record.run_directory import locked
 
 
 @pytest.fixture(scope="module")

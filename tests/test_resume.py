@@ -14,7 +14,8 @@ import pytest
 import torch
 from command import TINY, Outcome, call
 
-from offpol import checkpoint, main, run_directory, training
+from offpol import main, training
+from offpol.record import checkpoint, run_directory
 from offpol.run import Run
 
 Command = Callable[..., Outcome]

@@ -14,8 +14,8 @@ import torch
 from offpol.actor import Episode
 from offpol.errors import ConfigError
 from offpol.progress import Progress
+from offpol.record.run_directory import locked
 from offpol.run import Run, RunConfig
-from offpol.run_directory import locked
 from offpol.types import Rows
 
 CONFIG = RunConfig(

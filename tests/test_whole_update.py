@@ -12,9 +12,10 @@ from test_agent import SPEC
 from test_every_part import NOISY, PARTS, make_agent
 from torch import nn
 
-from offpol import checkpoint, main
+from offpol import main
 from offpol.agent import Agent, TargetConfig, Update
 from offpol.errors import ConfigError
+from offpol.record import checkpoint
 from offpol.replay.on_device import OnDevice
 from offpol.replay.uniform import Uniform
 from offpol.resets import AnnealingConfig, ResetConfig

@@ -21,11 +21,11 @@ from offpol.bench.plan import Paces, Task, tasks
 from offpol.bench.pool import Pool, reason
 from offpol.bench.suite import NO_SUITE, expand, load_suite
 from offpol.bench.view import View, plan_text, total_text, verdict
-from offpol.bench_plan import Entry, extend_plan
 from offpol.errors import ConfigError, RunError
 from offpol.output import say, tell
-from offpol.run_directory import require_writable
-from offpol.run_results import find_runs, read_run
+from offpol.record.bench_plan import Entry, extend_plan
+from offpol.record.run_directory import require_writable
+from offpol.record.run_results import find_runs, read_run
 
 OWN_WORDS = ("suite", "only", "jobs", "out")
 LAUNCHER_KEYS = ("hydra/launcher", "hydra.launcher.")

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from offpol.bench.plan import Task
 from offpol.bench.pool import close_input, start_child
-from offpol.command_line import VERSION_BASE
+from offpol.cli.command_line import VERSION_BASE
 from offpol.config import conf_dir
 from offpol.errors import ConfigError, RunError, install
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from offpol.bench.suite import Job
-from offpol.identity import agent_identity, pace_identity, run_identity
-from offpol.run_results import RunResult
+from offpol.record.identity import agent_identity, pace_identity, run_identity
+from offpol.record.run_results import RunResult
 
 
 @dataclass(frozen=True)

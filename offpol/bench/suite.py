@@ -11,11 +11,11 @@ from typing import Any
 import yaml
 from hydra.core.override_parser.types import Glob, Override
 
-from offpol import command_line
 from offpol.assembly import check_config
+from offpol.cli import command_line
 from offpol.config import conf_dir
 from offpol.errors import ConfigError, did_you_mean
-from offpol.identity import Identified, game_of
+from offpol.record.identity import Identified, game_of
 
 GAME, SEED = "env.game", "seed"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from offpol.bench.plan import Paces, Task, makespan
 from offpol.output import say
-from offpol.run_results import last_row
+from offpol.record.run_results import last_row
 
 REDRAW_EVERY_S = 2.0
 PLAIN_EVERY_S = 300.0  # between two summaries, where the output is no terminal

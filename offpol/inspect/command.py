@@ -55,14 +55,14 @@ def main() -> None:
 def _config(args: argparse.Namespace) -> dict[str, Any]:
     """Check the command line against the run; return the run's config and set torch up."""
     from offpol.assembly import check_config
-    from offpol.command_line import load_saved
+    from offpol.cli.command_line import load_saved
 
     if args.batches < 1 or args.steps < 1 or args.seed < 0 or (args.window or 1) < 1:
         raise ConfigError("--batches, --window and --steps must be at least 1, --seed not negative.")
     cfg = load_saved(args.run_dir)
     check_config(cfg)
     cfg["run"]["device"] = args.device or cfg["run"]["device"]
-    from offpol.run_directory import require_writable
+    from offpol.record.run_directory import require_writable
 
     args.out = args.out or args.run_dir / "inspect"
     require_writable(args.out, "name another folder with --out")

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from offpol.agent import Agent
 from offpol.assembly import build_agent, build_env
-from offpol.checkpoint import Checkpoint, load_checkpoint
 from offpol.config import build, conf_dir
 from offpol.errors import ConfigError
 from offpol.health import trace_ends, trace_lengths
@@ -24,8 +23,9 @@ from offpol.memory.ring import Ring
 from offpol.memory.windows import gather
 from offpol.offline import load_offline
 from offpol.policy_base import PolicyBase
+from offpol.record.checkpoint import Checkpoint, load_checkpoint
+from offpol.record.segments import Segment, joined
 from offpol.schedule import Schedule
-from offpol.segments import Segment, joined
 from offpol.types import EnvSpec, Trace, TraceInputs, TraceTargets
 
 

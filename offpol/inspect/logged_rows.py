@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from offpol.segments import Segment, unbroken_from
+from offpol.record.segments import Segment, unbroken_from
 
 
 class LoggedRows:

@@ -18,17 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from offpol import provenance, run_directory
 from offpol.actor import Episode
 from offpol.agent import Agent, Update
 from offpol.assembly import Parts, build_parts
-from offpol.checkpoint import Checkpoint, load_checkpoint, older_than
 from offpol.config import build
 from offpol.errors import ConfigError
 from offpol.inspect.logged_rows import LoggedRows
 from offpol.inspect.mu_compare import TOLERANCE, Checked, compare
 from offpol.inspect.mu_formulas import formula
 from offpol.layers import is_noisy
+from offpol.record import provenance, run_directory
+from offpol.record.checkpoint import Checkpoint, load_checkpoint, older_than
 from offpol.run import Run, RunConfig
 from offpol.types import Batch, Rows, StateDict
 

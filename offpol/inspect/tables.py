@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from offpol.health import CUT, ENDS
 from offpol.inspect.inspection import Subject, Windows
+from offpol.record.run_directory import write_json
 from offpol.report.pages import write_csv
-from offpol.run_directory import write_json
 
 BINS = 8  # of sample age, each with as many windows
 RHO_EDGES = (CUT, 0.5, 0.9, 1.1)  # between the classes of rho

@@ -12,9 +12,9 @@ from torch import Tensor
 from offpol.memory.block_sums import BlockSums
 from offpol.memory.device_ring import DeviceRing
 from offpol.memory.kernels_numpy import Floats
+from offpol.record.segments import load_rows, rows_since
 from offpol.replay.prioritized import check_settings
 from offpol.schedule import Schedule
-from offpol.segments import load_rows, rows_since
 from offpol.transfer import upload
 from offpol.types import Batch, EnvSpec, Rows, StateDict
 

@@ -14,8 +14,8 @@ from offpol.memory.ring import Ring
 from offpol.memory.storage import allocator
 from offpol.memory.sum_tree import SumTree
 from offpol.memory.windows import gather
+from offpol.record.segments import load_rows, rows_since
 from offpol.schedule import Schedule
-from offpol.segments import load_rows, rows_since
 from offpol.types import Batch, EnvSpec, Rows, StateDict
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from offpol.memory.ring import Ring
 from offpol.memory.storage import allocator
 from offpol.memory.windows import gather
-from offpol.segments import load_rows, rows_since
+from offpol.record.segments import load_rows, rows_since
 from offpol.types import Batch, EnvSpec, Rows, StateDict
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from offpol.errors import ConfigError, did_you_mean
 from offpol.output import say, tell
+from offpol.record.run_directory import require_writable
+from offpol.record.run_labels import Labelled, collect, never_begun
 from offpol.report import pages
 from offpol.report.comparison import compare
 from offpol.report.pages import Block, Heading, Text, Warn
-from offpol.run_directory import require_writable
-from offpol.run_labels import Labelled, collect, never_begun
 
 DESCRIPTION = """\
 Compare runs: aggregates with intervals, profiles, curves, games, beside published agents where protocols match.

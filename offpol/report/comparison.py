@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from offpol.record.run_labels import Labelled, named
+from offpol.record.run_results import RunResult
 from offpol.reference_scores import Reference, baselines, human_random
 from offpol.report.published import STATISTICS, changes, match, protocol_of, published, training_epsilon
-from offpol.run_labels import Labelled, named
-from offpol.run_results import RunResult
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
+from offpol.record.run_results import RunResult
 from offpol.report.comparison import Comparison
 from offpol.report.figures import LIGHT, Panels, colors, panels, plain
 from offpol.report.pages import Table
-from offpol.run_results import RunResult
 
 LAST = 0.2  # of the budget: the share of training that numbers are averaged over
 QUARTILES = (1, 2, 3, 4)

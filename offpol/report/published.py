@@ -12,8 +12,8 @@ import numpy as np
 import yaml
 
 from offpol.config import conf_dir
+from offpol.record.run_results import RunResult
 from offpol.reference_scores import DATA, rows
-from offpol.run_results import RunResult
 
 # Facts that must be equal, and those that are only pointed out, each with the words for it.
 STRICT = {

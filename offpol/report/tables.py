@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from offpol.record.run_results import RunResult
 from offpol.report.aggregates import AGGREGATES, Estimate
 from offpol.report.comparison import Comparison, Entrant
 from offpol.report.pages import Table
-from offpol.run_results import RunResult
 
 RUN_HEADER = (
     "agent", "game", "seed", "agent steps", "final score", "games", "last 100 training games", "trace length",

@@ -18,8 +18,8 @@ from command import TINY, Outcome, call
 from offpol.bench import command, launcher, pool
 from offpol.bench.plan import tasks
 from offpol.bench.suite import expand, load_suite
-from offpol.command_line import parse_assignments
-from offpol.run_results import find_runs
+from offpol.cli.command_line import parse_assignments
+from offpol.record.run_results import find_runs
 
 WORDS = ("suite=s6", "env.game=Pong,Krull", "trace=retrace,n_step", "seed=0,1", "out=runs")
 STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in.py")))

@@ -9,10 +9,10 @@ from fake_runs import write_plan, write_run
 from offpol.bench.plan import Paces, makespan, tasks
 from offpol.bench.suite import Job, expand, load_suite
 from offpol.bench.view import View, duration, plan_text, total_text
-from offpol.bench_plan import read_plan
-from offpol.command_line import parse_assignments
+from offpol.cli.command_line import parse_assignments
 from offpol.errors import ConfigError
-from offpol.run_results import find_runs
+from offpol.record.bench_plan import read_plan
+from offpol.record.run_results import find_runs
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import pytest
 
 from offpol.assembly import build_env
 from offpol.bench.suite import NO_SUITE, expand
-from offpol.identity import agent_identity, flatten, game_of, pace_identity, run_identity
-from offpol.run_keys import CADENCES, INCIDENTAL, MACHINE, RESUMABLE
+from offpol.record.identity import agent_identity, flatten, game_of, pace_identity, run_identity
+from offpol.record.run_keys import CADENCES, INCIDENTAL, MACHINE, RESUMABLE
 
 
 @pytest.fixture(scope="module")

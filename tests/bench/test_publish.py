@@ -12,9 +12,9 @@ from fake_runs import write_plan, write_run
 import offpol
 from offpol.bench.plan import Paces, tasks
 from offpol.bench.suite import Job, expand, load_suite
+from offpol.record.run_results import find_runs, last_row
 from offpol.report import pages
 from offpol.report.command import report
-from offpol.run_results import find_runs, last_row
 
 SCRIPT = Path(offpol.__file__).parent.parent / "benchmarks" / "publish.py"
 pytestmark = pytest.mark.skipif(not SCRIPT.exists(), reason="offpol is not run from a clone")

@@ -16,12 +16,12 @@ from command import Outcome, call
 from inspected import train
 
 from offpol.assembly import build_agent
-from offpol.checkpoint import load_newest
-from offpol.command_line import load_saved
+from offpol.cli.command_line import load_saved
 from offpol.config import conf_dir
 from offpol.health import ENDS as REASONS
 from offpol.inspect import figures, inspection, tables, window
 from offpol.inspect.command import main
+from offpol.record.checkpoint import load_newest
 from offpol.report.offpolicy import ENDS
 from offpol.trace.retrace import Retrace
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from naive_replay import NaiveEnv, as_rows, spec_of
 
-from offpol import checkpoint
 from offpol.offline import load_offline
+from offpol.record import checkpoint
 from offpol.replay.mixed import Mixed
 from offpol.replay.prioritized import Prioritized
 from offpol.replay.recent import Recent

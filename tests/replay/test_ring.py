@@ -11,7 +11,7 @@ from offpol.memory import kernels, kernels_numpy
 from offpol.memory.ring import Ring
 from offpol.memory.sum_tree import ACCELERATED
 from offpol.memory.windows import gather
-from offpol.segments import load_rows, rows_since
+from offpol.record.segments import load_rows, rows_since
 from offpol.types import Batch, Rows
 
 MODULES = [kernels_numpy, kernels.KERNELS] if ACCELERATED else [kernels_numpy]

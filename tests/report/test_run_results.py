@@ -10,11 +10,11 @@ from fake_runs import write_plan, write_run
 
 from offpol.assembly import check_config
 from offpol.bench.suite import Job, expand, load_suite
-from offpol.checkpoint import Checkpoints
-from offpol.command_line import load_saved
+from offpol.cli.command_line import load_saved
 from offpol.errors import ConfigError
-from offpol.run_labels import collect, named, never_begun
-from offpol.run_results import find_runs, last_row, read_run
+from offpol.record.checkpoint import Checkpoints
+from offpol.record.run_labels import collect, named, never_begun
+from offpol.record.run_results import find_runs, last_row, read_run
 
 
 @pytest.fixture(scope="module")

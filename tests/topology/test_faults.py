@@ -15,7 +15,7 @@ from command import TINY
 from living import folders_of_ray, living
 from test_data_parallel import ENVIRONMENT, TORCHRUN
 
-from offpol import checkpoint
+from offpol.record import checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 RAY = ("topology=ray_workers", "topology.num_workers=2", "topology.chunk_steps=5")

@@ -10,10 +10,11 @@ import torch
 from command import call
 from test_resume import JOB, assert_same_run, interrupt_at, metrics
 
-from offpol import checkpoint, cpu, main
+from offpol import cpu, main
 from offpol.actor import Actor
 from offpol.agent import Agent
 from offpol.env.chain import Chain
+from offpol.record import checkpoint
 from offpol.run import Run
 
 THREADS = (*JOB, "topology=threads", "topology.deadline_s=60.0")

@@ -28,7 +28,7 @@ def describe(seed: int) -> dict[str, Any]:
         "seeds": {name: seed_for(seed, name) for name in STREAMS},
         "threads": {"torch": torch.get_num_threads(), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")},
         "versions": {"python": platform.python_version()} | {package: _version(package) for package in PACKAGES},
-        "git": _git(Path(__file__).parent.parent),
+        "git": _git(Path(__file__).parents[2]),
         "machine": {
             "platform": platform.platform(),
             "cpu": _cpu(),

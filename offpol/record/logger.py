@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from offpol.errors import ConfigError
-from offpol.run_directory import METRICS
+from offpol.record.run_directory import METRICS
 from offpol.types import StateDict
 
 if TYPE_CHECKING:

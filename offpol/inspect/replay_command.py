@@ -26,7 +26,7 @@ def main() -> None:
     )  # fmt: skip
     args = parser.parse_args()
     try:
-        from offpol.replay_contents import show, take_in
+        from offpol.inspect.replay_contents import show, take_in
 
         if args.source:
             take_in(args.run_dir, args.source)

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from offpol.checkpoint_files import require_plain, sync_folder, verify, write_json, write_tensors
 from offpol.errors import ConfigError
+from offpol.record.checkpoint_files import require_plain, sync_folder, verify, write_json, write_tensors
 from offpol.types import StateDict
 
 MANIFEST, SEGMENTS = "manifest.json", "segments"
@@ -57,8 +57,8 @@ class Checkpoints:
     def save(self, state: StateDict, about: dict[str, Any]) -> Path:
         """Write one file per key of `state` as the newest checkpoint, then drop all but the newest `keep`.
 
-        `state["replay"]["rows"]` is a list of new segments, as `offpol.segments.rows_since` makes them. `about` is
-        kept in the manifest, readable without loading anything.
+        `state["replay"]["rows"]` is a list of new segments, as `offpol.record.segments.rows_since` makes them. `about`
+        is kept in the manifest, readable without loading anything.
 
         Raises:
             TypeError: for a state that could not be read back (only tensors, numbers, strings, lists and dicts can).

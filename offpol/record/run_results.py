@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from offpol import run_directory
 from offpol.errors import ConfigError
-from offpol.identity import Identified
-from offpol.renamed import current
+from offpol.record import run_directory
+from offpol.record.identity import Identified
+from offpol.record.renamed import current
 
 TAIL_BYTES = 65536  # in which the last row of metrics.jsonl is sought
 CURVE_POINTS = 50
@@ -64,7 +64,7 @@ class RunResult(Identified):
 
     @cached_property
     def saved_agent_steps(self) -> int:
-        """Agent steps at the newest checkpoint; 0 without one. (offpol.checkpoint would import torch.)
+        """Agent steps at the newest checkpoint; 0 without one. (offpol.record.checkpoint would import torch.)
 
         Of a published run, those it had come to: its checkpoints stayed behind.
         """

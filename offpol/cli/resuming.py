@@ -7,9 +7,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from offpol.cli.mistakes import flatten, no_such_key
 from offpol.errors import ConfigError
-from offpol.mistakes import flatten, no_such_key
-from offpol.run_keys import RESUMABLE
+from offpol.record.run_keys import RESUMABLE
 
 COMPOSED = ("experiment", "task", "recipe", "hydra")  # what a command line has and a saved config no longer
 

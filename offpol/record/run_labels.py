@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from offpol.bench_plan import Asked, plan_above, read_plan
 from offpol.errors import ConfigError
-from offpol.identity import flatten
-from offpol.run_keys import BUDGET, GAME, INCIDENTAL
-from offpol.run_results import RunResult, find_runs
+from offpol.record.bench_plan import Asked, plan_above, read_plan
+from offpol.record.identity import flatten
+from offpol.record.run_keys import BUDGET, GAME, INCIDENTAL
+from offpol.record.run_results import RunResult, find_runs
 
 UNSPOKEN = INCIDENTAL | GAME | BUDGET | {"resume"}
 MAX_KEYS = 3  # of a config that make a name

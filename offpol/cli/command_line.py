@@ -20,11 +20,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from offpol.cli.mistakes import explain, first_line, flatten, groups, no_such_key, options
+from offpol.cli.swapped import for_other_parts
 from offpol.config import conf_dir
 from offpol.errors import ConfigError
-from offpol.mistakes import explain, first_line, flatten, groups, no_such_key, options
-from offpol.renamed import current
-from offpol.swapped import for_other_parts
+from offpol.record.renamed import current
 
 VERSION_BASE = "1.3"
 OVERLAYS = ("experiment", "task")  # groups of which several may be put on top of each other, as Hydra's lists do

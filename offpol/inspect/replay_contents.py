@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from offpol import replay_pictures
-from offpol.checkpoint import Checkpoints, load_newest
-from offpol.command_line import load_saved
+from offpol.cli.command_line import load_saved
 from offpol.errors import ConfigError
+from offpol.inspect import replay_pictures
 from offpol.memory.ring import Ring
 from offpol.output import say, tell
-from offpol.run_directory import locked
-from offpol.run_summary import summary
-from offpol.segments import Segment, joined, rows_since
+from offpol.record.checkpoint import Checkpoints, load_newest
+from offpol.record.run_directory import locked
+from offpol.record.run_summary import summary
+from offpol.record.segments import Segment, joined, rows_since
 from offpol.types import StateDict
 
 DRAWS = "draws"  # the array of a file that holds everything but the rows

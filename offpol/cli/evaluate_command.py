@@ -41,10 +41,11 @@ def main() -> None:
 
 def _evaluate(args: argparse.Namespace) -> None:
     """Evaluate the newest checkpoint of a run; write and print the result."""
-    from offpol import cpu, film, run_directory
+    from offpol import cpu, film
     from offpol.assembly import check_config
-    from offpol.command_line import load_saved
+    from offpol.cli.command_line import load_saved
     from offpol.evaluate import compared, evaluation, in_words, load_agent
+    from offpol.record import run_directory
 
     if args.episodes < 1 or not 0 <= (args.epsilon or 0) <= 1 or (args.seed or 0) < 0:
         raise ConfigError("--episodes must be at least 1, --epsilon between 0 and 1, --seed not negative.")

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from offpol.atari_protocol import rom_name, title
-from offpol.run_keys import BUDGET, GAME, INCIDENTAL
+from offpol.record.run_keys import BUDGET, GAME, INCIDENTAL
 
 
 class Identified:

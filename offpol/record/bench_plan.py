@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from offpol.errors import ConfigError
-from offpol.identity import agent_identity
-from offpol.renamed import current
-from offpol.run_directory import write_json
+from offpol.record.identity import agent_identity
+from offpol.record.renamed import current
+from offpol.record.run_directory import write_json
 
 PLAN = "bench.json"
 
