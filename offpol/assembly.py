@@ -80,16 +80,7 @@ def check_together(cfg: Mapping[str, Any], capacity_rows: int) -> None:
             f"topology.num_workers is {workers}, but must be a divisor of run.num_envs ({envs}): each worker steps as "
             "many of them."
         )
-    if processes.number() > 1 and cfg["agent"]["_target_"] != AGENT:
-        raise ConfigError(
-            f"agent._target_ is {cfg['agent']['_target_']}, but processes that torchrun started learn together by "
-            f"{AGENT} alone: start one process, or leave the agent as it is."
-        )
-    if batch % processes.number():
-        raise ConfigError(
-            f"agent.batch_size is {batch}, but must be a multiple of {processes.number()}: each of the processes that "
-            "torchrun started takes an equal share of a batch."
-        )
+    _check_processes(cfg)
     windows = max(0, capacity_rows - envs * (window + 2))  # two rows of each for an episode's end and a cut stream
     if batch > windows:
         raise ConfigError(
@@ -106,6 +97,21 @@ def check_together(cfg: Mapping[str, Any], capacity_rows: int) -> None:
         raise ConfigError(
             f"run.learning_starts_agent_steps is {starts} and run.agent_steps {ends}, so this run would never learn: "
             "start sooner, play longer, or only play with run.replay_ratio=0."
+        )
+
+
+def _check_processes(cfg: Mapping[str, Any]) -> None:
+    """Refuse what cannot be learned by several processes, where torchrun started several."""
+    batch = cfg["agent"]["batch_size"]
+    if processes.number() > 1 and cfg["agent"]["_target_"] != AGENT:
+        raise ConfigError(
+            f"agent._target_ is {cfg['agent']['_target_']}, but processes that torchrun started learn together by "
+            f"{AGENT} alone: start one process, or leave the agent as it is."
+        )
+    if batch % processes.number():
+        raise ConfigError(
+            f"agent.batch_size is {batch}, but must be a multiple of {processes.number()}: each of the processes that "
+            "torchrun started takes an equal share of a batch."
         )
 
 
