@@ -114,17 +114,22 @@ def launch(arguments: list[str]) -> None:
 
 def resume(arguments: list[str]) -> None:
     """Go on with an interrupted run from its newest whole checkpoint."""
-    directory, rest = command_line.split_resume(arguments)
-    asked = command_line.parse_assignments(rest)
-    cfg = command_line.load_saved(directory)
-    changed = resumed_config(cfg, asked)
-    check_config(cfg)
+    directory, cfg, changed = _saved(arguments)
     require_writable(directory, "copy the run to where it can, and resume that.")
     if steps := _finished_at(cfg, directory):
         longer = f"{resume_command(directory)} run.agent_steps=..."
         say(f"{directory} is finished: {steps:,} agent steps. Longer: {longer}")
         return
     train(cfg, directory, resumed=changed)
+
+
+def _saved(arguments: list[str]) -> tuple[Path, dict[str, Any], dict[str, object]]:
+    """Return the folder of the run to be resumed, its checked config, and what of it was changed."""
+    directory, rest = command_line.split_resume(arguments)
+    cfg = command_line.load_saved(directory)
+    changed = resumed_config(cfg, command_line.parse_assignments(rest))
+    check_config(cfg)
+    return directory, cfg, changed
 
 
 def _finished_at(cfg: Mapping[str, Any], directory: Path) -> int | None:
@@ -139,13 +144,9 @@ def _finished_at(cfg: Mapping[str, Any], directory: Path) -> int | None:
 def _shared_config(arguments: list[str]) -> dict[str, Any] | None:
     """Return the config that the first process of a data-parallel run is starting or resuming; None if it is done."""
     if any(argument.startswith("resume=") for argument in arguments):
-        directory, rest = command_line.split_resume(arguments)
-        cfg = command_line.load_saved(directory)
-        resumed_config(cfg, command_line.parse_assignments(rest))
-        if _finished_at(cfg, directory):
-            return None
-    else:
-        cfg = command_line.plain(next(command_line.compositions(command_line.parse(arguments))))
+        directory, cfg, _ = _saved(arguments)
+        return None if _finished_at(cfg, directory) else cfg
+    cfg = command_line.plain(next(command_line.compositions(command_line.parse(arguments))))
     check_config(cfg)
     return cfg
 
