@@ -84,9 +84,9 @@ class Section:
             told += [Heading(3, "Aggregates"), *([] if c.of_humans else [Text(OWN_SCALE)])]
             told.append(aggregate_table(c, self.estimates))
             told.append(self._panels("aggregates", aggregates_figure(c, self.estimates), AGGREGATED_FIGURE, 400))
-        if self.estimates and self.with_runs:
+        if self.estimates and (profiled := self._profiled()):
             told += [Heading(3, "Performance profiles")]
-            told += [Figure(self.stem + "profiles", profile_figure(c, self._profiled()), PROFILE)]
+            told += [Figure(self.stem + "profiles", profile_figure(c, profiled), PROFILE)]
         if self.improvements:
             drawn = improvement_figure(c, self.improvements[:MAX_PAIRS])
             count = len(self.improvements)

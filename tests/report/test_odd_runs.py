@@ -152,6 +152,16 @@ def test_only_what_was_asked_for_is_missing(tmp_path: Path) -> None:
     assert "lacks" not in report(tmp_path, out=tmp_path / "out")
 
 
+def test_a_bench_that_has_just_begun_has_a_report(tmp_path: Path) -> None:
+    """Published agents have an aggregate, ours have none yet."""
+    asked = expand(load_suite("s6"), ["seed=0"])
+    write_plan(tmp_path, "s6", asked)
+    write_run(tmp_path / "first", asked[0], 1.0)
+    said = report(tmp_path, out=tmp_path / "out", published=True)
+    assert "no agent has a score in every game, so there is no aggregate" in said
+    assert "| SPR" in (tmp_path / "out" / "report.md").read_text()
+
+
 def test_spellings_of_a_game_are_one_game() -> None:
     one, other = (jobs(f"env.game={game}", "seed=0")[0] for game in ("Krull", "krull"))
     assert one.identity == other.identity
