@@ -19,7 +19,8 @@ import sys
 from pathlib import Path
 
 from offpol.bench.command import bench, parse
-from offpol.bench.suite import load_suite
+from offpol.bench.suite import expand, load_suite
+from offpol.errors import ConfigError
 from offpol.record.run_labels import collect, named
 
 ROOT = Path("runs/study")
@@ -51,14 +52,23 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="for offpol-bench, as in seed=0 only=retrace")
     args = parser.parse_intermixed_args()
     more = [*args.overrides, *([f"jobs={args.jobs}"] if args.jobs else []), *(["--dry-run"] if args.dry_run else [])]
+    try:
+        sys.exit(run(args.part, more, args.dry_run))
+    except ConfigError as error:
+        raise SystemExit(f"study: {error}") from None
+
+
+def run(part: str, more: list[str], dry_run: bool) -> int:
+    """Run a part, and first, for the frozen one, its sources; return the exit code."""
+    asked = parse([f"suite=study_{part}", f"out={ROOT / part}", *more])
+    suite = load_suite(f"study_{part}").only(asked.only)
+    expand(suite, asked.overrides)  # mistakes are told before the sources are trained
     code = 0
-    if args.part == "frozen":
+    if part == "frozen":
         code = bench(parse(["suite=study_sources", f"out={ROOT / 'sources'}", *of_sources(more)]))
-        if code == 0 and not args.dry_run:
+        if code == 0 and not dry_run:
             link_sources()
-    if code == 0:
-        code = bench(parse([f"suite=study_{args.part}", f"out={ROOT / args.part}", *more]))
-    sys.exit(code)
+    return code or bench(asked)
 
 
 if __name__ == "__main__":

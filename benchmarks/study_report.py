@@ -171,6 +171,7 @@ def _draw_age(
     setting: tuple[str, str], shift: float,
 ) -> None:  # fmt: skip
     color = COLORS.get(setting[0], GREY)
+    labelled = next((operator for operator in operators if (operator, *setting) in score), None)
     for row, operator in enumerate(operators):
         cell = operator, *setting
         if cell not in score:
@@ -178,7 +179,9 @@ def _draw_age(
         value, interval = mean_of(score[cell])
         low, high = interval or (value, value)
         axes.plot([low, high], [row + shift] * 2, color=color, lw=4, alpha=0.35, solid_capstyle="butt")
-        axes.plot(value, row + shift, "o", color=color, markersize=6, label=setting[0] if row == 0 else None)
+        axes.plot(
+            value, row + shift, "o", color=color, markersize=6, label=setting[0] if operator == labelled else None
+        )
         for numbers in score[cell].values():
             axes.plot(numbers, [row + shift] * len(numbers), "|", color=color, markersize=6, alpha=0.8)
         length = np.mean([run.metrics["trace_length"] for run in runs if run.cell == cell])

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from offpol.agent import Agent
 from offpol.assembly import build_env, check_config
 from offpol.cli import command_line
+from offpol.errors import ConfigError
 from offpol.evaluate import load_agent
 from offpol.training import train as train_in
 from offpol.types import Env
@@ -22,6 +23,9 @@ def compose(*overrides: str, config_dir: str | None = None) -> dict[str, Any]:
 
     Raises ConfigError, in a sentence, for whatever does not compose.
     """
+    for override in overrides:
+        if override.startswith("-"):
+            raise ConfigError(f"{override} is a flag of the command line: give overrides alone, as in task=chain.")
     flags = ["--config-dir", config_dir] if config_dir else []
     (composed,) = command_line.compositions(command_line.parse([*flags, *overrides]))
     return command_line.plain(composed)
@@ -30,9 +34,12 @@ def compose(*overrides: str, config_dir: str | None = None) -> dict[str, Any]:
 def train(cfg: dict[str, Any], directory: str | Path) -> float | None:
     """Train in a new folder; return the mean return of the final evaluation, None without one.
 
-    A class of a notebook is named `__main__.Mine` as a `_target_`. Raises ConfigError for a wrong value.
+    A class of a notebook is named `__main__.Mine` as a `_target_`. Call it in the main thread: Ctrl-C saves the run
+    there and raises SystemExit. Raises ConfigError for a wrong value, and for a folder that holds something.
     """
     check_config(cfg)
+    if Path(directory).is_dir() and any(Path(directory).iterdir()):
+        raise ConfigError(f"{directory} holds something already: train in a new folder.")
     return train_in(cfg, Path(directory))
 
 

@@ -151,6 +151,10 @@ def test_a_class_of_a_notebooks_cell_is_a_part(tmp_path: Path, monkeypatch: pyte
     cfg["trace"] = {"_target_": "__main__.Mine", "lambda_": "x"}
     with pytest.raises(ConfigError, match=r"trace\.lambda_ is 'x', but must be a number"):
         offpol_package.train(cfg, tmp_path / "run")
+    with pytest.raises(ConfigError, match="-m is a flag of the command line"):
+        offpol_package.compose("-m", "seed=1,2")
     cfg["trace"]["lambda_"] = 0.5
     assert offpol_package.train(cfg, tmp_path / "run") is not None
     assert "__main__.Mine" in (tmp_path / "run" / "config.yaml").read_text()
+    with pytest.raises(ConfigError, match="holds something already: train in a new folder"):
+        offpol_package.train(cfg, tmp_path)

@@ -92,7 +92,10 @@ def parse(arguments: Sequence[str]) -> Request:
 
 
 def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip()) if text else ()
+    names = tuple(name.strip() for name in (text or "").split(",") if name.strip())
+    if text and not names:
+        raise ConfigError(f"only={text} names nothing: write only=NAME,... of the suite's grid.")
+    return names
 
 
 def _jobs(text: str | None) -> int:

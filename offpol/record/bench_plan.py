@@ -44,14 +44,21 @@ def read_plan(path: Path) -> dict[str, Asked]:
 
 @functools.lru_cache
 def _read(path: Path, written: int) -> dict[str, Asked]:
-    return {agent_identity(current(agent["cfg"])): _asked(agent) for agent in _agents(path)}
+    found: dict[str, Asked] = {}
+    for agent in _agents(path):
+        identity, runs = agent_identity(current(agent["cfg"])), {(game, seed) for game, seed in agent["runs"]}
+        before = found.get(identity, Asked(agent["label"], frozenset()))
+        found[identity] = before._replace(runs=before.runs | runs)  # keys that matter no more may join two agents
+    return found
 
 
 def extend_plan(folder: Path, suite: str, entries: Iterable[Entry]) -> None:
     """Add to the plan of a folder; what earlier benches asked for stays."""
     path = folder / PLAN
-    agents = _agents(path) if path.is_file() else []
-    known = {agent_identity(current(agent["cfg"])): agent for agent in agents}
+    known: dict[str, dict[str, Any]] = {}
+    for agent in _agents(path) if path.is_file() else []:
+        same = known.setdefault(agent_identity(current(agent["cfg"])), {**agent, "runs": []})
+        same["runs"] += [pair for pair in agent["runs"] if pair not in same["runs"]]
     for entry in entries:
         identity = agent_identity(entry.cfg)
         if identity not in known:
@@ -69,11 +76,10 @@ def plan_above(directory: Path) -> Path | None:
 
 
 def _agents(path: Path) -> list[dict[str, Any]]:
-    agents = json.loads(path.read_text())["agents"]
+    try:
+        agents = json.loads(path.read_text())["agents"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise ConfigError(f"{path} is no plan of offpol-bench: move it away.") from error
     if not isinstance(agents, list):
         raise ConfigError(f"{path} is an earlier offpol's: move it away, and give the bench's command again.")
     return agents
-
-
-def _asked(agent: Mapping[str, Any]) -> Asked:
-    return Asked(agent["label"], frozenset((game, seed) for game, seed in agent["runs"]))

@@ -8,9 +8,12 @@ RENAMED = {"topology.measure_every_updates": "run.measure_every_updates"}
 
 
 def current(cfg: dict[str, Any]) -> dict[str, Any]:
-    """Give the keys of a saved config their names of today, in place; return it."""
+    """Give the keys of a saved config their names of today, in place; return it.
+
+    A config that has both is no saved one: it is left as it is, and refused where it is checked.
+    """
     for before, now in RENAMED.items():
         (section, name), (new_section, new_name) = before.split("."), now.split(".")
-        if name in cfg.get(section, {}) and new_section in cfg:
-            cfg[new_section].setdefault(new_name, cfg[section].pop(name))
+        if name in cfg.get(section, {}) and new_name not in cfg.get(new_section, {new_name}):
+            cfg[new_section][new_name] = cfg[section].pop(name)
     return cfg

@@ -75,7 +75,9 @@ def never_begun(words: Iterable[str], runs: Sequence[Labelled]) -> list[str]:
     agents = [
         pair for plan in sorted(plans) if whole & {plan.parent, *plan.parents} for pair in read_plan(plan).items()
     ]  # fmt: skip
-    return [asked.label for identity, asked in agents if identity not in found]
+    said = {asked.label for identity, asked in agents if identity in found}
+    begun = [asked.label for identity, asked in agents if identity not in found]
+    return [f"{label} (in another setting)" if label in said else label for label in begun]
 
 
 def _split(word: str) -> tuple[str, Path]:

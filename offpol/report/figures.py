@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -29,10 +30,14 @@ def colors(comparison: Comparison) -> dict[str, str]:
 
 def styles(comparison: Comparison) -> dict[str, dict[str, Any]]:
     """Return how the line of each agent of ours is drawn; beyond the colors there are, dashes tell them apart."""
+    labels = Counter(legible(name) for name in colors(comparison))
     return {
-        name: {"color": color, "ls": LINES[i // len(COLORS) % len(LINES)], "label": legible(name)}
+        name: {
+            "color": color, "ls": LINES[i // len(COLORS) % len(LINES)],
+            "label": legible(name) + f" ({i + 1})" * (labels[legible(name)] > 1),
+        }
         for i, (name, color) in enumerate(colors(comparison).items())
-    }
+    }  # fmt: skip
 
 
 def legible(name: str) -> str:

@@ -109,11 +109,14 @@ details li { overflow-wrap: anywhere; } summary { cursor: pointer; color: var(--
 """
 
 
+OWN_FIGURES = r"\d{1,2}-(aggregates|profiles|improvement|curves|games|games-time|off-policy)\.(png|svg)"
+
+
 def write(blocks: Sequence[Block], title: str, out: Path) -> None:
     """Write report.md, index.html and figures/ into a folder; an earlier report's figures go."""
     (out / "figures").mkdir(parents=True, exist_ok=True)
-    for old in (out / "figures").glob("[0-9]*-*"):
-        if old.suffix in (".png", ".svg"):
+    for old in (out / "figures").iterdir():
+        if re.fullmatch(OWN_FIGURES, old.name):
             old.unlink()
     for block in blocks:
         if isinstance(block, Figure):

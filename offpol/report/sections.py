@@ -104,7 +104,8 @@ class Section:
         ]
         size = f"{_count(len(c.games), 'game')}, {_seeds(c.seeds)}; {STATISTICS[c.statistic]}"
         if scored and c.scale:
-            bracket = "95% intervals" if any("[" in text for text in scored) else "one run a game, so no intervals"
+            known = any(self.estimates[e.name]["IQM"].interval for e in c.agents if e.name in self.estimates)
+            bracket = "95% intervals" if known else "a game has one run, so no interval"
             return f"IQM of the {c.scale.name}: {'; '.join(scored)} ({bracket}). {size}."
         if c.of_humans:
             return f"{size}; no agent has a score in every game, so there is no aggregate."
@@ -121,6 +122,8 @@ class Section:
                 seeds = [seed for seed in c.asked_seeds(entrant.name, game) if seed not in done]
                 if seeds:
                     lacking.append(f"{game} ({_seeds(seeds)})")
+                elif not done:
+                    lacking.append(f"{game} (not asked for)")
             if lacking:
                 told.append(f"**{entrant.name}** lacks {'; '.join(lacking)}.")
         return [*told, *c.warnings]

@@ -90,6 +90,14 @@ def test_a_plan_knows_agents_whatever_their_keys_were_called(jobs: list[Job], tm
         agent["cfg"]["topology"]["measure_every_updates"] = agent["cfg"]["run"].pop("measure_every_updates")
     (tmp_path / "bench.json").write_text(json.dumps(plan) + " ")
     assert read_plan(tmp_path / "bench.json") == before
+    plan["agents"] += [{**agent, "runs": [["Pong", 9]]} for agent in plan["agents"]]  # asked when a key still mattered
+    (tmp_path / "bench.json").write_text(json.dumps(plan))
+    assert {len(asked.runs) for asked in read_plan(tmp_path / "bench.json").values()} == {7}
+    write_plan(tmp_path, "s6", jobs[:1])
+    assert {len(asked.runs) for asked in read_plan(tmp_path / "bench.json").values()} == {7}
+    (tmp_path / "bench.json").write_text('{"name": "of another tool"}')
+    with pytest.raises(ConfigError, match=r"bench\.json is no plan of offpol-bench"):
+        read_plan(tmp_path / "bench.json")
     (tmp_path / "bench.json").write_text('{"suite": "s6", "agents": {"abc": {}}}')
     with pytest.raises(ConfigError, match=r"bench\.json is an earlier offpol's: move it away"):
         read_plan(tmp_path / "bench.json")

@@ -99,3 +99,15 @@ def test_the_sources_are_told_of_behaviors_alone() -> None:
     of_sources = script("study").of_sources
     assert of_sources(["seed=0,1", "only=retrace,ladder", "jobs=1"]) == ["jobs=1", "only=ladder"]
     assert of_sources(["only=retrace", "--dry-run"]) == ["--dry-run"]
+
+
+@pytest.mark.parametrize(("word", "said"), [
+    ("only=retrac", "did you mean 'retrace'"), ("trace=retrace", "is what the grid of suite study_frozen varies"),
+    ("only=,", "names nothing"),
+])  # fmt: skip
+def test_mistakes_are_told_before_any_source_is_trained(word: str, said: str, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["study.py", "frozen", word])
+    with pytest.raises(SystemExit, match=said):
+        script("study").main()
+    assert not list(tmp_path.iterdir())

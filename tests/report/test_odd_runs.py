@@ -135,10 +135,35 @@ def test_more_agents_than_colors_have_other_lines(tmp_path: Path) -> None:
     assert len(set(looks)) == len(looks) == len(COLORS) + 2
 
 
+def test_long_names_stay_apart(tmp_path: Path) -> None:
+    names = ["n" * 40 + middle + "m" * 40 for middle in ("retrace", "vtrace1")]
+    for name in names:
+        write_run(tmp_path / name, jobs()[0], 1.0)
+    (comparison,) = compare(collect([f"{name}={tmp_path / name}" for name in names]), (), False)
+    assert len({style["label"] for style in styles(comparison).values()}) == 2
+
+
+def test_what_an_agent_was_never_asked_to_play_is_told(tmp_path: Path) -> None:
+    one, other = jobs("env.game=Krull", "trace=retrace"), jobs("trace=n_step")
+    write_plan(tmp_path, "s6", [*one, *other])
+    for i, job in enumerate([*one, *other]):
+        write_run(tmp_path / str(i), job, normal(job, 0.5))
+    assert "lacks Boxing (not asked for)." in report(tmp_path, out=tmp_path / "out")
+
+
+def test_no_interval_is_claimed_where_there_is_none(tmp_path: Path) -> None:
+    for job in jobs()[:3]:  # Boxing has one run
+        write_run(tmp_path / job.game / str(job.seed), job, normal(job, 0.5))
+    assert "(a game has one run, so no interval)" in report(f"widths[64]={tmp_path}", out=tmp_path / "out")
+
+
 def test_any_name_can_be_drawn(tmp_path: Path) -> None:
     for name in ("a$x_$b", "_mine", "n" * 200):
         write_run(tmp_path / name, jobs()[0], 1.0)
     report(*(f"{name}={tmp_path / name}" for name in ("a$x_$b", "_mine", "n" * 200)), out=tmp_path / "out")
+    (tmp_path / "out" / "figures" / "2024-mine.png").touch()
+    report(f"a={tmp_path / '_mine'}", out=tmp_path / "out")
+    assert (tmp_path / "out" / "figures" / "2024-mine.png").exists()
     assert legible("_mine") == "\u200b_mine"
     assert len(legible("n" * 200)) < 60
 
