@@ -134,7 +134,9 @@ def text(runs: Sequence[Finished], missing: int) -> str:
     """Return what stands between the markers of docs/study.md."""
     games, seeds = sorted({run.game for run in runs}), sorted({run.seed for run in runs})
     minutes = sum(run.seconds for run in runs) / 60
-    lacking = f"; {missing} more are not finished, and (N) stands behind a score of fewer runs" if missing else ""
+    lacking = f"; {missing} more are not finished" if missing else ""
+    counts = Counter(run.cell for run in runs).values()
+    lacking += ", and (N) stands behind a score of fewer runs" * (min(counts) < max(counts))
     head = (
         f"{len(runs)} runs ({', '.join(games)}; seeds {', '.join(map(str, seeds))}), {minutes:.0f} minutes of training "
         f"in all{lacking}."
