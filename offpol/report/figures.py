@@ -19,6 +19,7 @@ LINES = ("-", (0, (4, 1.5)), (0, (1, 1)))  # of our agents, once their colors ar
 MAX_LETTERS = 56  # of a name
 DASHES = ("--", "-.", ":")  # of published agents
 WIDE_INCHES = 11.0  # of a figure of several panels
+MOST_ENLARGED = 2.2  # a panel, where there are few
 FONT = 8.0
 LETTER_INCHES = 0.06  # the width of one, in labels, about
 
@@ -64,7 +65,8 @@ def panels(
         legend: put the handles of all panels above the whole; pages have their own.
     """
     rows = -(-count // columns)
-    tall = rows * height * max(1.0, WIDE_INCHES / (columns * width))
+    wide = min(WIDE_INCHES, MOST_ENLARGED * columns * width)
+    tall = rows * height * max(1.0, wide / (columns * width))
     whole = Figure(layout="constrained")
     grid = whole.subplots(rows, columns, squeeze=False).ravel()
     for i, axes in enumerate(grid):
@@ -74,12 +76,12 @@ def panels(
             axes.set_axis_off()
     if legend:
         found = {label: h for axes in grid for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-        across = _across(WIDE_INCHES, found)
+        across = _across(wide, found)
         tall += 0.17 * -(-len(found) // across)
         whole.legend(
             found.values(), found.keys(), loc="outside upper center", ncols=across, frameon=False, fontsize=FONT
         )
-    whole.set_size_inches(WIDE_INCHES, tall)
+    whole.set_size_inches(wide, tall)
     alone = []
     for i in range(count):
         alone.append(Figure(figsize=(width, height), layout="constrained"))
