@@ -10,6 +10,7 @@ from offpol.assembly import build_env, check_config
 from offpol.cli import command_line
 from offpol.errors import ConfigError
 from offpol.evaluate import load_agent
+from offpol.record.run_directory import require_new
 from offpol.training import train as train_in
 from offpol.types import Env
 
@@ -26,9 +27,7 @@ def compose(*overrides: str, config_dir: str | None = None) -> dict[str, Any]:
     for override in overrides:
         if override.startswith("-"):
             raise ConfigError(f"{override} is a flag of the command line: give overrides alone, as in task=chain.")
-    flags = ["--config-dir", config_dir] if config_dir else []
-    (composed,) = command_line.compositions(command_line.parse([*flags, *overrides]))
-    return command_line.plain(composed)
+    return command_line.composed(overrides, config_dir)
 
 
 def train(cfg: dict[str, Any], directory: str | Path) -> float | None:
@@ -38,8 +37,7 @@ def train(cfg: dict[str, Any], directory: str | Path) -> float | None:
     there and raises SystemExit. Raises ConfigError for a wrong value, and for a folder that holds something.
     """
     check_config(cfg)
-    if Path(directory).is_dir() and any(Path(directory).iterdir()):
-        raise ConfigError(f"{directory} holds something already: train in a new folder.")
+    require_new(Path(directory))
     return train_in(cfg, Path(directory))
 
 

@@ -1,6 +1,7 @@
 """What every critic shares: how the members of an ensemble join, and what they learn by default."""
 
 import math
+from abc import ABC, abstractmethod
 from typing import Literal
 
 import torch
@@ -64,7 +65,7 @@ class CriticBase(nn.Module):
         return outputs if self.transform == "none" else unsquash(outputs)
 
 
-class HistogramCritic(CriticBase):
+class HistogramCritic(CriticBase, ABC):
     """A critic whose K outputs are the logits of masses at `atoms`, learned by cross-entropy against `probs(returns)`.
 
     `v_min` and `v_max` are the support in returns; with a `transform` the atoms are even after it.
@@ -99,9 +100,9 @@ class HistogramCritic(CriticBase):
         logits = logits.to(torch.promote_types(logits.dtype, self.atoms.dtype))
         return self.decode((torch.softmax(logits, -1) * self.atoms).sum(-1))
 
+    @abstractmethod
     def probs(self, returns: Tensor) -> Tensor:
         """Encode targets [...] as probabilities [..., K]."""
-        raise NotImplementedError
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the cross-entropy [...] of logits [..., K] against encoded targets [...], in nats."""

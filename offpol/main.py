@@ -146,7 +146,7 @@ def _shared_config(arguments: list[str]) -> dict[str, Any] | None:
     if any(argument.startswith("resume=") for argument in arguments):
         directory, cfg, _ = _saved(arguments)
         return None if _finished_at(cfg, directory) else cfg
-    cfg = command_line.plain(next(command_line.compositions(command_line.parse(arguments))))
+    cfg = command_line.composed(arguments)
     check_config(cfg)
     return cfg
 

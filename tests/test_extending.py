@@ -156,5 +156,5 @@ def test_a_class_of_a_notebooks_cell_is_a_part(tmp_path: Path, monkeypatch: pyte
     cfg["trace"]["lambda_"] = 0.5
     assert offpol_package.train(cfg, tmp_path / "run") is not None
     assert "__main__.Mine" in (tmp_path / "run" / "config.yaml").read_text()
-    with pytest.raises(ConfigError, match="holds something already: train in a new folder"):
+    with pytest.raises(ConfigError, match="is not empty, and"):
         offpol_package.train(cfg, tmp_path)

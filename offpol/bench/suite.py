@@ -91,7 +91,7 @@ def expand(suite: Suite, arguments: Sequence[str], config_dir: str | None = None
     games: list[str | None] = [*(_values(given.pop(GAME)) if GAME in given else suite.games)] or [None]
     first = [] if games[0] is None else [f"{GAME}={games[0]}"]
     variants = [
-        (label, overrides, _compose([*overrides, *first], config_dir))
+        (label, overrides, command_line.composed([*overrides, *first], config_dir))
         for label, overrides in _variants(suite, list(given.values()))
     ]
     jobs = [
@@ -151,13 +151,6 @@ def _seed(text: str) -> int:
     if not text.isdecimal():
         raise ConfigError(f"seed is {text}, but must be a whole number, not negative.")
     return int(text)
-
-
-def _compose(overrides: list[str], config_dir: str | None) -> dict[str, Any]:
-    """Return the resolved config that overrides make."""
-    flags = ["--config-dir", config_dir] if config_dir else []
-    (config,) = command_line.compositions(command_line.parse([*flags, *overrides]))
-    return command_line.plain(config)
 
 
 def _job(label: str, overrides: list[str], cfg: dict[str, Any], game: str | None, seed: int) -> Job:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -93,6 +93,12 @@ def compositions(args: argparse.Namespace) -> Iterator[DictConfig]:
                 yield composed
         except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
             raise ConfigError(explain(error, lambda: _known(name, args.overrides, extra))) from error
+
+
+def composed(overrides: Sequence[str], config_dir: str | None = None) -> dict[str, Any]:
+    """Return the program's own part of the one config that overrides make; raise ConfigError for what is none."""
+    flags = ["--config-dir", config_dir] if config_dir else []
+    return plain(next(compositions(parse([*flags, *overrides]))))
 
 
 def swept_keys(args: argparse.Namespace) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from offpol.errors import ConfigError
 
-NEVER_OVERWRITTEN = "runs are never overwritten: name another folder with hydra.run.dir=..."
+NEVER_OVERWRITTEN = "runs are never overwritten: name another folder (on the command line by hydra.run.dir=FOLDER)"
 CONFIG, INFO, EVALUATION, METRICS = "config.yaml", "info.json", "evaluation.json", "metrics.jsonl"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,10 +79,6 @@ def _axis(run: RunResult, kind: str) -> np.ndarray:
     return np.interp(points, [0, *logged["agent steps"]], [0, *logged[kind]], right=np.nan)
 
 
-def _returns(run: RunResult) -> np.ndarray:
-    return run.curve[1]
-
-
 def together(runs: Sequence[RunResult]) -> list[RunResult]:
     """Choose the runs of an agent and game that a mean curve is of, the same ones at each of its points.
 
@@ -121,8 +116,8 @@ def _seeds(axes: Axes, runs: Sequence[RunResult], style: dict[str, Any], statist
     for points, run in zip(x, runs, strict=True):
         axes.plot(points, run.curve[1], color=color, lw=0.7, alpha=0.45)
     if averaged := together(runs):
-        mean = [np.mean([values(run) for run in averaged], axis=0) for values in (partial(_axis, kind=kind), _returns)]
-        axes.plot(*mean, **style, lw=1.6)
+        mean_x = np.mean([_axis(run, kind) for run in averaged], axis=0)
+        axes.plot(mean_x, np.mean([run.curve[1] for run in averaged], axis=0), **style, lw=1.6)
     scored = [(ends[~np.isnan(ends)], run.score(statistic)) for run, ends in zip(runs, x, strict=True)]
     dots = [(ends[-1], score) for ends, score in scored if len(ends) and score is not None]
     if dots:
