@@ -28,6 +28,7 @@ from offpol.agent import Agent
 from offpol.assembly import build_agent, build_env, build_parts, check_config
 from offpol.cli import command_line
 from offpol.config import build
+from offpol.n_step_transitions import join_batch
 from offpol.record import provenance
 from offpol.run import Run
 from offpol.types import Batch, StateDict
@@ -54,10 +55,12 @@ class Floor:
         """Do so many steps of all envs, acting passes and updates; return what each part took."""
         self.seconds = dict.fromkeys(PARTS, 0.0)
         agent, spec = self.agent, self.env.spec
-        obs = batch.obs.transpose(0, 1).flatten(0, 1).clone()
+        if agent.joins_steps:
+            batch, _ = join_batch(batch, torch.where(batch.terminated, 0.0, agent.gamma))
+        obs = batch.obs.transpose(0, 1).flatten(0, 1).clone(memory_format=torch.preserve_format)
         obs = agent._floats(obs).clone(memory_format=torch.preserve_format)
         trained = agent.train_positions * len(batch)
-        spared = 0 if agent.policy.reads_own_row else len(batch)
+        spared = len(batch) if agent.policy.reads_rows == "next" else 0
         for _ in range(env_steps):
             with torch.inference_mode():
                 self.timed("acting", lambda: agent.network(self.obs.float()))

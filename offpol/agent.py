@@ -17,6 +17,7 @@ from offpol.acting import Acting, Autocast, forward
 from offpol.agent_settings import TargetConfig, check_settings
 from offpol.combinations import check_parts
 from offpol.health import health
+from offpol.n_step_transitions import join_batch, joins_steps
 from offpol.optimizer import OptimizerConfig, adamw, load_adamw
 from offpol.processes import backward
 from offpol.resets import AnnealingConfig, ResetConfig, reset
@@ -89,6 +90,7 @@ class Agent:
         check_parts(network, critic, policy, trace)
         resets.check(network)
         self.mixture = getattr(trace, "mixture", None)
+        self.joins_steps = joins_steps(policy, trace, train_positions)
         self.network = network.to(device)
         self.target_network = copy.deepcopy(self.network).requires_grad_(False)
         self.critic, self.policy, self.trace = critic.to(device), policy.to(device), trace
@@ -143,10 +145,13 @@ class Agent:
         """
         if terms.window < self.window:
             batch = batch.shortened(terms.window)
+        windows, discount = batch, torch.where(batch.terminated, 0.0, terms.gamma)
+        if self.joins_steps:
+            batch, discount = join_batch(batch, discount)
         obs = self._floats(batch.obs.transpose(0, 1).flatten(0, 1))  # [(n+1) B, *obs_shape]
         rows = self.train_positions * len(batch)  # M trained rows
         output = self.forward(self.network, obs[:rows])
-        inputs, targets, learned = self._targets(batch, obs, output, terms.gamma)
+        inputs, targets, learned = self._targets(batch, obs, output, discount)
 
         trained = self._trained
         action, returns, valid = trained(batch.action), trained(targets.returns), trained(batch.valid)
@@ -167,7 +172,9 @@ class Agent:
             td_error = (returns - self.critic.value(taken).mean(0)).abs() * valid
             priority = self._priority(td_error.view(self.train_positions, -1), valid.view(self.train_positions, -1))
             if measure:
-                metrics |= health(batch, inputs, targets, terms.updates)
+                if self.joins_steps:
+                    inputs, targets = self._whole(windows, terms.gamma)
+                metrics |= health(windows, inputs, targets, terms.updates)
                 metrics |= {
                     "loss": loss, "critic_loss": scale @ critic_loss, "policy_loss": scale @ policy_loss,
                     "td_error_abs_mean": td_error @ share,
@@ -204,24 +211,35 @@ class Agent:
     def trace_inputs(self, batch: Batch) -> TraceInputs:
         """Return what the trace would be shown of a batch now, the values of all rows by the target network."""
         gamma, window = self.horizon()
-        batch = batch.to(self.device).shortened(window)
-        return self._evaluate(batch, self._floats(batch.obs.transpose(0, 1).flatten(0, 1)), None, gamma)[0]
+        return self._whole(batch.to(self.device).shortened(window), gamma)[0]
+
+    @torch.compiler.disable
+    def _whole(self, batch: Batch, gamma: float | Tensor) -> tuple[TraceInputs, TraceTargets]:
+        """Evaluate every row of windows, for people: what the trace sees, and what it answers.
+
+        What networks and critics draw for it on the CPU is drawn aside: measuring is not to change a run.
+        """
+        discount = torch.where(batch.terminated, 0.0, gamma)
+        with torch.random.fork_rng(devices=[]):
+            obs = batch.obs.transpose(0, 1).flatten(0, 1).float()
+            inputs, _ = self._evaluate(batch, obs, None, discount)
+            return inputs, self.trace(inputs)
 
     @torch.no_grad()
     def _targets(
-        self, batch: Batch, obs: Tensor, trained: NetworkOutput, gamma: float | Tensor
+        self, batch: Batch, obs: Tensor, trained: NetworkOutput, discount: Tensor
     ) -> tuple[TraceInputs, TraceTargets, Tensor]:
         """Evaluate the window's observations and trace the returns; see `_evaluate` for `trained`.
 
         The third answer is what the critic makes of the returns, [B, n, ...].
         """
-        inputs, output = self._evaluate(batch, obs, trained, gamma)
+        inputs, output = self._evaluate(batch, obs, trained, discount)
         traced = self.trace(inputs)
         logits = output.q_logits.unflatten(1, (-1, len(batch))).transpose(1, 2)
         return inputs, traced, self.critic.targets(inputs, traced, logits, self.mixture)
 
     def _evaluate(
-        self, batch: Batch, obs: Tensor, trained: NetworkOutput | None, gamma: float | Tensor
+        self, batch: Batch, obs: Tensor, trained: NetworkOutput | None, discount: Tensor
     ) -> tuple[TraceInputs, NetworkOutput]:
         """Evaluate the target network on the window's observations; return what the trace sees, and its output.
 
@@ -230,7 +248,9 @@ class Agent:
         row are then `trained`'s, and the target network is spared a row.
         """
         shape = (batch.action.shape[1] + 1, len(batch), -1)
-        output = self._complete(trained, self.target_network, obs, 0 if self.policy.reads_own_row else len(batch))
+        output = self._complete(
+            trained, self.target_network, obs, len(batch) if self.policy.reads_rows == "next" else 0
+        )
         q_values = self.critic.join(self.critic.value(output.q_logits))
         if self.policy.double:
             online = self._complete(trained, self.network, obs, self.train_positions * len(batch))
@@ -239,8 +259,7 @@ class Agent:
             pi = self.policy.probs(q_values, output.policy_logits)
         inputs = TraceInputs.of(
             q_values=q_values.view(shape).transpose(0, 1), pi=pi.view(shape).transpose(0, 1), action=batch.action,
-            reward=batch.reward, discount=torch.where(batch.terminated, 0.0, gamma),
-            log_mu=batch.behavior_log_prob, valid_next=batch.valid_next,
+            reward=batch.reward, discount=discount, log_mu=batch.behavior_log_prob, valid_next=batch.valid_next,
         )  # fmt: skip
         return self.policy.regularise(inputs), output
 

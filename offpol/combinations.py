@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from offpol.layers import is_noisy
+from offpol.n_step_transitions import join_inputs
+from offpol.policy_base import PolicyBase
 from offpol.types import Critic, Network, Policy, Trace, TraceInputs
 
 
@@ -36,6 +38,11 @@ def check_parts(network: Network, critic: Critic, policy: Policy, trace: Trace) 
             f"{names[trace]}'s advantage is multiplied by pi/mu already, and {names[policy]} would do it again: "
             "use policy.correction=none (policy_gradient), policy.gradient=0 (cmpo), or trace=vtrace"
         )
+    if policy.reads_rows != "all" and getattr(type(policy), "regularise", None) is not PolicyBase.regularise:
+        raise ValueError(
+            f"{names[policy]} has a `regularise` of its own, but says that it does not read all rows of a window: give "
+            'the class `reads_rows = "all"`'
+        )
     check_trace(trace)
     check_buffers(network)
 
@@ -50,6 +57,13 @@ def check_trace(trace: Trace) -> None:
             raise ValueError(
                 f"{name} answers {field} of shape {tuple(values.shape)} to windows whose rewards [B, n] have shape "
                 f"{tuple(inputs.reward.shape)}: all three answers are [B, n]"
+            )
+    if getattr(trace, "joins_steps", False):
+        joined = trace(join_inputs(inputs)).returns
+        if not torch.allclose(joined, answered.returns[:, :1], rtol=1e-4, atol=1e-5):
+            raise ValueError(
+                f"{name} says `joins_steps`, but its first returns are others where windows are joined to one n-step "
+                "transition: leave the attribute out"
             )
     if getattr(trace, "needs_mu", False):
         return

@@ -1,6 +1,7 @@
 """What every policy shares."""
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ class PolicyBase(nn.Module):
     learned = False
     needs_mu = False
     weighs_advantage = False
-    reads_own_row = True
+    reads_rows: Literal["next", "trained", "all"] = "trained"
 
     def regularise(self, inputs: TraceInputs) -> TraceInputs:
         """Return what the trace sees: the inputs as they are."""

@@ -345,7 +345,10 @@ class Policy(Module, Protocol):
     learned: bool  # it reads the network's policy logits and trains them
     needs_mu: bool  # its loss compares pi with the logged probability
     weighs_advantage: bool  # its loss multiplies the trace's advantage by pi/mu
-    reads_own_row: bool  # it reads the target network's output for a trained row, not only for the rows after it
+    reads_rows: Literal[
+        "next", "trained", "all"
+    ]  # of a window, which rows' target outputs it reads: those that returns
+    # bootstrap from, the trained ones too, or all, as one whose `regularise` changes every reward must say
 
     def probs(self, q: Tensor, policy_logits: Tensor) -> Tensor:
         """Return pi(.|s) from Q(s, .) and the network's policy logits, all [..., A].
@@ -366,7 +369,9 @@ class Trace(Protocol):
     An operator that is linear in the values it bootstraps from may say so by an attribute `mixture`; a critic that
     learns distributions then applies it to them (offpol.mixture). "taken": where the trace goes on, c_t Q(s_t, a_t)
     is taken off the bootstrap E_pi Q(s_t, .); "expected": c_t E_pi Q(s_t, .) is. One that reads `log_mu` says so by
-    `needs_mu = True`, one whose advantage is multiplied by pi/mu already by `weighted_advantage = True`.
+    `needs_mu = True`, one whose advantage is multiplied by pi/mu already by `weighted_advantage = True`. One whose
+    first return stays the same where a window is joined to one n-step transition (offpol.n_step_transitions) says so by
+    `joins_steps = True`: the networks are then spared all rows of a window but its first and the one bootstrapped from.
     """
 
     def __call__(self, inputs: TraceInputs) -> TraceTargets: ...

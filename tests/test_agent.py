@@ -91,7 +91,7 @@ def test_truncation_bootstraps_where_termination_does_not() -> None:
         flags[window, 1] = True
         batch.valid_next[window, 1] = batch.valid[window, 2] = False
     obs = batch.obs.transpose(0, 1).flatten(0, 1)
-    _, targets, _ = agent._targets(batch, obs, agent.network(obs), 0.9)
+    _, targets, _ = agent._targets(batch, obs, agent.network(obs), 0.9 * ~batch.terminated)
     ahead = agent.target_network(batch.obs[1:3, 2]).q_logits[0, :, :, 0].amax(-1)
     want = batch.reward[1:3, 1] + torch.tensor([0.9, 0.0]) * ahead
     torch.testing.assert_close(targets.returns[1:3, 1], want)
@@ -132,7 +132,7 @@ def test_double_q_selects_by_the_online_network() -> None:
             parameter.copy_(torch.randn_like(parameter))
     batch = make_batch(window=1)
     obs = batch.obs.transpose(0, 1).flatten(0, 1)
-    _, targets, _ = agent._targets(batch, obs, agent.network(obs[: len(batch)]), 0.9)
+    _, targets, _ = agent._targets(batch, obs, agent.network(obs[: len(batch)]), 0.9 * ~batch.terminated)
     online = agent.network(batch.obs[:, 1]).q_logits[0, :, :, 0]
     target = agent.target_network(batch.obs[:, 1]).q_logits[0, :, :, 0]
     chosen = target.gather(-1, online.argmax(-1, keepdim=True)).squeeze(-1)
@@ -152,10 +152,10 @@ def test_sparing_the_target_network_the_first_row_changes_no_return(double: bool
             parameter.add_(torch.randn_like(parameter))
     obs = batch.obs.transpose(0, 1).flatten(0, 1)
     trained = agent.network(obs[: train_positions * len(batch)])
-    assert not agent.policy.reads_own_row
-    spared_inputs, spared, _ = agent._targets(batch, obs, trained, 0.9)
-    agent.policy.reads_own_row = True
-    inputs, targets, _ = agent._targets(batch, obs, trained, 0.9)
+    assert agent.policy.reads_rows == "next"
+    spared_inputs, spared, _ = agent._targets(batch, obs, trained, 0.9 * ~batch.terminated)
+    agent.policy.reads_rows = "trained"
+    inputs, targets, _ = agent._targets(batch, obs, trained, 0.9 * ~batch.terminated)
     assert not torch.allclose(spared_inputs.q[:, 0], inputs.q[:, 0])
     torch.testing.assert_close(spared.returns, targets.returns)
 

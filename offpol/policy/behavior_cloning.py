@@ -10,7 +10,7 @@ from offpol.types import PolicyInputs
 class BehaviorCloning(LearnedPolicy):
     """loss = -log pi(a|s) of the logged action: pi becomes the replay's mixture of behaviors, its values Sarsa's."""
 
-    reads_own_row = False
+    reads_rows = "next"
 
     def loss(self, inputs: PolicyInputs, measure: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the negative log-likelihood [M], and its mean with the share of actions that pi would choose."""

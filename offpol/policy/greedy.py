@@ -13,7 +13,7 @@ class Greedy(PolicyBase):
     al. 2016), otherwise the target network does both.
     """
 
-    reads_own_row = False
+    reads_rows = "next"
 
     def __init__(self, double: bool) -> None:
         super().__init__()

@@ -16,6 +16,8 @@ class Munchausen(PolicyBase):
     every trace operator and every critic, distributional ones included, learns the soft return unchanged.
     """
 
+    reads_rows = "all"
+
     def __init__(self, temperature: float, alpha: float, clip: float) -> None:
         super().__init__()
         if not temperature > 0:

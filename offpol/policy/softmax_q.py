@@ -12,7 +12,7 @@ class SoftmaxQ(PolicyBase):
     With `double` the online network's Q gives the probabilities by which the target network's is averaged.
     """
 
-    reads_own_row = False
+    reads_rows = "next"
 
     def __init__(self, temperature: float, double: bool) -> None:
         super().__init__()

@@ -19,6 +19,7 @@ class NStep:
     """
 
     mixture: ClassVar[Literal["expected"]] = "expected"
+    joins_steps: ClassVar[bool] = True
 
     def __call__(self, inputs: TraceInputs) -> TraceTargets:
         returns = lambda_returns(inputs, 1.0)

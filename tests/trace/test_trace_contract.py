@@ -85,7 +85,7 @@ def test_the_last_step_is_one_step(file: Path) -> None:
 
 @every_operator
 def test_no_return_depends_on_the_values_of_the_row_it_starts_from(file: Path) -> None:
-    """What `Policy.reads_own_row` relies on: another Q(s_0, .) and pi(.|s_0) leave the first row's return as it is."""
+    """What `Policy.reads_rows` relies on: another Q(s_0, .) and pi(.|s_0) leave the first row's return as it is."""
     inputs, other = random_inputs(5), random_inputs(6)
     q_values, pi = inputs.q_values.clone(), inputs.pi.clone()
     q_values[:, 0], pi[:, 0] = other.q_values[:, 0], other.pi[:, 0]
