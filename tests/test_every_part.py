@@ -67,7 +67,7 @@ def test_nothing_that_is_learned_towards_asks_for_a_gradient(file: Path) -> None
     obs = batch.obs.transpose(0, 1).flatten(0, 1)
     trained = agent.network(obs[: 2 * len(batch)])
     assert trained.q_logits.requires_grad
-    inputs, traced, learned = agent._targets(batch, obs, trained, 0.9)
+    inputs, traced, learned = agent._targets(batch, obs, trained, 0.9 * ~batch.terminated)
     assert not any(tensor.requires_grad for tensor in (*vars(inputs).values(), *traced, learned))
 
 
@@ -83,7 +83,7 @@ def test_distributions_go_through_the_other_traces(trace: str) -> None:
     agent = make_agent(critic="categorical", trace=trace)
     batch = make_batch()
     obs = batch.obs.transpose(0, 1).flatten(0, 1)
-    _, traced, learned = agent._targets(batch, obs, agent.network(obs[: len(batch)]), 0.9)
+    _, traced, learned = agent._targets(batch, obs, agent.network(obs[: len(batch)]), 0.9 * ~batch.terminated)
     mean = (learned * agent.critic.atoms).sum(-1)
     torch.testing.assert_close(mean, traced.returns, rtol=0, atol=0.1)  # mass beyond the ends is put on them
 
