@@ -20,7 +20,7 @@ import torch
 from ale_py import AtariVectorEnv
 
 from offpol.memory import kernels, kernels_numpy, tree_kernels_numpy
-from offpol.memory.sum_tree import ACCELERATED
+from offpol.memory.kernels import ACCELERATED
 from offpol.replay.prioritized import Prioritized
 from offpol.replay.uniform import Uniform
 from offpol.schedule import Schedule

@@ -19,6 +19,7 @@ from offpol.combinations import check_parts
 from offpol.health import health
 from offpol.n_step_transitions import join_batch, joins_steps
 from offpol.optimizer import OptimizerConfig, adamw, load_adamw
+from offpol.policy_base import entropy
 from offpol.processes import backward
 from offpol.resets import AnnealingConfig, ResetConfig, reset
 from offpol.transfer import upload
@@ -180,6 +181,8 @@ class Agent:
                     "td_error_abs_mean": td_error @ share,
                     "outside_support_share": self.critic.outside(returns).to(share.dtype) @ share,
                 }  # fmt: skip
+                if self.policy.learned:
+                    metrics["online_policy_entropy"] = entropy(output.policy_logits.log_softmax(-1)) @ share
                 metrics = {name: number.detach() for name, number in metrics.items()}
             sound = loss + priority.sum()
         gradient_norm = self._step(loss, share, terms.follow)

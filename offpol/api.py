@@ -55,10 +55,8 @@ def load(directory: str | Path, num_envs: int = 1, device: str | None = None) ->
     `agent.values(torch.from_numpy(env.reset()))` answers Q(s, .) and pi(.|s), both [num_envs, A].
     Raises ConfigError where there is no run, or none with a checkpoint.
     """
-    cfg = command_line.load_saved(Path(directory))
+    cfg = command_line.load_saved(Path(directory), device)
     check_config(cfg)
-    if device is not None:
-        cfg["run"] |= {"device": device, "actor_device": None}
     agent = load_agent(cfg, Path(directory)).agent
     agent.acting_network.train(False)  # no noise in noisy layers
     return Trained(build_env(cfg, num_envs, "python"), agent)

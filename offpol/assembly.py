@@ -161,6 +161,13 @@ def build_env(cfg: Mapping[str, Any], num_envs: int, stream: str, index: int = 0
     return build(cfg["env"], "env", num_envs=num_envs, seed=seed_for(cfg["seed"], stream, index))
 
 
+def env_spec(cfg: Mapping[str, Any]) -> EnvSpec:
+    """Describe one env of those that a config asks for."""
+    env = build_env(cfg, 1, "env")
+    env.close()
+    return env.spec
+
+
 def build_behavior(cfg: Mapping[str, Any], first_stream: int, num_streams: int) -> Behavior:
     """Build how the streams from `first_stream` on explore, of all `num_streams`."""
     return build(cfg["behavior"], "behavior", first_stream=first_stream, num_streams=num_streams)
@@ -210,9 +217,7 @@ def assist(cfg: Mapping[str, Any]) -> None:
         signal.signal(number, signal.SIG_IGN)
     cpu.set_up(cfg["run"]["torch_threads"])
     seed_globals(seed_for(cfg["seed"], "process", processes.rank()))
-    probe = build_env(cfg, 1, "env")
-    probe.close()
-    agent: Any = build_agent(cfg, probe.spec)
+    agent: Any = build_agent(cfg, env_spec(cfg))
     with processes.joined(agent.device):
         agent.serve()
 
@@ -227,9 +232,7 @@ def build_parts(cfg: Mapping[str, Any], directory: Path) -> Parts:
     from offpol.whole_update import speed_up
 
     seed_globals(cfg["seed"])
-    probe = build_env(cfg, 1, "env")
-    spec = replace(probe.spec, num_envs=cfg["run"]["num_envs"])
-    probe.close()
+    spec = replace(env_spec(cfg), num_envs=cfg["run"]["num_envs"])
     topology = build(cfg["topology"], "topology")
     behavior = build_behavior(cfg, 0, spec.num_envs)
     agent = build_agent(cfg, spec)

@@ -13,7 +13,7 @@ import sys
 import types
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, cast, get_args, get_origin
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -52,6 +52,12 @@ def build(node: Mapping, key: str = "", /, **runtime: object) -> Any:
         raise ConfigError(f"{key}: {error}") from error
     except MemoryError as error:
         raise ConfigError(f"{key} does not fit into memory: {error}.") from error
+
+
+def build_all(group: str) -> dict[str, Any]:
+    """Construct every option of a group of conf/ as its yaml has it, by name."""
+    files = sorted((conf_dir() / group).glob("*.yaml"))
+    return {file.stem: build(cast(DictConfig, OmegaConf.load(file))) for file in files}
 
 
 def check(node: Mapping, runtime_names: Collection[str], key: str = "") -> None:

@@ -2,12 +2,11 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from offpol.types import TraceInputs, TraceTargets
+from offpol.types import Mixture, TraceInputs, TraceTargets
 from offpol.value_transform import Transform, squash, unsquash
 
 
@@ -46,9 +45,7 @@ class CriticBase(nn.Module):
         members = torch.randperm(self.num_critics, device=values.device)[: self.minimum_of]
         return values[members].amin(0)
 
-    def targets(
-        self, inputs: TraceInputs, traced: TraceTargets, logits: Tensor, mixture: Literal["taken", "expected"] | None
-    ) -> Tensor:
+    def targets(self, inputs: TraceInputs, traced: TraceTargets, logits: Tensor, mixture: Mixture | None) -> Tensor:
         """Return what `loss` compares with [B, n, ...]: the trace's returns [B, n]."""
         return traced.returns
 

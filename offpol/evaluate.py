@@ -11,10 +11,10 @@ from tqdm import tqdm
 
 from offpol.actor import Actor, Episode
 from offpol.agent import Agent
-from offpol.assembly import build_agent, build_env
+from offpol.assembly import build_agent, build_env, env_spec
 from offpol.behavior.epsilon_greedy import EpsilonGreedy
 from offpol.output import is_terminal
-from offpol.record.checkpoint import Checkpoint, load_newest
+from offpol.record.checkpoint import Checkpoint, load_checkpoint
 from offpol.reference_scores import human_random
 from offpol.schedule import Schedule
 from offpol.seeding import seed_for
@@ -93,14 +93,18 @@ class Loaded(NamedTuple):
     found: Checkpoint
 
 
-def load_agent(cfg: Mapping[str, Any], directory: Path) -> Loaded:
-    """Build the agent of a run, as its newest whole checkpoint has it; raise ConfigError where there is none."""
-    found = load_newest(directory / "checkpoints", only=["agent"])
-    env = build_env(cfg, 1, "env")
-    env.close()
-    agent = build_agent(cfg, env.spec)
+def load_agent(
+    cfg: Mapping[str, Any], directory: Path, checkpoint: str | None = None, only: Sequence[str] = ("agent",)
+) -> Loaded:
+    """Build the agent of a run, as a checkpoint or the newest whole one has it, of which `only` these parts are read.
+
+    Raises ConfigError where there is none.
+    """
+    found = load_checkpoint(directory / "checkpoints", checkpoint, only=only)
+    spec = env_spec(cfg)
+    agent = build_agent(cfg, spec)
     agent.load_state_dict(found.state["agent"])
-    return Loaded(agent, env.spec, found)
+    return Loaded(agent, spec, found)
 
 
 def in_words(result: Mapping[str, Any]) -> str:

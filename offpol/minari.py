@@ -24,7 +24,7 @@ import torch
 
 from offpol.errors import ConfigError, install
 from offpol.output import tell
-from offpol.record.segments import unbroken_from
+from offpol.record.segments import rows_of, unbroken_from
 
 LOGGED = ("behavior_log_prob", "policy_version")
 Fields = dict[str, np.ndarray]
@@ -40,8 +40,9 @@ def export_dataset(run_directory: Path, dataset_id: str) -> int:
     from offpol.record.checkpoint import load_newest
 
     minari = _minari()
-    replay = load_newest(run_directory / "checkpoints", only=["replay"]).state["replay"]
-    episodes = [episode for stream in _streams(replay["rows"]) for episode in _episodes(stream)]
+    found = load_newest(run_directory / "checkpoints", only=["replay"])
+    rows = rows_of(found.state["replay"], str(found.path))
+    episodes = [episode for stream in _streams(rows) for episode in _episodes(stream)]
     if not episodes:
         raise ConfigError(f"{run_directory} has no two rows of one stream in its replay: nothing to export.")
     frame = episodes[0]["obs"]

@@ -1,12 +1,12 @@
 """A trace applied to whole distributions: the mixture of n-step backups that a return is the mean of."""
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from offpol.types import TraceInputs, TraceTargets
+from offpol.types import Mixture, TraceInputs, TraceTargets
 
 
 class Lag(NamedTuple):
@@ -21,7 +21,7 @@ class Lag(NamedTuple):
     weight: Tensor
 
 
-def lags(inputs: TraceInputs, traced: TraceTargets, mixture: Literal["taken", "expected"]) -> Iterator[Lag]:
+def lags(inputs: TraceInputs, traced: TraceTargets, mixture: Mixture) -> Iterator[Lag]:
     """Yield the lags m = 1 .. n of the returns' mixture (Gruslys et al. 2018, Reactor).
 
     A return is affine in the values it bootstraps from. Its coefficient of Q(s_{t+m}, a) is the discount times

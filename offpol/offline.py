@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from offpol.record.segments import Segment
+from offpol.record.segments import Segment, rows_of
 from offpol.types import EnvSpec
 
 MINARI = "minari:"
@@ -19,7 +19,7 @@ def load_offline(source: str, spec: EnvSpec) -> list[Segment]:
         source: the folder of a run (its newest checkpoint is taken), or "minari:" and a dataset's id.
         spec: of the env that they are going to be mixed with.
 
-    Raises ValueError where there is nothing to load, or where it is of another env.
+    Raises ConfigError where there is nothing to load, ValueError where it is of another env.
     """
     if source.startswith(MINARI):
         from offpol.minari import import_dataset
@@ -28,8 +28,8 @@ def load_offline(source: str, spec: EnvSpec) -> list[Segment]:
     else:
         from offpol.record.checkpoint import load_newest
 
-        replay = load_newest(Path(source) / "checkpoints", only=["replay"]).state["replay"]
-        segments = replay["rows"]
+        found = load_newest(Path(source) / "checkpoints", only=["replay"])
+        segments = rows_of(found.state["replay"], str(found.path))
     saved = (segments[0]["obs"].dtype, tuple(segments[0]["obs"].shape[1:]))
     if saved != (spec.dtype, spec.frame_shape):
         raise ValueError(
@@ -44,8 +44,3 @@ def load_offline(source: str, spec: EnvSpec) -> list[Segment]:
         )
     newest = max(int(segment["policy_version"].max()) for segment in segments)
     return [{**segment, "policy_version": segment["policy_version"] - newest} for segment in segments]
-
-
-def rows_per_stream(segments: list[Segment]) -> int:
-    """Return how many rows of each stream the replay that made the segments still held at the end."""
-    return int((segments[-1]["stop"] - segments[-1]["oldest"]).max())

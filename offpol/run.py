@@ -106,7 +106,7 @@ class Run:
         self.interrupted = False
         self._pending = Pending()
         self._clocks: dict[str, Clock] = defaultdict(Clock)
-        self._seen = self._logged = self._saved = 0  # agent steps at the last after_step, log row, checkpoint
+        self._seen = self._logged = 0  # agent steps at the last after_step, log row
         self._logged_updates = 0
         self._tick = time.perf_counter()
         self._handlers: dict[int, object] = {}

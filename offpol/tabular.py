@@ -10,7 +10,6 @@ import argparse
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -181,14 +180,10 @@ class Finding:
 
 
 def operators() -> dict[str, Trace]:
-    """Build every operator of conf/trace as its yaml has it."""
-    from omegaconf import OmegaConf
+    """Build the operators of conf/trace, but watkins: it goes towards Q*, not Q^pi, and is not affine in Q."""
+    from offpol.config import build_all
 
-    from offpol.config import build, conf_dir
-
-    nodes: dict[str, Any] = {file.stem: OmegaConf.load(file) for file in sorted((conf_dir() / "trace").glob("*.yaml"))}
-    nodes.pop("watkins", None)  # towards Q*, not Q^pi, and not affine in Q
-    return {name: build(node) for name, node in nodes.items()}
+    return {name: trace for name, trace in build_all("trace").items() if name != "watkins"}
 
 
 def study(trace: Trace, mdp: MDP, pi: Tensor, mu: Tensor, window: int, iterations: int) -> Finding:

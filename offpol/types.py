@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from offpol.run import Run
 
 StateDict = dict[str, Any]
+Mixture = Literal["taken", "expected"]  # what a trace is to distributions, see `Trace`
 
 
 def __getattr__(name: str) -> Any:
@@ -323,9 +324,7 @@ class Critic(Module, Protocol):
     def join(self, values: Tensor) -> Tensor:
         """Join the ensemble's values [H, ...] to those that learning targets are made of [...]."""
 
-    def targets(
-        self, inputs: TraceInputs, traced: TraceTargets, logits: Tensor, mixture: Literal["taken", "expected"] | None
-    ) -> Tensor:
+    def targets(self, inputs: TraceInputs, traced: TraceTargets, logits: Tensor, mixture: Mixture | None) -> Tensor:
         """Return what `loss` compares with, [B, n, ...]: the trace's returns [B, n], or distributions.
 
         logits [H, B, n+1, A, K] of the target network; mixture as the trace declares it.

@@ -129,3 +129,9 @@ def test_the_reference_is_up_to_date() -> None:
     make = runpy.run_path(str(ROOT / "docs" / "make_reference.py"))
     again = "python docs/make_reference.py"
     assert (ROOT / "docs" / "reference.md").read_text() == make["reference"](), f"run {again}"
+
+
+def test_the_suites_of_the_docs_are_all_there_are() -> None:
+    text = (ROOT / "docs" / "benchmarking.md").read_text()
+    named = set(re.findall(r"`(\w+)`", "\n".join(re.findall(r"^\| (`.*?) \|", text, re.MULTILINE))))
+    assert {path.stem for path in (conf_dir() / "suite").glob("*.yaml")} <= named

@@ -21,7 +21,6 @@ from offpol.network.mlp import MLP
 from offpol.optimizer import OptimizerConfig
 from offpol.policy.cmpo import CMPO
 from offpol.policy.policy_gradient import PolicyGradient
-from offpol.trace.gae import GAE
 from offpol.trace.puffer import Puffer
 from offpol.types import Outputs
 
@@ -128,16 +127,6 @@ def test_what_does_not_say_that_it_needs_the_logged_probability_never_looks_at_i
 def test_the_parts_that_need_the_logged_probability_say_so() -> None:
     for seam, names in NEEDS_MU.items():
         assert all(needs_mu(conf_dir() / seam / f"{name}.yaml") for name in names)
-
-
-@pytest.mark.parametrize(("changes", "sentence"), [
-    ({"trace": GAE(0.9, False)}, "GAE corrects nothing, but replayed data is off-policy"),
-    ({"trace": Puffer(0.9, 1.0, 1.0), "policy": PolicyGradient("vtrace", 1.0, 0.0)}, "already, and PolicyGradient"),
-    ({"trace": Puffer(0.9, 1.0, 1.0), "policy": CMPO(1.0, 1.0, 1.0, 0.9)}, "pi/mu already, and CMPO"),
-])  # fmt: skip
-def test_combinations_that_mean_nothing_are_refused(changes, sentence) -> None:
-    with pytest.raises(ValueError, match=sentence):
-        plain_agent(**changes)
 
 
 @pytest.mark.parametrize("critic", ["hl_gauss", "categorical"])

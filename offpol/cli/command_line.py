@@ -153,8 +153,8 @@ def relaunchable(cfg: Mapping) -> str:
     return head + OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults, **cfg, "hydra": hydra}))
 
 
-def load_saved(directory: Path) -> dict:
-    """Return the config that a run saved; raise ConfigError where there is none."""
+def load_saved(directory: Path, device: str | None = None) -> dict:
+    """Return the config that a run saved, to compute on `device` if one is named; ConfigError where there is none."""
     path = directory / "config.yaml"
     if not path.is_file():
         raise ConfigError(f"{directory} is no run: it has no config.yaml.")
@@ -164,7 +164,10 @@ def load_saved(directory: Path) -> dict:
         raise ConfigError(f"{path} is not as a run saved it: {explain(error, list)}") from error
     if not isinstance(cfg, dict):
         raise ConfigError(f"{path} is not as a run saved it: it holds a list.")
-    return current({str(key): value for key, value in cfg.items() if key not in ("defaults", "hydra")})
+    own = current({str(key): value for key, value in cfg.items() if key not in ("defaults", "hydra")})
+    if device is not None:
+        own["run"] |= {"device": device, "actor_device": None}
+    return own
 
 
 def split_resume(arguments: list[str]) -> tuple[Path, list[str]]:
@@ -218,14 +221,15 @@ def _refuse(message: str) -> NoReturn:
 
 def _parse_overrides(overrides: list[str]) -> list[Override]:
     parsed = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(overrides)
+    known_groups = set(groups())  # a walk through all config folders
     for override in parsed:
         if not override.key_or_group:
             raise ConfigError(f"Cannot read '{override.input_line}': write key=value.")
         chosen = "" if override.is_sweep_override() or override.is_delete() else override.value()
-        if not isinstance(chosen, str | list) and override.key_or_group in groups():
+        if not isinstance(chosen, str | list) and override.key_or_group in known_groups:
             known = ", ".join(sorted(options(override.key_or_group)))
             raise ConfigError(f"'{override.input_line}' names no option of a group, which has: {known}.")
-        if isinstance(chosen, list) and override.key_or_group in groups() and override.key_or_group not in OVERLAYS:
+        if isinstance(chosen, list) and override.key_or_group in known_groups - set(OVERLAYS):
             one, all_of_them = f"{override.key_or_group}=", ",".join(str(each) for each in chosen)
             raise ConfigError(f"{override.input_line}: a run takes one. For a sweep: offpol -m {one}{all_of_them}.")
     return parsed

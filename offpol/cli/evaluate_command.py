@@ -49,10 +49,8 @@ def _evaluate(args: argparse.Namespace) -> None:
 
     if args.episodes < 1 or not 0 <= (args.epsilon or 0) <= 1 or (args.seed or 0) < 0:
         raise ConfigError("--episodes must be at least 1, --epsilon between 0 and 1, --seed not negative.")
-    cfg = load_saved(args.run_dir)
+    cfg = load_saved(args.run_dir, args.device)
     check_config(cfg)
-    if args.device:
-        cfg["run"] |= {"device": args.device, "actor_device": None}
     if args.film:
         film.require_writable(args.film)
         if "render" in cfg["env"]:

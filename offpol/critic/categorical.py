@@ -1,13 +1,11 @@
 """C51: the distribution of returns on fixed atoms, with true distributional backups through the trace."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from offpol.critic_base import HistogramCritic
 from offpol.mixture import lags, split
-from offpol.types import TraceInputs, TraceTargets
+from offpol.types import Mixture, TraceInputs, TraceTargets
 
 
 class Categorical(HistogramCritic):
@@ -32,9 +30,7 @@ class Categorical(HistogramCritic):
         position = (returns.unsqueeze(-1) - self.v_min) * self._per_bin
         return split(position, torch.ones_like(position), self.num_bins)
 
-    def targets(
-        self, inputs: TraceInputs, traced: TraceTargets, logits: Tensor, mixture: Literal["taken", "expected"] | None
-    ) -> Tensor:
+    def targets(self, inputs: TraceInputs, traced: TraceTargets, logits: Tensor, mixture: Mixture | None) -> Tensor:
         """Return target masses [B, n, K], which sum to 1 but may be negative."""
         assert mixture is not None  # the agent has refused such a trace
         probs = torch.softmax(logits.to(torch.promote_types(logits.dtype, self.atoms.dtype)), -1).mean(0)

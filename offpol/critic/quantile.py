@@ -1,13 +1,11 @@
 """QR-DQN: the quantiles of the distribution of returns, with distributional backups through the trace."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from offpol.critic_base import CriticBase
 from offpol.mixture import lags
-from offpol.types import TraceInputs, TraceTargets
+from offpol.types import Mixture, TraceInputs, TraceTargets
 
 
 class Quantile(CriticBase):
@@ -36,9 +34,7 @@ class Quantile(CriticBase):
         """Average quantiles [..., K] to values [...], in float32 or better."""
         return logits.to(torch.promote_types(logits.dtype, self.levels.dtype)).mean(-1)
 
-    def targets(
-        self, inputs: TraceInputs, traced: TraceTargets, logits: Tensor, mixture: Literal["taken", "expected"] | None
-    ) -> Tensor:
+    def targets(self, inputs: TraceInputs, traced: TraceTargets, logits: Tensor, mixture: Mixture | None) -> Tensor:
         """Return atoms and their weights, [B, n, 2, n A K]; rows that look fewer steps on have weights of 0."""
         assert mixture is not None  # the agent has refused such a trace
         quantiles = logits.mean(0)

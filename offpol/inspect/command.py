@@ -59,9 +59,8 @@ def _config(args: argparse.Namespace) -> dict[str, Any]:
 
     if args.batches < 1 or args.steps < 1 or args.seed < 0 or (args.window or 1) < 1:
         raise ConfigError("--batches, --window and --steps must be at least 1, --seed not negative.")
-    cfg = load_saved(args.run_dir)
+    cfg = load_saved(args.run_dir, args.device)
     check_config(cfg)
-    cfg["run"]["device"] = args.device or cfg["run"]["device"]
     from offpol.record.run_directory import require_writable
 
     args.out = args.out or args.run_dir / "inspect"

@@ -9,22 +9,21 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 
 from offpol.agent import Agent
-from offpol.assembly import build_agent, build_env
-from offpol.config import build, conf_dir
+from offpol.config import build_all
 from offpol.errors import ConfigError
+from offpol.evaluate import load_agent
 from offpol.health import trace_ends, trace_lengths
 from offpol.inspect.monte_carlo import KNOWN, monte_carlo_returns
 from offpol.memory.ring import Ring
 from offpol.memory.windows import gather
 from offpol.offline import load_offline
 from offpol.policy_base import PolicyBase
-from offpol.record.checkpoint import Checkpoint, load_checkpoint
-from offpol.record.segments import Segment, joined
+from offpol.record.checkpoint import Checkpoint
+from offpol.record.segments import joined, rows_of
 from offpol.schedule import Schedule
 from offpol.types import EnvSpec, Trace, TraceInputs, TraceTargets
 
@@ -93,39 +92,29 @@ def load(cfg: dict[str, Any], directory: Path, checkpoint: str | None, window: i
 
     `window` replaces the run's. Raises ConfigError where there is no checkpoint, or no rows in it.
     """
-    found = load_checkpoint(directory / "checkpoints", checkpoint, only=["agent", "replay"])
     if window is not None:
         cfg["agent"] |= {"window": window, "train_positions": min(window, cfg["agent"]["train_positions"])}
-    env = build_env(cfg, 1, "env")
-    env.close()
-    agent = build_agent(cfg, env.spec)
-    agent.load_state_dict(found.state["agent"])
+    agent, spec, found = load_agent(cfg, directory, checkpoint, ["agent", "replay"])
     own, operators = operators_of(cfg["trace"], agent.trace)
-    sources = _sources(cfg, found, env.spec, directory)
+    sources = _sources(cfg, found, spec, directory)
     for name, (ring, _) in sources.items():
         if not ring.num_drawable:
             raise ConfigError(f"The {name} rows of {found.path} hold no window of {ring.window} transitions.")
-    return Subject(env.spec, agent, found, sources, own, operators)
+    return Subject(spec, agent, found, sources, own, operators)
 
 
 def operators_of(node: Mapping[str, Any], trace: Trace) -> tuple[str, dict[str, Trace]]:
     """Return the run's operator by name, and every operator of conf/trace, the run's own as the run has it."""
-    files = sorted((conf_dir() / "trace").glob("*.yaml"))
-    known = {file.stem: build(yaml.safe_load(file.read_text()), "trace") for file in files}
     module = node["_target_"].split(".")[-2]
     own = module if node["_target_"].startswith("offpol.trace.") else type(trace).__name__
-    return own, known | {own: trace}
+    return own, build_all("trace") | {own: trace}
 
 
 def _sources(
     cfg: Mapping[str, Any], found: Checkpoint, spec: EnvSpec, directory: Path
 ) -> dict[str, tuple[Ring, float]]:
     """Return the rows that the run learned from at the checkpoint, each with its share of a batch."""
-    segments: list[Segment] = found.state["replay"].get("rows", [])
-    if not segments or "obs" not in segments[-1]:
-        raise ConfigError(
-            f"{found.path} holds no rows: its replay was left out of it, or does not keep rows as offpol's own do."
-        )
+    segments = rows_of(found.state["replay"], str(found.path))
     replay, window = cfg["replay"], cfg["agent"]["window"]
     share = Schedule(**replay["offline_share"])(found.about["agent_steps"]) if "offline_share" in replay else 0.0
     rings = {}

@@ -29,6 +29,7 @@ from offpol.inspect.mu_formulas import formula
 from offpol.layers import is_noisy
 from offpol.record import provenance, run_directory
 from offpol.record.checkpoint import Checkpoint, load_checkpoint, older_than
+from offpol.record.segments import rows_of
 from offpol.run import Run, RunConfig
 from offpol.types import Batch, Rows, StateDict
 
@@ -62,8 +63,7 @@ def check(cfg: dict[str, Any], directory: Path, checkpoint: str | None, steps: i
     """
     formula(cfg["behavior"])
     found = load_checkpoint(directory / "checkpoints", checkpoint)
-    if not found.state.get("replay", {}).get("rows"):
-        raise ConfigError(f"{found.path} holds no rows, so the run cannot go on and there is nothing to check.")
+    rows_of(found.state.get("replay", {}), str(found.path))
     cfg["run"] |= {"agent_steps": found.about["agent_steps"] + steps, "eval_episodes": 0}
     if cfg["replay"].get("storage") == "memmap" and cfg["replay"]["directory"] is None:
         cfg["replay"]["directory"] = str(directory)  # where there is room for it

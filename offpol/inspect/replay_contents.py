@@ -19,7 +19,7 @@ from offpol.output import say, tell
 from offpol.record.checkpoint import Checkpoints, load_newest
 from offpol.record.run_directory import locked
 from offpol.record.run_summary import summary
-from offpol.record.segments import Segment, joined, rows_since
+from offpol.record.segments import Segment, joined, rows_of, rows_since
 from offpol.types import StateDict
 
 DRAWS = "draws"  # the array of a file that holds everything but the rows
@@ -34,7 +34,7 @@ def show(args: argparse.Namespace) -> None:
     found = load_newest(args.run_dir / "checkpoints", only=["replay"])
     for sentence in found.lost:
         tell(f"offpol-replay: {sentence}.")
-    ring = joined(_segments(found.state["replay"], args.run_dir), cfg["agent"]["window"])
+    ring = joined(rows_of(found.state["replay"], str(found.path)), cfg["agent"]["window"])
     if args.export:
         export(ring, found.state["replay"][DRAWS], args.export)
         say(f"Written: {args.export}")
@@ -124,7 +124,7 @@ def take_in(directory: Path, path: Path) -> None:
     with locked(directory):  # a run must not go on meanwhile
         found = load_newest(directory / "checkpoints")
         old = found.state["replay"]
-        here, there = _kind(_segments(old, directory)[-1], old), _kind(new["rows"][0], new)
+        here, there = _kind(rows_of(old, str(found.path))[-1], old), _kind(new["rows"][0], new)
         if here != there:
             pairs = [(name, there[name], here[name]) for name in here if here[name] != there[name]]
             differing = ", ".join(f"{name} {theirs} (the run has {own})" for name, theirs, own in pairs)
@@ -132,13 +132,6 @@ def take_in(directory: Path, path: Path) -> None:
         checkpoints = Checkpoints(directory / "checkpoints", cfg["run"]["keep_checkpoints"])
         target = checkpoints.save({**found.state, "replay": new}, found.about)
     say(f"Written: {target}. Go on with it: offpol resume={directory}")
-
-
-def _segments(replay: StateDict, directory: Path) -> list[Segment]:
-    if not replay.get("rows") or "obs" not in replay["rows"][-1]:
-        raise ConfigError(f"The replay of {directory} does not keep its rows as offpol's own replays do.")
-    segments: list[Segment] = replay["rows"]
-    return segments
 
 
 def _kind(segment: Segment, replay: StateDict) -> dict[str, object]:

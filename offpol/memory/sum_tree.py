@@ -6,11 +6,9 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from offpol.memory.kernels import ACCELERATED, TREE_KERNELS
+from offpol.memory.kernels import TREE_KERNELS
 from offpol.memory.kernels_numpy import Floats, Ints
 from offpol.memory.ring import Ring
-
-__all__ = ["ACCELERATED", "SumTree"]
 
 
 class Tree:

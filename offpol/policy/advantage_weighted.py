@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from offpol.policy_base import LearnedPolicy, entropy
+from offpol.policy_base import LearnedPolicy
 from offpol.processes import joint_mean
 from offpol.temperature import Temperature, TemperatureSettings
 from offpol.types import PolicyInputs
@@ -63,7 +63,7 @@ class AdvantageWeighted(LearnedPolicy):
             weights = self._all if self.actions == "all" else self._logged
             target, log = weights(inputs, gaps, divisor, measure)
             if measure:
-                log |= {"online_policy_entropy": entropy(log_pi) @ inputs.share, "temperature": divisor}
+                log["temperature"] = divisor
         return -(target * log_pi).sum(-1), log
 
     def _all(

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from offpol.policy_base import LearnedPolicy, entropy
+from offpol.policy_base import LearnedPolicy
 from offpol.types import PolicyInputs
 
 
@@ -19,7 +19,4 @@ class BehaviorCloning(LearnedPolicy):
         if not measure:
             return loss, {}
         agrees = (log_pi.argmax(-1) == inputs.action).to(loss.dtype)
-        return loss, {
-            "online_policy_entropy": entropy(log_pi.detach()) @ inputs.share,
-            "agreement": agrees @ inputs.share,
-        }
+        return loss, {"agreement": agrees @ inputs.share}

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from offpol.policy_base import LearnedPolicy, entropy, log_ratio
+from offpol.policy_base import LearnedPolicy, log_ratio
 from offpol.processes import joint_mean
 from offpol.temperature import RunningScale
 from offpol.types import PolicyInputs
@@ -46,7 +46,4 @@ class CMPO(LearnedPolicy):
         if not measure:
             return loss, {}
         saturated = (scaled.abs() > self.clip).to(scaled.dtype).mean(-1)
-        return loss, {
-            "online_policy_entropy": entropy(log_pi.detach()) @ inputs.share, "advantage_scale": scale,
-            "saturated_weights": saturated @ inputs.share,
-        }  # fmt: skip
+        return loss, {"advantage_scale": scale, "saturated_weights": saturated @ inputs.share}

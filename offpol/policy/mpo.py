@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from offpol.policy_base import LearnedPolicy, entropy
+from offpol.policy_base import LearnedPolicy
 from offpol.processes import joint_mean
 from offpol.temperature import Multiplier
 from offpol.types import PolicyInputs
@@ -52,6 +52,5 @@ class MPO(LearnedPolicy):
         if not measure:
             return loss, {}
         return loss, {
-            "online_policy_entropy": entropy(log_pi.detach()) @ inputs.share, "policy_target_kl": step,
-            "policy_drift_kl": mean_drift, "temperature": eta, "policy_penalty": alpha,
+            "policy_target_kl": step, "policy_drift_kl": mean_drift, "temperature": eta, "policy_penalty": alpha,
         }  # fmt: skip

@@ -36,7 +36,6 @@ class PolicyGradient(LearnedPolicy):
         log_pi = torch.log_softmax(inputs.logits, -1)
         taken = inputs.action.unsqueeze(-1)
         log_taken = log_pi.gather(-1, taken).squeeze(-1)
-        spread = entropy(log_pi)
         gaps = inputs.gaps
         gap = gaps.gather(-1, taken).squeeze(-1)
         surprise = inputs.returns - inputs.q_values.gather(-1, taken).squeeze(-1)  # G - Q(a)
@@ -53,11 +52,8 @@ class PolicyGradient(LearnedPolicy):
         else:
             weight = log_ratio(torch.zeros_like(inputs.log_mu), inputs.log_mu).exp().clamp(max=self.clip)
             objective = weight * surprise * log_taken.exp() + (gaps * log_pi.exp()).sum(-1)
-        loss = -objective - self.entropy * spread
-        if not measure:
+        loss = -objective - self.entropy * entropy(log_pi)
+        if not measure or self.correction == "none":
             return loss, {}
-        log = {"online_policy_entropy": spread.detach() @ inputs.share}
-        if self.correction == "none":
-            return loss, log
         saturated = (weight >= self.clip).to(weight.dtype)
-        return loss, log | {"mean_weight": weight @ inputs.share, "saturated_weights": saturated @ inputs.share}
+        return loss, {"mean_weight": weight @ inputs.share, "saturated_weights": saturated @ inputs.share}

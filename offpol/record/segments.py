@@ -6,11 +6,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from offpol.errors import ConfigError
 from offpol.memory.kernels_numpy import Ints
 from offpol.memory.ring import Ring
-from offpol.types import EnvSpec
+from offpol.types import EnvSpec, StateDict
 
 Segment = dict[str, Tensor]
+
+
+def rows_of(replay: StateDict, whose: str) -> list[Segment]:
+    """Return the segments of a replay's saved state; raise ConfigError where there are none as offpol's own have."""
+    segments: list[Segment] = replay.get("rows", [])
+    if not segments or "obs" not in segments[-1]:
+        raise ConfigError(
+            f"{whose} holds no rows: its replay was left out of it, or does not keep rows as offpol's own do."
+        )
+    return segments
 
 
 def rows_since(ring: Ring, counts: Tensor | None = None) -> Segment:
@@ -53,11 +64,16 @@ def load_rows(ring: Ring, segments: Sequence[Segment]) -> None:
 def joined(segments: list[Segment], window: int) -> Ring:
     """Return a ring of the size of what is stored, with the rows in it."""
     last, streams = segments[-1], len(segments[-1]["stop"])
-    rows = max(int((last["stop"] - last["oldest"]).max()), window + int(last["stack"]))
+    rows = max(rows_per_stream(segments), window + int(last["stack"]))
     spec = EnvSpec("saved", streams, 0, tuple(last["obs"].shape[1:]), last["obs"].dtype, stack=int(last["stack"]))
     ring = Ring(rows * streams, spec=spec, window=window)
     load_rows(ring, segments)
     return ring
+
+
+def rows_per_stream(segments: Sequence[Segment]) -> int:
+    """Return how many rows of each stream the ring that the segments were made of still held at the end."""
+    return int((segments[-1]["stop"] - segments[-1]["oldest"]).max())
 
 
 def unbroken_from(segments: Sequence[Segment]) -> Ints:

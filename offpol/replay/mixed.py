@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from offpol.offline import load_offline, rows_per_stream
-from offpol.record.segments import load_rows, rows_since
+from offpol.offline import load_offline
+from offpol.record.segments import load_rows, rows_per_stream, rows_since
 from offpol.replay.prioritized import Prioritized
 from offpol.schedule import Schedule
 from offpol.types import Batch, EnvSpec, Rows, StateDict

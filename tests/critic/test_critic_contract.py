@@ -114,15 +114,6 @@ def test_descending_the_loss_ends_at_what_is_to_be_learned(file: Path) -> None:
     assert critic.value(logits.detach()).item() == pytest.approx(1.7, abs=0.05)
 
 
-@every_critic
-def test_the_config_says_all(file: Path) -> None:
-    node = OmegaConf.load(file)
-    first, second = build(node), build(OmegaConf.create(OmegaConf.to_yaml(node)))
-    logits = torch.randn(1, 5, first.num_bins)
-    assert torch.equal(first.value(logits), second.value(logits))
-    assert first.state_dict() == second.state_dict() == {}
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles
 @every_critic

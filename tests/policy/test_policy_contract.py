@@ -97,15 +97,6 @@ def test_finite_where_the_behavior_hardly_ever_acts_so(file: Path) -> None:
         assert torch.autograd.grad(loss.sum(), inputs.logits)[0].isfinite().all()
 
 
-@every_policy
-def test_the_config_says_all(file: Path) -> None:
-    node = OmegaConf.load(file)
-    first, second = build(node), build(OmegaConf.create(OmegaConf.to_yaml(node)))
-    q, logits = torch.randn(2, 7, 5)
-    assert torch.equal(first.probs(q, logits), second.probs(q, logits))
-    assert torch.equal(first.loss(random_inputs())[0], second.loss(random_inputs())[0])
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles
 @every_policy

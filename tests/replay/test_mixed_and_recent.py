@@ -5,6 +5,7 @@ import pytest
 import torch
 from naive_replay import NaiveEnv, as_rows, spec_of
 
+from offpol.errors import ConfigError
 from offpol.offline import load_offline
 from offpol.record import checkpoint
 from offpol.replay.mixed import Mixed
@@ -117,6 +118,14 @@ def test_what_cannot_be_mixed_is_refused(run, changes, sentence) -> None:
 def test_data_of_another_env_is_refused(run) -> None:
     with pytest.raises(ValueError, match="holds frames of"):
         load_offline(str(run[0]), SPEC.__class__("other", 1, 4, (9,), torch.float32))
+
+
+def test_data_without_rows_is_refused(tmp_path) -> None:
+    """As of a run whose own replay keeps what only it can read."""
+    keeper = checkpoint.Checkpoints(tmp_path / "checkpoints", keep=2)
+    keeper.save({"replay": {"window": 3}}, {"agent_steps": 150})
+    with pytest.raises(ConfigError, match="holds no rows: its replay was left out of it, or does not keep rows as"):
+        load_offline(str(tmp_path), SPEC)
 
 
 def test_offline_versions_are_counted_back_from_the_newest(run) -> None:

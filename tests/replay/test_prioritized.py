@@ -15,7 +15,7 @@ from naive_replay import NaiveEnv, as_rows, chi_square_p, spec_of
 from test_context_tree import estimated
 
 from offpol.memory import kernels, kernels_numpy, tree_kernels_numpy
-from offpol.memory.sum_tree import ACCELERATED
+from offpol.memory.kernels import ACCELERATED
 from offpol.replay.prioritized import Prioritized
 from offpol.replay.uniform import Uniform
 from offpol.schedule import Schedule

@@ -8,8 +8,8 @@ import torch
 from naive_replay import NaiveEnv, NaiveReplay, as_rows, chi_square_p, spec_of
 
 from offpol.memory import kernels, kernels_numpy
+from offpol.memory.kernels import ACCELERATED
 from offpol.memory.ring import Ring
-from offpol.memory.sum_tree import ACCELERATED
 from offpol.memory.windows import gather
 from offpol.record.segments import load_rows, rows_since
 from offpol.types import Batch, Rows

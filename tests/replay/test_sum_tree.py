@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from offpol.memory import kernels, tree_kernels_numpy
-from offpol.memory.sum_tree import ACCELERATED, SumTree
+from offpol.memory.kernels import ACCELERATED
+from offpol.memory.sum_tree import SumTree
 
 MODULES = [tree_kernels_numpy, kernels.TREE_KERNELS] if ACCELERATED else [tree_kernels_numpy]
 SIZES = [1, 2, 7, 8, 9, 63, 64, 65, 100, 512, 513, 1000]

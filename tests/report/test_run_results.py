@@ -145,3 +145,14 @@ def test_a_run_from_before_a_key_was_renamed_is_the_same_run(tmp_path: Path, job
     assert read_run(old).identity == read_run(new).identity
     assert load_saved(old) == load_saved(new)
     check_config(load_saved(old))
+
+
+def test_a_run_is_read_for_another_device(tmp_path: Path, jobs: list[Job]) -> None:
+    """Whatever its actors computed on: here there may be one device alone."""
+    write_run(tmp_path / "r", jobs[0], 1.0)
+    config = yaml.safe_load((tmp_path / "r" / "config.yaml").read_text())
+    config["run"] |= {"device": "cuda", "actor_device": "cuda:1"}
+    (tmp_path / "r" / "config.yaml").write_text(yaml.safe_dump(config))
+    run = load_saved(tmp_path / "r", "cpu")["run"]
+    assert (run["device"], run["actor_device"]) == ("cpu", None)
+    assert load_saved(tmp_path / "r")["run"]["actor_device"] == "cuda:1"

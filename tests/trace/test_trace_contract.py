@@ -96,12 +96,6 @@ def test_no_return_depends_on_the_values_of_the_row_it_starts_from(file: Path) -
     torch.testing.assert_close(operator(moved).returns, operator(inputs).returns, rtol=0, atol=1e-12)
 
 
-@every_operator
-def test_the_config_says_all(file: Path) -> None:
-    node = OmegaConf.load(file)
-    assert build(node) == build(OmegaConf.create(OmegaConf.to_yaml(node)))
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles
 @every_operator
