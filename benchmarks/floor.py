@@ -25,7 +25,8 @@ import torch
 
 from offpol import cpu
 from offpol.agent import Agent
-from offpol.assembly import build_agent, build_env, build_parts, check_config
+from offpol.assembly import build_agent, build_env, build_parts
+from offpol.checks import check_config
 from offpol.cli import command_line
 from offpol.config import build
 from offpol.n_step_transitions import join_batch

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from offpol.agent import Agent
-from offpol.assembly import build_env, check_config
+from offpol.assembly import build_env
+from offpol.checks import check_config
 from offpol.cli import command_line
 from offpol.errors import ConfigError
 from offpol.evaluate import load_agent

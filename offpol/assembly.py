@@ -1,7 +1,4 @@
-"""Parts from a config: with training.py, the only reader of it. Checks all of it, then builds and wires.
-
-The checks need no torch; it is imported by what builds.
-"""
+"""Parts from a config: with training.py, the only reader of it. Builds and wires what checks.py has found right."""
 
 from __future__ import annotations
 
@@ -10,109 +7,23 @@ import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
+
+import torch
+from torch import nn
 
 from offpol import cpu, processes
-from offpol.config import build, check, coerce
-from offpol.errors import ConfigError, did_you_mean
-
-if TYPE_CHECKING:
-    from offpol.actor import Actor, Values
-    from offpol.agent import Agent
-    from offpol.types import Behavior, Env, EnvSpec, Network, Replay, Topology
-
-AGENT = "offpol.agent.Agent"
-
-# The sections of the config, and what each part is handed beside its yaml.
-SECTIONS = {
-    "env": ("num_envs", "seed"),
-    "behavior": ("first_stream", "num_streams"),
-    "replay": ("spec", "window", "seed", "run_directory", "device"),
-    "network": ("spec", "outputs"),
-    "critic": (),
-    "policy": (),
-    "trace": (),
-    "topology": (),
-    "agent": ("build_network", "critic", "policy", "trace", "device", "actor_device", "autocast"),
-    "run": (),
-}
-
-
-def check_config(cfg: Mapping[str, Any]) -> None:
-    """Check every value of a resolved config against the part that takes it; raise ConfigError."""
-    words = (*SECTIONS, "seed")
-    for name in cfg:
-        if name not in words:
-            raise ConfigError(f"There is no key '{name}'{did_you_mean(name, words) or '.'}")
-    for name in words:
-        if name not in cfg:
-            raise ConfigError(f"The config has no '{name}'.")
-    for name, runtime in SECTIONS.items():
-        check(cfg[name], runtime, name)
-    if coerce(cfg["seed"], int, "seed") < 0:  # type: ignore[operator]
-        raise ConfigError(f"seed is {cfg['seed']}, but must not be negative.")
-    if "capacity" in cfg["replay"]:  # in rows, as far as yaml tells; the built replay is asked again
-        check_together(cfg, cfg["replay"]["capacity"])
-
-
-def check_parts_of(cfg: Mapping[str, Any]) -> None:
-    """Refuse what the parts of an agent say of their values, and of each other, without a network; needs torch."""
-    from torch import nn
-
-    from offpol.combinations import check_parts
-
-    build_behavior(cfg, 0, cfg["run"]["num_envs"])
-    build(cfg["topology"], "topology")
-    build(cfg["run"], "run")
-    critic, policy, trace = (build(cfg[name], name) for name in ("critic", "policy", "trace"))
-    try:
-        check_parts(cast(Any, nn.Identity()), critic, policy, trace)
-    except ValueError as error:
-        raise ConfigError(f"agent: {error}") from error
-
-
-def check_together(cfg: Mapping[str, Any], capacity_rows: int) -> None:
-    """Refuse combinations that could never learn, given the replay's capacity; raise ConfigError with the reason."""
-    batch, envs, window = cfg["agent"]["batch_size"], cfg["run"]["num_envs"], cfg["agent"]["window"]
-    workers = cfg["topology"].get("num_workers", 1)
-    if workers < 1 or envs % workers:
-        raise ConfigError(
-            f"topology.num_workers is {workers}, but must be a divisor of run.num_envs ({envs}): each worker steps as "
-            "many of them."
-        )
-    _check_processes(cfg)
-    windows = max(0, capacity_rows - envs * (window + 2))  # two rows of each for an episode's end and a cut stream
-    if batch > windows:
-        raise ConfigError(
-            f"agent.batch_size is {batch}, but a replay of {capacity_rows} rows in {envs} streams may hold no more "
-            f"than {windows} windows of {window} transitions: raise replay.capacity or lower the batch."
-        )
-    first, starts, ends = envs * (window + 1), cfg["run"]["learning_starts_agent_steps"], cfg["run"]["agent_steps"]
-    if starts < first and cfg["run"]["replay_ratio"] > 0:
-        raise ConfigError(
-            f"run.learning_starts_agent_steps is {starts}, but {envs} envs hold a whole window of {window} transitions "
-            f"only after {first} agent steps: start no sooner."
-        )
-    if starts >= ends >= 1 and cfg["run"]["replay_ratio"] > 0:
-        raise ConfigError(
-            f"run.learning_starts_agent_steps is {starts} and run.agent_steps {ends}, so this run would never learn: "
-            "start sooner, play longer, or only play with run.replay_ratio=0."
-        )
-
-
-def _check_processes(cfg: Mapping[str, Any]) -> None:
-    """Refuse what cannot be learned by several processes, where torchrun started several."""
-    batch = cfg["agent"]["batch_size"]
-    if processes.number() > 1 and cfg["agent"]["_target_"] != AGENT:
-        raise ConfigError(
-            f"agent._target_ is {cfg['agent']['_target_']}, but processes that torchrun started learn together by "
-            f"{AGENT} alone: start one process, or leave the agent as it is."
-        )
-    if batch % processes.number():
-        raise ConfigError(
-            f"agent.batch_size is {batch}, but must be a multiple of {processes.number()}: each of the processes that "
-            "torchrun started takes an equal share of a batch."
-        )
+from offpol.actor import Actor, Values
+from offpol.agent import Agent
+from offpol.checks import check_together
+from offpol.combinations import check_parts
+from offpol.config import build
+from offpol.ensemble import Networks
+from offpol.errors import ConfigError
+from offpol.layers import is_noisy
+from offpol.seeding import seed_for, seed_globals
+from offpol.types import Behavior, Env, EnvSpec, Network, Outputs, Replay, Topology
+from offpol.whole_update import speed_up
 
 
 @dataclass(frozen=True)
@@ -156,8 +67,6 @@ class Parts:
 
 def build_env(cfg: Mapping[str, Any], num_envs: int, stream: str, index: int = 0) -> Env:
     """Build `num_envs` envs on the stream of random numbers of that name and index."""
-    from offpol.seeding import seed_for
-
     return build(cfg["env"], "env", num_envs=num_envs, seed=seed_for(cfg["seed"], stream, index))
 
 
@@ -175,9 +84,6 @@ def build_behavior(cfg: Mapping[str, Any], first_stream: int, num_streams: int) 
 
 def build_agent(cfg: Mapping[str, Any], spec: EnvSpec) -> Agent:
     """Build the networks and what learns them, for observations and actions of `spec`."""
-    from offpol.ensemble import Networks
-    from offpol.types import Outputs
-
     critic = build(cfg["critic"], "critic")
     policy, trace = build(cfg["policy"], "policy"), build(cfg["trace"], "trace")
     members = critic.num_critics if critic.separate_networks else 1
@@ -211,8 +117,6 @@ def together(agent: Agent) -> Iterator[None]:
 
 def assist(cfg: Mapping[str, Any]) -> None:
     """Be one of the other processes: compute shares of updates until the first one, which acts and writes, is done."""
-    from offpol.seeding import seed_for, seed_globals
-
     for number in (signal.SIGINT, signal.SIGTERM):  # the first process ends the run
         signal.signal(number, signal.SIG_IGN)
     cpu.set_up(cfg["run"]["torch_threads"])
@@ -223,14 +127,7 @@ def assist(cfg: Mapping[str, Any]) -> None:
 
 
 def build_parts(cfg: Mapping[str, Any], directory: Path) -> Parts:
-    """Build what a run in `directory` is made of, from one root seed.
-
-    What takes long to import comes last, so that mistakes are told soon.
-    """
-    from offpol.layers import is_noisy
-    from offpol.seeding import seed_for, seed_globals
-    from offpol.whole_update import speed_up
-
+    """Build what a run in `directory` is made of, from one root seed."""
     seed_globals(cfg["seed"])
     spec = replace(env_spec(cfg), num_envs=cfg["run"]["num_envs"])
     topology = build(cfg["topology"], "topology")
@@ -253,9 +150,19 @@ def build_parts(cfg: Mapping[str, Any], directory: Path) -> Parts:
     return Parts(Actors(cfg, spec), behavior, agent, replay, topology)
 
 
-def _device(name: str | None, key: str) -> str | None:
-    import torch
+def check_parts_of(cfg: Mapping[str, Any]) -> None:
+    """Refuse what the parts of an agent say of their values, and of each other, without a network."""
+    build_behavior(cfg, 0, cfg["run"]["num_envs"])
+    build(cfg["topology"], "topology")
+    build(cfg["run"], "run")
+    critic, policy, trace = (build(cfg[name], name) for name in ("critic", "policy", "trace"))
+    try:
+        check_parts(cast(Any, nn.Identity()), critic, policy, trace)
+    except ValueError as error:
+        raise ConfigError(f"agent: {error}") from error
 
+
+def _device(name: str | None, key: str) -> str | None:
     if name is None:
         return None
     try:

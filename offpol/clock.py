@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import time
+from collections import defaultdict
 
 
 class Clock:
@@ -23,3 +25,37 @@ class Clock:
         """Return the seconds since the last take."""
         seconds, self.seconds = self.seconds, 0.0
         return seconds
+
+
+class Meter:
+    """How fast a run is, and what its time goes into: from one row of metrics to the next."""
+
+    def __init__(self) -> None:
+        self.wall_s = 0.0  # up to the last row
+        self.clocks: dict[str, Clock] = defaultdict(Clock)
+        self.start(0, 0)
+
+    def start(self, agent_steps: int, updates: int) -> None:
+        """Measure from here on."""
+        self._tick, self._agent_steps, self._updates = time.perf_counter(), agent_steps, updates
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds up to now."""
+        return self.wall_s + time.perf_counter() - self._tick
+
+    def row(self, agent_steps: int, updates: int) -> dict[str, float]:
+        """Return speed, memory and shares of time since the last row, and start the next one."""
+        now = time.perf_counter()
+        spent, self._tick = max(now - self._tick, 1e-9), now
+        self.wall_s += spent
+        row = {
+            "wall_s": self.wall_s,
+            "cpu_s": time.process_time(),  # of all threads, since the process began
+            "agent_steps_per_s": (agent_steps - self._agent_steps) / spent,
+            "updates_per_s": (updates - self._updates) / spent,
+            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        }
+        row |= {f"share_{name}": clock.take() / spent for name, clock in list(self.clocks.items())}
+        self._agent_steps, self._updates = agent_steps, updates
+        return row

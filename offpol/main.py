@@ -19,14 +19,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from offpol import processes
-from offpol.assembly import assist, check_config, check_parts_of
+from offpol.checks import check_config
 from offpol.cli import command_line
 from offpol.cli.resuming import resumed_config
 from offpol.config import conf_dir
 from offpol.errors import ConfigError, RunError
 from offpol.output import say, tell
 from offpol.record.run_directory import evaluated_at, require_writable, resume_command
-from offpol.training import train
 
 STOPPED, MISTAKE, FAILED = 130, 2, 1  # exit codes
 
@@ -58,6 +57,8 @@ def job(composed: DictConfig) -> float | None:
         if left_out:
             tell(f"offpol: left out, as it is for other parts than those chosen: {', '.join(left_out)}.")
         check_config(cfg)
+        from offpol.training import train
+
         named = any(override.startswith("hydra.run.dir=") for override in hydra_cfg.overrides.hydra)
         return train(cfg, directory, or_beside=not (named or sweep))
     except ConfigError as error:
@@ -106,6 +107,8 @@ def launch(arguments: list[str]) -> None:
                 check_config(jobs[-1])
                 _check_folder(command_line.output_folder(composed, args.multirun), args.multirun)
         if args.multirun:  # or a job's mistake would be told when its turn comes
+            from offpol.assembly import check_parts_of
+
             for cfg in jobs:
                 check_parts_of(cfg)
     sys.argv = [sys.argv[0], *command_line.for_hydra(arguments, args.overrides)]
@@ -120,6 +123,8 @@ def resume(arguments: list[str]) -> None:
         longer = f"{resume_command(directory)} run.agent_steps=..."
         say(f"{directory} is finished: {steps:,} agent steps. Longer: {longer}")
         return
+    from offpol.training import train
+
     train(cfg, directory, resumed=changed)
 
 
@@ -170,6 +175,8 @@ def main() -> None:
         processes.end_with_launcher()
         if processes.rank() > 0:
             if shared := _shared_config(arguments):
+                from offpol.assembly import assist
+
                 assist(shared)
         elif any(argument.startswith("resume=") for argument in arguments):
             resume(arguments)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import signal
-import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from offpol.clock import Clock
+from offpol.clock import Clock, Meter
 from offpol.guard import Guard
 from offpol.progress import Progress
 from offpol.rate_limiter import RateLimiter
@@ -94,21 +92,18 @@ class Run:
         self.frames_per_agent_step = frames_per_agent_step
         self.limiter = RateLimiter(config.replay_ratio, config.learning_starts_agent_steps)
         self.agent_steps = self.updates = self.episodes = self.rows_lost = 0
-        self.wall_s = 0.0
         self.recent_returns: deque[float] = deque(maxlen=RECENT_EPISODES)
         self.recent_lengths: deque[int] = deque(maxlen=RECENT_EPISODES)
         self.gauges: dict[str, Callable[[], float]] = {}
         self.guard = Guard()
+        self.meter = Meter()
         self.checkpoints = Checkpoints(directory / "checkpoints", config.keep_checkpoints)
         self.saved_at: int | None = None  # agent steps at the newest checkpoint
         self.resumed: StateDict = {}  # where the run goes on: what the checkpoint held
         self.signal: int | None = None  # the one that asked the run to end
         self.interrupted = False
         self._pending = Pending()
-        self._clocks: dict[str, Clock] = defaultdict(Clock)
-        self._seen = self._logged = 0  # agent steps at the last after_step, log row
-        self._logged_updates = 0
-        self._tick = time.perf_counter()
+        self._seen = 0  # agent steps at the last after_step
         self._handlers: dict[int, object] = {}
         self.logger = Logger(directory)
 
@@ -117,7 +112,7 @@ class Run:
             self.config.agent_steps, self.agent_steps, self.config.learning_starts_agent_steps
         )  # fmt: skip
         self._handlers = {s: signal.signal(s, self._ask_to_end) for s in (signal.SIGINT, signal.SIGTERM)}
-        self._tick = time.perf_counter()
+        self.meter.start(self.agent_steps, self.updates)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None) -> None:
@@ -139,7 +134,7 @@ class Run:
 
     def timed(self, name: str) -> Clock:
         """Count the time inside a `with` as spent on `name`; one thread per name."""
-        return self._clocks[name]
+        return self.meter.clocks[name]
 
     def count(self, rows: Rows, episodes: Sequence[Episode]) -> None:
         """Count one row per stream, and log the games that ended with it."""
@@ -197,7 +192,9 @@ class Run:
         learning_curve(self.directory, self.title, self.levels)
 
     def _log(self) -> None:
-        machine = self._machine()  # first: what this row costs is the next row's, or shares could exceed 1
+        machine = self.meter.row(
+            self.agent_steps, self.updates
+        )  # first: what this row costs is the next row's, or shares could exceed 1
         self.guard.check()
         row: dict[str, float] = {
             "updates": self.updates,
@@ -213,7 +210,7 @@ class Run:
             row["replay_ratio"] = self.updates / learning
         row |= {name: float(read()) for name, read in self.gauges.items()}
         row |= self._pending.take_means() | self._histograms()
-        self.logger.metrics(self.agent_steps, row | machine)
+        self.logger.metrics(self.agent_steps, row | {MACHINE + name: number for name, number in machine.items()})
         shown = {"return": "episode_return", "epsilon": "epsilon", "trace length": "trace_length"}
         self.progress.show({label: row[name] for label, name in shown.items() if name in row})
 
@@ -224,22 +221,6 @@ class Run:
             self.logger.histogram(self.agent_steps, name, numbers)
         lag = values.get(POLICY_LAG)
         return {} if lag is None else {POLICY_LAG: float(lag.double().mean()), f"{POLICY_LAG}_max": float(lag.max())}
-
-    def _machine(self) -> dict[str, float]:
-        """Measure speed, memory and where the time went since the last row."""
-        now = time.perf_counter()
-        spent, self._tick = max(now - self._tick, 1e-9), now
-        self.wall_s += spent
-        row = {
-            "wall_s": self.wall_s,
-            "cpu_s": time.process_time(),  # of all threads, since the process began
-            "agent_steps_per_s": (self.agent_steps - self._logged) / spent,
-            "updates_per_s": (self.updates - self._logged_updates) / spent,
-            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        }
-        row |= {f"share_{name}": clock.take() / spent for name, clock in list(self._clocks.items())}
-        self._logged, self._logged_updates = self.agent_steps, self.updates
-        return {MACHINE + name: number for name, number in row.items()}
 
     def _ask_to_end(self, number: int, frame: FrameType | None) -> None:
         """First signal: end after this step. Ctrl-C after it: end at once.
@@ -262,7 +243,7 @@ class Run:
             "agent_steps": self.agent_steps,
             "updates": self.updates,
             "episodes": self.episodes,
-            "wall_s": self.wall_s + time.perf_counter() - self._tick,
+            "wall_s": self.meter.elapsed_s,
             "recent_returns": list(self.recent_returns),
             "recent_lengths": list(self.recent_lengths),
             "rows_lost": self.rows_lost,
@@ -274,11 +255,10 @@ class Run:
     def load_state_dict(self, state: StateDict) -> None:
         """Go on from where `state_dict` was taken."""
         self.agent_steps, self.updates = state["agent_steps"], state["updates"]
-        self.episodes, self.wall_s, self.rows_lost = state["episodes"], state["wall_s"], state["rows_lost"]
+        self.episodes, self.rows_lost, self.meter.wall_s = state["episodes"], state["rows_lost"], state["wall_s"]
         self.recent_returns.extend(state["recent_returns"])
         self.recent_lengths.extend(state["recent_lengths"])
         self._pending.load_state_dict(state["pending"])
-        self._seen = self._logged = self.saved_at = self.agent_steps
-        self._logged_updates = self.updates
+        self._seen = self.saved_at = self.agent_steps
         self.logger.load_state_dict(state["logger"], self.agent_steps)
         load_global_state(state["random"])

@@ -1,7 +1,4 @@
-"""One run, from a checked config to its last game: built, put back where it was, trained, evaluated.
-
-What takes long to import is imported by the functions that need it: mistakes are told without.
-"""
+"""One run, from a checked config to its last game: built, put back where it was, trained, evaluated."""
 
 from __future__ import annotations
 
@@ -9,19 +6,22 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from offpol import cpu
+from offpol.agent import Agent
 from offpol.assembly import Parts, build_parts, together
 from offpol.cli import command_line
 from offpol.config import build
+from offpol.evaluate import compared, evaluation, in_words
+from offpol.guard import explained
 from offpol.output import say, tell
+from offpol.record import provenance, run_directory
 from offpol.record.run_directory import EVALUATION, resume_command
+from offpol.record.run_summary import duration, learning_curve, summary
+from offpol.reference_scores import reference_levels
+from offpol.run import Run, RunConfig
 from offpol.schedule import Schedule
-
-if TYPE_CHECKING:
-    from offpol.agent import Agent
-    from offpol.run import Run, RunConfig
 
 
 def train(
@@ -32,11 +32,6 @@ def train(
     `resumed` says that a run goes on, and what was changed for that; `or_beside` that a new one may go into a folder
     beside `directory` where that is taken.
     """
-    from offpol.guard import explained
-    from offpol.record import provenance, run_directory
-    from offpol.reference_scores import reference_levels
-    from offpol.run import Run
-
     settings: RunConfig = build(cfg["run"], "run")
     cpu.set_up(settings.torch_threads)
     parts = build_parts(cfg, directory)
@@ -90,14 +85,10 @@ def add_gauges(run: Run, parts: Parts) -> None:
 
 def finish(cfg: Mapping[str, Any], run: Run, agent: Agent) -> float | None:
     """Evaluate, and print one screen of what came out."""
-    from offpol.evaluate import compared, evaluation, in_words
-    from offpol.record import run_directory
-    from offpol.record.run_summary import duration, learning_curve, summary
-
     facts: dict[str, object] = {
         "agent steps": f"{run.agent_steps:,} ({run.agent_steps * run.frames_per_agent_step:,} frames)",
         "updates": f"{run.updates:,}",
-        "wall-clock": f"{duration(run.wall_s)}, {run.agent_steps / run.wall_s:.0f} agent steps/s",
+        "wall-clock": f"{duration(run.meter.wall_s)}, {run.agent_steps / run.meter.wall_s:.0f} agent steps/s",
         "training episodes": f"{run.episodes:,}",
     }
     if run.recent_returns:

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_class
 
 import offpol.types
-from offpol.assembly import SECTIONS, check_config
+from offpol.checks import SECTIONS, check_config
 from offpol.cli.command_line import plain
 from offpol.config import conf_dir
 from offpol.signatures import is_record, parameters, stand_in

@@ -16,7 +16,7 @@ from test_every_part import make_agent
 from test_resume import metrics
 
 from offpol import data_parallel
-from offpol.assembly import check_together
+from offpol.checks import check_together
 from offpol.errors import ConfigError
 from offpol.record import checkpoint
 

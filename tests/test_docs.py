@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from test_conf import composed
 
-from offpol.assembly import check_config
 from offpol.bench import command as bench
 from offpol.bench.suite import NO_SUITE, expand, load_suite
+from offpol.checks import check_config
 from offpol.cli import command_line
 from offpol.config import conf_dir
 from offpol.record.run_keys import RESUMABLE

@@ -8,7 +8,8 @@ import torch
 from command import call
 from test_conf import AGENTS, composed
 
-from offpol.assembly import build_parts, check_config
+from offpol.assembly import build_parts
+from offpol.checks import check_config
 from offpol.main import main
 from offpol.record.checkpoint import load_newest
 from offpol.training import train

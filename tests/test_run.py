@@ -154,7 +154,7 @@ def test_a_run_cut_off_anywhere_ends_up_with_the_files_of_one_that_was_not(tmp_p
         steps(second, 1000)
     assert logged(tmp_path / "cut") == logged(tmp_path / "whole")
     assert (tmp_path / "cut" / "episodes.csv").read_bytes() == (tmp_path / "whole" / "episodes.csv").read_bytes()
-    assert second.wall_s > state["wall_s"]
+    assert second.meter.wall_s > state["wall_s"]
 
 
 def test_a_log_that_lost_rows_is_not_gone_on_with(tmp_path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from hydra.core.override_parser.types import Glob, Override
 
-from offpol.assembly import check_config
+from offpol.checks import check_config
 from offpol.cli import command_line
 from offpol.config import conf_dir
 from offpol.errors import ConfigError, did_you_mean

@@ -42,7 +42,7 @@ def main() -> None:
 def _evaluate(args: argparse.Namespace) -> None:
     """Evaluate the newest checkpoint of a run; write and print the result."""
     from offpol import cpu, film
-    from offpol.assembly import check_config
+    from offpol.checks import check_config
     from offpol.cli.command_line import load_saved
     from offpol.evaluate import compared, evaluation, in_words, load_agent
     from offpol.record import run_directory

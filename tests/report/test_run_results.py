@@ -8,8 +8,8 @@ import pytest
 import yaml
 from fake_runs import write_plan, write_run
 
-from offpol.assembly import check_config
 from offpol.bench.suite import Job, expand, load_suite
+from offpol.checks import check_config
 from offpol.cli.command_line import load_saved
 from offpol.errors import ConfigError
 from offpol.record.checkpoint import Checkpoints

@@ -1,0 +1,87 @@
+"""What a config must be, before anything is built: no torch is needed to say so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from offpol import processes
+from offpol.config import check, coerce
+from offpol.errors import ConfigError, did_you_mean
+
+AGENT = "offpol.agent.Agent"
+
+# The sections of the config, and what each part is handed beside its yaml.
+SECTIONS = {
+    "env": ("num_envs", "seed"),
+    "behavior": ("first_stream", "num_streams"),
+    "replay": ("spec", "window", "seed", "run_directory", "device"),
+    "network": ("spec", "outputs"),
+    "critic": (),
+    "policy": (),
+    "trace": (),
+    "topology": (),
+    "agent": ("build_network", "critic", "policy", "trace", "device", "actor_device", "autocast"),
+    "run": (),
+}
+
+
+def check_config(cfg: Mapping[str, Any]) -> None:
+    """Check every value of a resolved config against the part that takes it; raise ConfigError."""
+    words = (*SECTIONS, "seed")
+    for name in cfg:
+        if name not in words:
+            raise ConfigError(f"There is no key '{name}'{did_you_mean(name, words) or '.'}")
+    for name in words:
+        if name not in cfg:
+            raise ConfigError(f"The config has no '{name}'.")
+    for name, runtime in SECTIONS.items():
+        check(cfg[name], runtime, name)
+    if coerce(cfg["seed"], int, "seed") < 0:  # type: ignore[operator]
+        raise ConfigError(f"seed is {cfg['seed']}, but must not be negative.")
+    if "capacity" in cfg["replay"]:  # in rows, as far as yaml tells; the built replay is asked again
+        check_together(cfg, cfg["replay"]["capacity"])
+
+
+def check_together(cfg: Mapping[str, Any], capacity_rows: int) -> None:
+    """Refuse combinations that could never learn, given the replay's capacity; raise ConfigError with the reason."""
+    batch, envs, window = cfg["agent"]["batch_size"], cfg["run"]["num_envs"], cfg["agent"]["window"]
+    workers = cfg["topology"].get("num_workers", 1)
+    if workers < 1 or envs % workers:
+        raise ConfigError(
+            f"topology.num_workers is {workers}, but must be a divisor of run.num_envs ({envs}): each worker steps as "
+            "many of them."
+        )
+    _check_processes(cfg)
+    windows = max(0, capacity_rows - envs * (window + 2))  # two rows of each for an episode's end and a cut stream
+    if batch > windows:
+        raise ConfigError(
+            f"agent.batch_size is {batch}, but a replay of {capacity_rows} rows in {envs} streams may hold no more "
+            f"than {windows} windows of {window} transitions: raise replay.capacity or lower the batch."
+        )
+    first, starts, ends = envs * (window + 1), cfg["run"]["learning_starts_agent_steps"], cfg["run"]["agent_steps"]
+    if starts < first and cfg["run"]["replay_ratio"] > 0:
+        raise ConfigError(
+            f"run.learning_starts_agent_steps is {starts}, but {envs} envs hold a whole window of {window} transitions "
+            f"only after {first} agent steps: start no sooner."
+        )
+    if starts >= ends >= 1 and cfg["run"]["replay_ratio"] > 0:
+        raise ConfigError(
+            f"run.learning_starts_agent_steps is {starts} and run.agent_steps {ends}, so this run would never learn: "
+            "start sooner, play longer, or only play with run.replay_ratio=0."
+        )
+
+
+def _check_processes(cfg: Mapping[str, Any]) -> None:
+    """Refuse what cannot be learned by several processes, where torchrun started several."""
+    batch = cfg["agent"]["batch_size"]
+    if processes.number() > 1 and cfg["agent"]["_target_"] != AGENT:
+        raise ConfigError(
+            f"agent._target_ is {cfg['agent']['_target_']}, but processes that torchrun started learn together by "
+            f"{AGENT} alone: start one process, or leave the agent as it is."
+        )
+    if batch % processes.number():
+        raise ConfigError(
+            f"agent.batch_size is {batch}, but must be a multiple of {processes.number()}: each of the processes that "
+            "torchrun started takes an equal share of a batch."
+        )
