@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from offpol import cpu
-from offpol.agent import Agent
+from offpol.agent import Agent, discounts
 from offpol.assembly import build_agent, build_env, build_parts
 from offpol.checks import check_config
 from offpol.cli import command_line
@@ -57,7 +57,7 @@ class Floor:
         self.seconds = dict.fromkeys(PARTS, 0.0)
         agent, spec = self.agent, self.env.spec
         if agent.joins_steps:
-            batch, _ = join_batch(batch, torch.where(batch.terminated, 0.0, agent.gamma))
+            batch, _ = join_batch(batch, discounts(batch, agent.gamma))
         obs = batch.obs.transpose(0, 1).flatten(0, 1).clone(memory_format=torch.preserve_format)
         obs = agent._floats(obs).clone(memory_format=torch.preserve_format)
         trained = agent.train_positions * len(batch)

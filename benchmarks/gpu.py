@@ -34,7 +34,7 @@ from offpol.cli.command_line import VERSION_BASE, plain
 from offpol.config import build, conf_dir
 from offpol.transfer import upload
 from offpol.types import EnvSpec, Rows
-from offpol.whole_update import speed_up
+from offpol.whole_update import compile_or_record
 
 ENVS, ACTIONS = 8, 6
 SPEC = EnvSpec("random", ENVS, ACTIONS, (84, 84), torch.uint8, stack=4)
@@ -102,7 +102,7 @@ def parts(overrides: Sequence[str], device: str, mode: str, number: int, autocas
     replay = build(cfg["replay"], "replay", spec=SPEC, window=cfg["agent"]["window"], seed=0, device=str(agent.device))
     for _, row in zip(range(number // ENVS), rows(0), strict=False):
         replay.add(row)
-    speed_up(agent, replay, **({"compile": False, "cuda_graph": False} | MODES[mode]))
+    compile_or_record(agent, replay, **({"compile": False, "cuda_graph": False} | MODES[mode]))
     return agent, replay
 
 

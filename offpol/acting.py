@@ -64,7 +64,7 @@ class Acting:
         """Copy a network to the actor's device."""
         return copy.deepcopy(network).to(self.device)
 
-    def here(self, network: Network, updates: int) -> Network:
+    def on_device(self, network: Network, updates: int) -> Network:
         """Return a network as it is after so many updates: itself, or a copy of it on the actor's device."""
         if self.shares_device:
             return network
@@ -75,7 +75,7 @@ class Acting:
             self._updates = updates
         return self._copy.train(network.training)
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Copy the network anew, whatever the number of updates."""
         self._updates = None
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 class Terms(NamedTuple):
-    """What sets an update apart from the one before; tensors (0-dim) where a CUDA graph repeats it."""
+    """Scalars that change from update to update; tensors (0-dim) inside a CUDA graph."""
 
     updates: int | Tensor  # how many there are with this one
     gamma: float | Tensor
@@ -55,6 +55,11 @@ class Update(NamedTuple):
     priority: Tensor  # [B] |td error| in value units
     metrics: dict[str, Tensor]  # 0-dim; empty unless measured
     finite: Tensor  # 0-dim bool: so are the loss, its gradient and all priorities
+
+
+def discounts(batch: Batch, gamma: float | Tensor) -> Tensor:
+    """Return the discount of each transition [B, n]: gamma, or 0 where the episode ended by itself."""
+    return torch.where(batch.terminated, 0.0, gamma)
 
 
 class Agent:
@@ -106,7 +111,7 @@ class Agent:
         self.acting = Acting(self.critic, self.policy, self.device, torch.device(actor_device or device), autocast)
         self.forward = partial(forward, autocast=autocast)
         self._buffer = torch.empty(0, device=self.device)
-        self.whole_update: WholeUpdate | None = None  # does drawing, update and prioritizing in one, see `speed_up`
+        self.whole_update: WholeUpdate | None = None  # draws, updates and prioritizes in one, see `compile_or_record`
         self.updates = 0
 
     # ------------------------------------------------------------------------------------------ acting
@@ -121,7 +126,7 @@ class Agent:
 
         By the network that acts, or by a copy of it that was published to an actor.
         """
-        return self.acting.values(obs, network or self.acting.here(self.acting_network, self.updates))
+        return self.acting.values(obs, network or self.acting.on_device(self.acting_network, self.updates))
 
     # ---------------------------------------------------------------------------------------- learning
 
@@ -146,20 +151,20 @@ class Agent:
         """
         if terms.window < self.window:
             batch = batch.shortened(terms.window)
-        windows, discount = batch, torch.where(batch.terminated, 0.0, terms.gamma)
+        windows, discount = batch, discounts(batch, terms.gamma)
         if self.joins_steps:
             batch, discount = join_batch(batch, discount)
         obs = self._floats(batch.obs.transpose(0, 1).flatten(0, 1))  # [(n+1) B, *obs_shape]
         rows = self.train_positions * len(batch)  # M trained rows
         output = self.forward(self.network, obs[:rows])
-        inputs, targets, learned = self._targets(batch, obs, output, discount)
+        inputs, targets, critic_targets = self._targets(batch, obs, output, discount)
 
         trained = self._trained
         action, returns, valid = trained(batch.action), trained(targets.returns), trained(batch.valid)
         share = valid / valid.sum()
         chosen = action.view(1, -1, 1, 1).expand(len(output.q_logits), -1, 1, output.q_logits.shape[-1])
         taken = output.q_logits.gather(2, chosen).squeeze(2)  # [H, M, K]
-        critic_loss = self.critic.loss(taken, trained(learned)).sum(0)
+        critic_loss = self.critic.loss(taken, trained(critic_targets)).sum(0)
         policy_loss, metrics = self.policy.loss(
             PolicyInputs(
                 logits=output.policy_logits, pi=trained(inputs.pi), q_values=trained(inputs.q_values), action=action,
@@ -222,42 +227,40 @@ class Agent:
 
         What networks and critics draw for it on the CPU is drawn aside: measuring is not to change a run.
         """
-        discount = torch.where(batch.terminated, 0.0, gamma)
         with torch.random.fork_rng(devices=[]):
             obs = batch.obs.transpose(0, 1).flatten(0, 1).float()
-            inputs, _ = self._evaluate(batch, obs, None, discount)
+            inputs, _ = self._evaluate(batch, obs, None, discounts(batch, gamma))
             return inputs, self.trace(inputs)
 
     @torch.no_grad()
     def _targets(
-        self, batch: Batch, obs: Tensor, trained: NetworkOutput, discount: Tensor
+        self, batch: Batch, obs: Tensor, online: NetworkOutput, discount: Tensor
     ) -> tuple[TraceInputs, TraceTargets, Tensor]:
-        """Evaluate the window's observations and trace the returns; see `_evaluate` for `trained`.
+        """Evaluate the window's observations and trace the returns; see `_evaluate` for `online`.
 
         The third answer is what the critic makes of the returns, [B, n, ...].
         """
-        inputs, output = self._evaluate(batch, obs, trained, discount)
+        inputs, output = self._evaluate(batch, obs, online, discount)
         traced = self.trace(inputs)
         logits = output.q_logits.unflatten(1, (-1, len(batch))).transpose(1, 2)
         return inputs, traced, self.critic.targets(inputs, traced, logits, self.mixture)
 
     def _evaluate(
-        self, batch: Batch, obs: Tensor, trained: NetworkOutput | None, discount: Tensor
+        self, batch: Batch, obs: Tensor, online: NetworkOutput | None, discount: Tensor
     ) -> tuple[TraceInputs, NetworkOutput]:
         """Evaluate the target network on the window's observations; return what the trace sees, and its output.
 
-        `trained` is the online network's output for the first rows of `obs`, where that is known. No return depends on
+        `online` is the online network's output for the first rows of `obs`, where that is known. No return depends on
         the values of the row it starts from: where the policy does not read them either, those of the window's first
-        row are then `trained`'s, and the target network is spared a row.
+        row are then `online`'s, and the target network is spared a row.
         """
         shape = (batch.action.shape[1] + 1, len(batch), -1)
-        output = self._complete(
-            trained, self.target_network, obs, len(batch) if self.policy.reads_rows == "next" else 0
-        )
+        spared = len(batch) if self.policy.reads_rows == "next" else 0
+        output = self._complete(online, self.target_network, obs, spared)
         q_values = self.critic.join(self.critic.value(output.q_logits))
         if self.policy.double:
-            online = self._complete(trained, self.network, obs, self.train_positions * len(batch))
-            pi = self.policy.probs(self._q_values(online), online.policy_logits)
+            own = self._complete(online, self.network, obs, self.train_positions * len(batch))
+            pi = self.policy.probs(self._q_values(own), own.policy_logits)
         else:
             pi = self.policy.probs(q_values, output.policy_logits)
         inputs = TraceInputs.of(
@@ -317,6 +320,6 @@ class Agent:
             getattr(self, name).load_state_dict(state[name])
         load_adamw(self.optimizer, state["optimizer"])
         self.updates = state["updates"]
-        self.acting.forget()
+        self.acting.invalidate()
         if self.whole_update is not None:
-            self.whole_update.forget()
+            self.whole_update.invalidate()

@@ -23,7 +23,7 @@ from offpol.errors import ConfigError
 from offpol.layers import is_noisy
 from offpol.seeding import seed_for, seed_globals
 from offpol.types import Behavior, Env, EnvSpec, Network, Outputs, Replay, Topology
-from offpol.whole_update import speed_up
+from offpol.whole_update import compile_or_record
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def build_agent(cfg: Mapping[str, Any], spec: EnvSpec) -> Agent:
         return Networks(networks) if members > 1 else networks[0]
 
     node = dict(cfg["agent"])
-    if processes.number() > 1:
+    if processes.world_size() > 1:
         node["_target_"] = "offpol.data_parallel.DataParallelAgent"
     return build(
         node, "agent", build_network=build_network, critic=critic, policy=policy, trace=trace,
@@ -106,16 +106,16 @@ def build_agent(cfg: Mapping[str, Any], spec: EnvSpec) -> Agent:
 
 
 @contextlib.contextmanager
-def together(agent: Agent) -> Iterator[None]:
+def process_group(agent: Agent) -> Iterator[None]:
     """Learn together with the other processes that torchrun started, if any."""
-    if processes.number() == 1:
+    if processes.world_size() == 1:
         yield
         return
     with processes.joined(agent.device), contextlib.closing(cast(Any, agent)):
         yield
 
 
-def assist(cfg: Mapping[str, Any]) -> None:
+def serve_rank(cfg: Mapping[str, Any]) -> None:
     """Be one of the other processes: compute shares of updates until the first one, which acts and writes, is done."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the first process ends the run
         signal.signal(number, signal.SIG_IGN)
@@ -144,9 +144,9 @@ def build_parts(cfg: Mapping[str, Any], directory: Path) -> Parts:
         device=str(agent.device),
     )  # fmt: skip
     check_together(cfg, replay.capacity_rows)
-    if processes.number() > 1 and (cfg["run"]["compile"] or cfg["run"]["cuda_graph"]):
+    if processes.world_size() > 1 and (cfg["run"]["compile"] or cfg["run"]["cuda_graph"]):
         raise ConfigError("run.compile and run.cuda_graph are for one process: turn them off to learn in several.")
-    speed_up(agent, replay, compile=cfg["run"]["compile"], cuda_graph=cfg["run"]["cuda_graph"])
+    compile_or_record(agent, replay, compile=cfg["run"]["compile"], cuda_graph=cfg["run"]["cuda_graph"])
     return Parts(Actors(cfg, spec), behavior, agent, replay, topology)
 
 

@@ -75,13 +75,13 @@ def check_together(cfg: Mapping[str, Any], capacity_rows: int) -> None:
 def _check_processes(cfg: Mapping[str, Any]) -> None:
     """Refuse what cannot be learned by several processes, where torchrun started several."""
     batch = cfg["agent"]["batch_size"]
-    if processes.number() > 1 and cfg["agent"]["_target_"] != AGENT:
+    if processes.world_size() > 1 and cfg["agent"]["_target_"] != AGENT:
         raise ConfigError(
             f"agent._target_ is {cfg['agent']['_target_']}, but processes that torchrun started learn together by "
             f"{AGENT} alone: start one process, or leave the agent as it is."
         )
-    if batch % processes.number():
+    if batch % processes.world_size():
         raise ConfigError(
-            f"agent.batch_size is {batch}, but must be a multiple of {processes.number()}: each of the processes that "
-            "torchrun started takes an equal share of a batch."
+            f"agent.batch_size is {batch}, but must be a multiple of {processes.world_size()}: each of the processes "
+            "that torchrun started takes an equal share of a batch."
         )

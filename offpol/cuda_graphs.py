@@ -89,7 +89,7 @@ class Recorder:
             replay()
             return answer
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Record anew: something that the work reads was put elsewhere."""
         self.calls.clear()
         self.recorded.clear()

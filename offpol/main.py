@@ -96,7 +96,7 @@ def launch(arguments: list[str]) -> None:
     """Check what was asked for, then let Hydra run it."""
     args = command_line.parse(arguments)
     acts = not (args.cfg or args.info or args.help)
-    if args.multirun and processes.number() > 1:
+    if args.multirun and processes.world_size() > 1:
         raise ConfigError("A sweep (-m) cannot be started by torchrun: start each of its runs by itself.")
     SWEPT.update(command_line.swept_keys(args))
     if not (args.hydra_help or args.shell_completion or args.experimental_rerun):
@@ -175,9 +175,9 @@ def main() -> None:
         processes.end_with_launcher()
         if processes.rank() > 0:
             if shared := _shared_config(arguments):
-                from offpol.assembly import assist
+                from offpol.assembly import serve_rank
 
-                assist(shared)
+                serve_rank(shared)
         elif any(argument.startswith("resume=") for argument in arguments):
             resume(arguments)
         else:

@@ -20,25 +20,25 @@ PATIENCE = datetime.timedelta(days=30)  # for the next update: the first process
 _connected = False
 
 
-def number() -> int:
+def world_size() -> int:
     """Return how many processes torchrun started for this run."""
     return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
 
 
 def rank() -> int:
     """Return which of them this is; 0 acts, keeps the replay, and writes."""
-    return int(os.environ["RANK"]) if number() > 1 else 0
+    return int(os.environ["RANK"]) if world_size() > 1 else 0
 
 
 def end_with_launcher() -> None:
     """Have this process asked to end when torchrun dies: killed, it would leave its processes behind. Linux only."""
-    if number() > 1 and sys.platform == "linux":
+    if world_size() > 1 and sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def local_device(name: str) -> str:
     """Return the device of this process: of "cuda" each takes its own."""
-    return f"cuda:{os.environ['LOCAL_RANK']}" if name == "cuda" and number() > 1 else name
+    return f"cuda:{os.environ['LOCAL_RANK']}" if name == "cuda" and world_size() > 1 else name
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ _REACH = 100.0  # an adapted temperature stays within this factor of its start
 
 
 @dataclass(frozen=True)
-class TemperatureSettings:
+class TemperatureConfig:
     """How advantages are divided before exp.
 
     control "fixed": by `start`, in value units. "scale": by `start` times the running root mean square of the
@@ -77,9 +77,9 @@ class Multiplier(nn.Module):
 
 
 class Temperature(nn.Module):
-    """The divisor of advantages, as `TemperatureSettings` says; its state is saved with the policy."""
+    """The divisor of advantages, as `TemperatureConfig` says; its state is saved with the policy."""
 
-    def __init__(self, settings: TemperatureSettings) -> None:
+    def __init__(self, settings: TemperatureConfig) -> None:
         super().__init__()
         self.settings = settings
         self.scale = RunningScale(settings.scale_decay)

@@ -10,7 +10,7 @@ from typing import Any
 
 from offpol import cpu
 from offpol.agent import Agent
-from offpol.assembly import Parts, build_parts, together
+from offpol.assembly import Parts, build_parts, process_group
 from offpol.cli import command_line
 from offpol.config import build
 from offpol.evaluate import compared, evaluation, in_words
@@ -48,7 +48,7 @@ def train(
             restore(run, parts)
         add_gauges(run, parts)
         try:
-            with run, together(parts.agent):
+            with run, process_group(parts.agent):
                 if resumed is not None:
                     run_directory.note_resumption(directory, run.agent_steps, resumed, command_line.relaunchable(cfg))
                 parts.topology.run(parts.actors, parts.agent, parts.replay, run)

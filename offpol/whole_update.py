@@ -42,10 +42,10 @@ class WholeUpdate:
         metrics = {name: number.clone() for name, number in update.metrics.items()}  # these are kept for a while
         return batch, update._replace(metrics=metrics, finite=update.finite.clone())
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Record anew, where parameters or their optimizer's state were put elsewhere."""
         if isinstance(self._run, Recorder):
-            self._run.forget()
+            self._run.invalidate()
 
     def _work(self, inputs: Tensor, measure: bool, variant: Terms) -> tuple[Batch, Update]:
         batch = self.replay.draw(inputs[2:])
@@ -54,7 +54,7 @@ class WholeUpdate:
         return batch, update
 
 
-def speed_up(agent: Agent, replay: Replay, *, compile: bool, cuda_graph: bool) -> None:
+def compile_or_record(agent: Agent, replay: Replay, *, compile: bool, cuda_graph: bool) -> None:
     """Have an agent's updates compiled or recorded, with the draws they learn from if the replay is on its device.
 
     Raises ConfigError where there is nothing that a CUDA graph could be recorded on.
@@ -86,7 +86,7 @@ def speed_up(agent: Agent, replay: Replay, *, compile: bool, cuda_graph: bool) -
 
 
 def _variant(terms: Terms) -> Terms:
-    """Leave of an update's terms what its work cannot be told by numbers."""
+    """Keep the terms that take a graph of their own; blank those that are passed as numbers."""
     return terms._replace(updates=0, gamma=0.0)
 
 

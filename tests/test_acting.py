@@ -42,9 +42,9 @@ def test_actors_elsewhere_act_by_the_newest_parameters() -> None:
         for agent in (here, there):
             agent.update(make_batch(seed=k))
     assert not torch.equal(seen[0], seen[3])
-    used = there.acting.here(there.acting_network, there.updates)
+    used = there.acting.on_device(there.acting_network, there.updates)
     assert used is not there.network
-    assert here.acting.here(here.acting_network, here.updates) is here.network
+    assert here.acting.on_device(here.acting_network, here.updates) is here.network
     there.load_state_dict(copy.deepcopy(make_agent().state_dict()) | {"updates": there.updates})
     assert torch.equal(there.values(OBS)[0], make_agent().values(OBS)[0])
 

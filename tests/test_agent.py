@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from offpol.agent import Agent, TargetConfig
+from offpol.agent import Agent, TargetConfig, discounts
 from offpol.combinations import check_buffers
 from offpol.critic.scalar import Scalar
 from offpol.layers import HeadsConfig
@@ -91,7 +91,7 @@ def test_truncation_bootstraps_where_termination_does_not() -> None:
         flags[window, 1] = True
         batch.valid_next[window, 1] = batch.valid[window, 2] = False
     obs = batch.obs.transpose(0, 1).flatten(0, 1)
-    _, targets, _ = agent._targets(batch, obs, agent.network(obs), 0.9 * ~batch.terminated)
+    _, targets, _ = agent._targets(batch, obs, agent.network(obs), discounts(batch, 0.9))
     ahead = agent.target_network(batch.obs[1:3, 2]).q_logits[0, :, :, 0].amax(-1)
     want = batch.reward[1:3, 1] + torch.tensor([0.9, 0.0]) * ahead
     torch.testing.assert_close(targets.returns[1:3, 1], want)

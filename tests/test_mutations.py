@@ -25,6 +25,7 @@ REPLAY = "tests/replay/test_ring.py tests/replay/test_prioritized.py tests/repla
 KERNELS = "memory/kernels_numba.py"
 TREE, SAVED = "tests/replay/test_sum_tree.py", "tests/test_checkpoint.py"
 AGENT = "tests/test_agent.py tests/test_every_part.py"
+JOINED = "tests/test_n_step_transitions.py"
 MUTATIONS = [
     # ------------------------------------------------------------------------------------------- traces
     Mutation("c is shifted by one", "scan.py", "(inputs) * trace[:, 1:])", "(inputs) * trace[:, :-1])", TRACES),
@@ -103,16 +104,22 @@ MUTATIONS = [
     Mutation("truncation is taken for termination by the agent", "agent.py", "torch.where(batch.terminated, 0.0,",
              "torch.where(batch.terminated | batch.truncated, 0.0,", AGENT),
     Mutation("targets get a gradient", "agent.py", "    @torch.no_grad()\n    def _targets", "    def _targets", AGENT),
-    Mutation("double Q by the target network", "agent.py", "self._complete(trained, self.network, obs",
+    Mutation("double Q by the target network", "agent.py", "self._complete(online, self.network, obs",
              "self._complete(output, self.target_network, obs", AGENT),
+    Mutation("an n-step transition bootstraps a row late", "n_step_transitions.py", "gather(1, last), last + 1",
+             "gather(1, last), (last + 2).clamp(max=reward.shape[1])", JOINED),
+    Mutation("an n-step transition goes past its episode", "n_step_transitions.py", "(discount[:, :-1] * follows)",
+             "(discount[:, :-1])", JOINED),
+    Mutation("measuring draws from the run's random numbers", "agent.py", "with torch.random.fork_rng(devices=[]):",
+             "if True:", JOINED),
     Mutation("the replay weight counts twice", "agent.py", "batch.replay_weight.repeat",
              "batch.replay_weight.square().repeat", AGENT),
     Mutation("signed priorities", "agent.py", "(returns - self.critic.value(taken).mean(0)).abs() * valid",
              "(returns - self.critic.value(taken).mean(0)) * valid", AGENT),
     Mutation("invalid rows are trained on", "agent.py", "share = valid / valid.sum()",
              "share = torch.ones_like(returns) / valid.sum()", AGENT),
-    Mutation("the mean of the ensemble's losses", "agent.py", "trained(learned)).sum(0)",
-             "trained(learned)).mean(0)", AGENT),
+    Mutation("the mean of the ensemble's losses", "agent.py", "trained(critic_targets)).sum(0)",
+             "trained(critic_targets)).mean(0)", AGENT),
     # ------------------------------------------------------------------------------------------- replay
     Mutation("a window whose stack is overwritten is drawn", KERNELS,
              "result[i] = generation > 0 and valid[slots[i]] and age >= window and age + history[slots[i]] < rows",

@@ -27,7 +27,7 @@ from offpol.policy.munchausen import Munchausen
 from offpol.policy.softmax_q import SoftmaxQ
 from offpol.policy_base import PolicyBase
 from offpol.scan import lambda_returns
-from offpol.temperature import TemperatureSettings
+from offpol.temperature import TemperatureConfig
 from offpol.trace.n_step import NStep
 from offpol.trace.retrace import Retrace
 from offpol.types import Batch, Outputs, TraceInputs, TraceTargets
@@ -44,7 +44,7 @@ POLICIES: dict[str, Callable[[], nn.Module]] = {
     "double": lambda: Greedy(True),
     "softmax": lambda: SoftmaxQ(0.5, False),
     "advantage_weighted": lambda: AdvantageWeighted(
-        "all", "exp", "value", 20.0, 0.7, TemperatureSettings("scale", 1.0, 0.15, 0.02, 0.99)
+        "all", "exp", "value", 20.0, 0.7, TemperatureConfig("scale", 1.0, 0.15, 0.02, 0.99)
     ),
     "munchausen": lambda: Munchausen(0.03, 0.9, -1.0),
 }

@@ -6,6 +6,7 @@ from test_agent import make_agent, make_batch
 from test_conf import composed
 from torch import nn
 
+from offpol.agent import discounts
 from offpol.layers import HeadsConfig
 from offpol.policy.behavior_cloning import BehaviorCloning
 from offpol.resets import AnnealingConfig, ResetConfig, reset
@@ -90,9 +91,7 @@ def test_a_shortened_window_is_that_window() -> None:
         torch.testing.assert_close(a, b)
     annealed.updates = 0
     obs, gamma = long.obs.transpose(0, 1).flatten(0, 1), annealed.horizon()[0]
-    inputs, _, _ = annealed._targets(
-        long, obs, annealed.network(long.obs[:, 0]), torch.where(long.terminated, 0.0, gamma)
-    )
+    inputs, _, _ = annealed._targets(long, obs, annealed.network(long.obs[:, 0]), discounts(long, gamma))
     assert set(inputs.discount.unique().tolist()) == {0.0, 0.5}
 
 

@@ -21,7 +21,7 @@ from offpol.replay.uniform import Uniform
 from offpol.resets import AnnealingConfig, ResetConfig
 from offpol.schedule import Schedule
 from offpol.types import Rows
-from offpol.whole_update import WholeUpdate, speed_up
+from offpol.whole_update import WholeUpdate, compile_or_record
 
 WINDOW, BATCH = 3, 5
 
@@ -172,10 +172,10 @@ def test_what_is_kept_is_not_overwritten_by_the_next_update(cpu_graphs) -> None:
 def test_a_graph_needs_a_gpu_and_a_replay_on_it() -> None:
     agent = make_agent()
     with pytest.raises(ConfigError, match=r"needs a GPU, but run\.device is cpu"):
-        speed_up(agent, filled(), compile=False, cuda_graph=True)
+        compile_or_record(agent, filled(), compile=False, cuda_graph=True)
     agent.device = torch.device("cuda")  # as far as anyone has looked
     with pytest.raises(ConfigError, match="which takes replay=on_device"):
-        speed_up(agent, filled(Uniform), compile=False, cuda_graph=True)
+        compile_or_record(agent, filled(Uniform), compile=False, cuda_graph=True)
 
 
 def test_a_run_says_that_it_cannot_have_a_graph(tmp_path, monkeypatch, capfd) -> None:
@@ -195,7 +195,7 @@ def compiled_is_plain(backend: str, number: int, every: int, monkeypatch: pytest
     monkeypatch.setattr(torch, "compile", lambda work: compile_(work, backend=backend))
     torch._dynamo.reset()
     agents, replays = [make_agent(), make_agent()], [filled(), filled()]
-    speed_up(agents[1], replays[1], compile=True, cuda_graph=False)
+    compile_or_record(agents[1], replays[1], compile=True, cuda_graph=False)
     obs = torch.randn(4, *SPEC.obs_shape)
     before = agents[1].values(obs)[0]
     assert_same(agents, replays, both(number, agents, replays, every), exact=False)

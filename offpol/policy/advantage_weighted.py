@@ -8,7 +8,7 @@ from torch import Tensor
 
 from offpol.policy_base import LearnedPolicy
 from offpol.processes import joint_mean
-from offpol.temperature import Temperature, TemperatureSettings
+from offpol.temperature import Temperature, TemperatureConfig
 from offpol.types import PolicyInputs
 
 
@@ -33,7 +33,7 @@ class AdvantageWeighted(LearnedPolicy):
         advantage: Literal["value", "returns"],
         cap: float,
         prior: float,
-        temperature: TemperatureSettings,
+        temperature: TemperatureConfig,
     ) -> None:
         super().__init__()
         if not 1 < cap < math.inf:

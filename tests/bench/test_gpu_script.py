@@ -52,7 +52,9 @@ def test_it_measures_updates_actors_and_runs(gpu, tmp_path, capfd) -> None:
 def test_a_difference_is_seen(gpu, tmp_path, capfd, monkeypatch) -> None:
     """`same` is no word that is always said: an update that is done twice differs."""
     monkeypatch.setattr(gpu, "QUICK", gpu.Scale(**{**vars(gpu.QUICK), "modes": ("step by step", "graph")}))
-    monkeypatch.setattr(gpu, "speed_up", lambda agent, replay, **modes: setattr(agent, "off", any(modes.values())))
+    monkeypatch.setattr(
+        gpu, "compile_or_record", lambda agent, replay, **modes: setattr(agent, "off", any(modes.values()))
+    )
     update = gpu.update
 
     def twice(agent, replay) -> None:

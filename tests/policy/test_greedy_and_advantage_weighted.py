@@ -10,10 +10,10 @@ from policy_cases import random_inputs, twofold
 from offpol.policy.advantage_weighted import AdvantageWeighted
 from offpol.policy.greedy import Greedy
 from offpol.policy_base import entropy
-from offpol.temperature import TemperatureSettings
+from offpol.temperature import TemperatureConfig
 from offpol.types import PolicyInputs
 
-FIXED = TemperatureSettings("fixed", 0.7, 0.2, 0.02, 0.99)
+FIXED = TemperatureConfig("fixed", 0.7, 0.2, 0.02, 0.99)
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_only_the_logits_receive_a_gradient_and_its_scale_is_that_of_one_row() -
     torch.testing.assert_close(twice.logits.grad[:40] + twice.logits.grad[40:], inputs.logits.grad)
 
 
-def learn_a_table(settings: TemperatureSettings, prior: float, q_scale: float) -> tuple[float, float, float]:
+def learn_a_table(settings: TemperatureConfig, prior: float, q_scale: float) -> tuple[float, float, float]:
     """Learn logits for 64 states of fixed Q; return the lowest and the last entropy share, and the regret."""
     torch.manual_seed(0)
     q = q_scale * torch.randn(64, 6)
@@ -137,7 +137,7 @@ def learn_a_table(settings: TemperatureSettings, prior: float, q_scale: float) -
 
 @pytest.mark.parametrize(("q_scale", "start"), [(1e-3, 6.0), (100.0, 0.1)])
 def test_entropy_control_neither_collapses_nor_stays_uniform(q_scale: float, start: float) -> None:
-    settings = TemperatureSettings("entropy", start, 0.2, 0.02, 0.99)
+    settings = TemperatureConfig("entropy", start, 0.2, 0.02, 0.99)
     lowest, last, regret = learn_a_table(settings, 0.7, q_scale)
     assert lowest > 0.07
     assert 0.13 < last < 0.27
@@ -148,7 +148,7 @@ def test_entropy_control_neither_collapses_nor_stays_uniform(q_scale: float, sta
 
 def test_without_control_a_full_prior_collapses() -> None:
     """What the control is for: the same problem with prior 1 and a temperature in units of the scale."""
-    _, last, _ = learn_a_table(TemperatureSettings("scale", 0.2, 0.2, 0.02, 0.99), 1.0, 1.0)
+    _, last, _ = learn_a_table(TemperatureConfig("scale", 0.2, 0.2, 0.02, 0.99), 1.0, 1.0)
     assert last < 0.03
 
 
@@ -184,16 +184,14 @@ def test_the_scale_is_that_of_the_advantages_that_are_weighed() -> None:
     """Advantages of returns may be far larger than the gaps between values."""
     inputs = random_inputs()
     inputs = replace(inputs, advantage=1000 * inputs.advantage)
-    policy = AdvantageWeighted(
-        "logged", "exp", "returns", 20.0, 0.0, TemperatureSettings("scale", 1.0, 0.2, 0.02, 0.99)
-    )
+    policy = AdvantageWeighted("logged", "exp", "returns", 20.0, 0.0, TemperatureConfig("scale", 1.0, 0.2, 0.02, 0.99))
     _, log = policy.loss(inputs, measure=True)
     rms = (inputs.advantage.square() @ inputs.share).sqrt()
     torch.testing.assert_close(log["temperature"], rms, rtol=1e-4, atol=0)
 
 
 def test_one_action_leaves_the_temperature_alone() -> None:
-    policy = AdvantageWeighted("all", "exp", "value", 20.0, 0.7, TemperatureSettings("entropy", 1.0, 0.2, 0.02, 0.99))
+    policy = AdvantageWeighted("all", "exp", "value", 20.0, 0.7, TemperatureConfig("entropy", 1.0, 0.2, 0.02, 0.99))
     for _ in range(3):
         loss, _ = policy.loss(random_inputs(actions=1))
         assert loss.abs().max() == 0
