@@ -12,7 +12,7 @@ from offpol.output import say, tell
 from offpol.record.run_directory import require_writable
 from offpol.record.run_labels import Labelled, collect, never_begun
 from offpol.report import pages
-from offpol.report.comparison import compare
+from offpol.report.compare import compare
 from offpol.report.pages import Block, Heading, Text, Warn
 
 DESCRIPTION = """\
