@@ -18,7 +18,7 @@ class AdvantageWeighted(LearnedPolicy):
     actions "logged": loss = -w log pi(a|s) with w = min(exp(A/T), cap), or 1[A > 0] for weight "binary" (AWR, Peng
     et al. 2019, with advantage "returns"; AWAC, Nair et al. 2020, and CRR, Wang et al. 2020, with "value").
     actions "all": loss = -sum_a target(a) log pi(a|s) over every action, with target(a) proportional to
-    pi'(a)^prior exp(clip(A/T, -log cap, log cap)), or pi'(a)^prior 1[A >= 0]; pi' is the target network's policy
+    pi'(a)^prior max(exp((A - max A) / T), cap^-2), or pi'(a)^prior 1[A >= 0]; pi' is the target network's policy
     (categorical MPO, Abdolmaleki et al. 2018; Muesli's CMPO, Hessel et al. 2021).
 
     T is `Temperature`'s. With prior 1 the same push repeats at every refresh of pi': the logits grow without
@@ -76,13 +76,15 @@ class AdvantageWeighted(LearnedPolicy):
             cut = gaps < gaps.amax(-1, keepdim=True).clamp(max=0.0)
             exponent = torch.zeros_like(gaps).masked_fill(cut, -torch.inf)
         else:
-            exponent = (gaps / divisor).clamp(-self.log_cap, self.log_cap)
+            # From the best action down, not around V: actions above it keep their order, however small T is, and the
+            # entropy goes to 0 with T, which its control relies on.
+            exponent = ((gaps - gaps.amax(-1, keepdim=True)) / divisor).clamp(min=-2 * self.log_cap)
         target = torch.softmax(prior + exponent, -1)
         target_entropy = joint_mean(torch.special.entr(target).sum(-1), inputs.share)
         self.temperature.adapt(target_entropy, gaps.shape[-1])
         if not measure:
             return target, {}
-        saturated = (exponent.abs() >= self.log_cap).to(gaps.dtype).mean(-1)
+        saturated = (exponent <= -2 * self.log_cap).to(gaps.dtype).mean(-1)
         effective = 1.0 / (target.square() / torch.softmax(prior, -1)).sum(-1)
         return target, {
             "policy_target_entropy": target_entropy,

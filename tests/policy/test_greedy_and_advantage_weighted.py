@@ -34,7 +34,7 @@ def target_oracle(inputs: PolicyInputs, m: int, actions: str, weight: str, advan
         w = min(math.exp(min(a / divisor, 300.0)), cap) if weight == "exp" else float(a > 0)
         return [w if i == taken else 0.0 for i in range(len(q))]
     if weight == "exp":
-        w = [math.exp(min(max((x - v) / divisor, -math.log(cap)), math.log(cap))) for x in q]
+        w = [math.exp(max((x - max(q)) / divisor, -2 * math.log(cap))) for x in q]
     else:
         w = [float(x - v >= 0) for x in q]
     raw = [p**prior * x for p, x in zip(pi, w, strict=True)]
@@ -144,6 +144,30 @@ def test_entropy_control_neither_collapses_nor_stays_uniform(q_scale: float, sta
     assert regret < 0.05
     _, uncontrolled, _ = learn_a_table(replace(settings, control="scale"), 0.7, q_scale)
     assert not 0.1 < uncontrolled < 0.35
+
+
+def test_entropy_control_keeps_its_hold_where_the_best_action_keeps_changing() -> None:
+    """As in games of many nearly equal actions: the policy lags, so that several actions lie above its value."""
+    torch.manual_seed(0)
+    rows, actions, lasting = 32, 18, math.exp(-1 / 60)
+    policy = AdvantageWeighted("all", "exp", "value", 20.0, 0.7, TemperatureConfig("entropy", 1.0, 0.15, 0.02, 0.99))
+    logits, followed = torch.zeros(rows, actions, requires_grad=True), torch.zeros(rows, actions)
+    optimizer = torch.optim.Adam([logits], lr=0.02)
+    constant, drift, zeros = torch.randn(rows, actions), torch.randn(rows, actions), torch.zeros(rows)
+    late = []
+    for step in range(2000):
+        drift = lasting * drift + math.sqrt(1 - lasting**2) * torch.randn(rows, actions)
+        pi, share = torch.softmax(followed, -1), torch.full((rows,), 1 / rows)
+        inputs = PolicyInputs(logits, pi, constant + drift, zeros.long(), zeros, zeros, zeros, share)
+        loss, log = policy.loss(inputs, measure=True)
+        optimizer.zero_grad()
+        loss.mean().backward()
+        optimizer.step()
+        followed.lerp_(logits.detach(), 0.01)
+        if step >= 1000:
+            late.append(log["policy_target_entropy"].item() / math.log(actions))
+    assert sum(late) / len(late) == pytest.approx(0.15, abs=0.02)
+    assert policy.temperature.multiplier().item() > 0.03  # its bound is 0.01
 
 
 def test_without_control_a_full_prior_collapses() -> None:
