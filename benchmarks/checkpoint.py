@@ -29,7 +29,7 @@ ENVS = 8
 def build(capacity: int) -> Prioritized:
     """Build an Atari-size replay."""
     spec = EnvSpec("bench", ENVS, 6, (84, 84), torch.uint8, stack=4)
-    return Prioritized(capacity, 0.5, Schedule(0.4, 1.0, 100_000), 1e-6, "max", 0.0, "stratified", "batch", "memory",
+    return Prioritized(capacity, 0.5, Schedule(0.4, 1.0, 100_000, 0), 1e-6, "max", 0.0, "stratified", "batch", "memory",
                        None, spec=spec, window=5, seed=0)  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from offpol.schedule import Schedule
 from offpol.types import EnvSpec, Rows
 
 ENVS = 8
-BETA = Schedule(0.4, 1.0, 1_000_000)
+BETA = Schedule(0.4, 1.0, 1_000_000, 0)
 
 
 def play(game: str, steps: int) -> list[Rows]:

@@ -70,7 +70,20 @@ class EnvLoop:
     def _begin(self, stream: int, episode: int) -> None:
         self._episode[stream], self._actions[stream], self._over[stream] = episode, [], False
         seed = seed_for(self._seed, f"episodes of env {stream}", episode)
-        self._obs[stream], _ = self._envs[stream].reset(seed=seed)
+        begun = self._envs[stream].reset(seed=seed)
+        if not (isinstance(begun, tuple) and len(begun) == 2 and isinstance(begun[1], dict)):
+            raise TypeError(f"{self.spec.name}'s reset must return (observation, info), but returned {begun!r:.80}")
+        self._see(stream, begun[0])
+
+    def _see(self, stream: int, obs: Any) -> None:
+        """Keep an observation; raise TypeError where it is not what the env says that its observations are."""
+        seen, own = np.asarray(obs), self._obs[stream]
+        if seen.shape != own.shape or not np.can_cast(seen.dtype, own.dtype, "same_kind"):
+            raise TypeError(
+                f"{self.spec.name} gave an observation of shape {seen.shape} and type {seen.dtype}, but says that they "
+                f"are {own.shape} and {own.dtype}: correct its observation space, or what it returns"
+            )
+        own[...] = seen
 
     def step(self, action: np.ndarray) -> EnvStep:
         """Step every env by its action [E]; where an episode is over, start the next one instead.
@@ -86,9 +99,9 @@ class EnvLoop:
             if self._over[stream]:
                 self._begin(stream, self._episode[stream] + 1)
                 continue
-            outcome = self._envs[stream].step(chosen)
-            self._obs[stream], raw_reward[stream], terminated[stream], truncated[stream], _ = outcome
-            self._over[stream] = outcome[2] or outcome[3]
+            obs, raw_reward[stream], terminated[stream], truncated[stream], _ = self._envs[stream].step(chosen)
+            self._see(stream, obs)
+            self._over[stream] = bool(terminated[stream] or truncated[stream])
             self._actions[stream].append(chosen)
         reward = raw_reward.clip(-1, 1) if self.reward_clipping else raw_reward
         return EnvStep(
@@ -120,7 +133,8 @@ class EnvLoop:
             self._begin(stream, episode)
             self._actions[stream] = actions.tolist()
             for chosen in self._actions[stream]:
-                self._obs[stream], _, terminated, truncated, _ = self._envs[stream].step(chosen)
+                obs, _, terminated, truncated, _ = self._envs[stream].step(chosen)
+                self._see(stream, obs)
                 self._over[stream] = terminated or truncated
         if zlib.crc32(self._obs.tobytes()) != state["checksum"]:
             raise RuntimeError(

@@ -74,7 +74,7 @@ def evaluation(
     if epsilon is None:
         epsilon = env.spec.evaluation_epsilon
     over = cfg["run"]["eval_over"]
-    behavior = EpsilonGreedy(over=over, epsilon=Schedule(epsilon, epsilon, 0), ladder_exponent=0.0)
+    behavior = EpsilonGreedy(over=over, epsilon=Schedule(epsilon, epsilon, 0, 0), ladder_exponent=0.0)
     agent.acting_network.train(False)  # no noise in noisy layers
     try:
         actor = Actor(env, behavior, agent.values, seed=seed_for(seed, "evaluation actions"))

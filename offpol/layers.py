@@ -14,16 +14,22 @@ from torch.nn import functional as F
 from offpol.types import EnvSpec, Module, NetworkOutput, Outputs
 
 
-class ByteConv2d(nn.Conv2d):
-    """A convolution over images [M, C, H, W] of 0 to 255, scaled to [0, 1] through its weight.
+class ScaledConv2d(nn.Conv2d):
+    """A convolution over images [M, C, H, W] that are multiplied by `scale` through its weight.
 
     Scaling the weight costs microseconds where scaling the images costs milliseconds, and the gradient that
     reaches the parameter is the one of the scaled images, so optimizers see no difference.
     """
 
+    def __init__(
+        self, scale: float, num_inputs: int, num_outputs: int, kernel_size: int, stride: int = 1, padding: int = 0
+    ) -> None:
+        super().__init__(num_inputs, num_outputs, kernel_size, stride=stride, padding=padding)
+        self.scale = scale
+
     def forward(self, obs: Tensor) -> Tensor:
         pixels = obs.contiguous(memory_format=torch.channels_last)
-        return self._conv_forward(pixels, self.weight * (1 / 255), self.bias)
+        return self._conv_forward(pixels, self.weight * self.scale, self.bias)
 
 
 def channels_last(network: nn.Module) -> None:

@@ -5,23 +5,28 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Schedule:
-    """Go linearly from `start` to `end` over the first `over_agent_steps`, then stay.
+    """Stay at `start` up to `from_agent_steps`, go linearly to `end` over the next `over_agent_steps`, then stay.
 
-    Agent steps are decisions of all envs together, never emulator frames. Raises ValueError for a negative length.
+    Agent steps are decisions of all envs together, never emulator frames. Raises ValueError for negative ones.
     """
 
     start: float
     end: float
     over_agent_steps: int
+    from_agent_steps: int
 
     def __post_init__(self) -> None:
-        if self.over_agent_steps < 0:
-            raise ValueError(f"over_agent_steps must be 0 (none) or more, but is {self.over_agent_steps}.")
+        for name in ("over_agent_steps", "from_agent_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 (none) or more, but is {getattr(self, name)}.")
 
     def __call__(self, agent_steps: int) -> float:
-        if agent_steps >= self.over_agent_steps:
+        gone = agent_steps - self.from_agent_steps
+        if gone >= self.over_agent_steps:
             return self.end
-        return self.start + (self.end - self.start) * (agent_steps / self.over_agent_steps)
+        if gone <= 0:
+            return self.start
+        return self.start + (self.end - self.start) * (gone / self.over_agent_steps)
 
     def require_share(self, name: str) -> None:
         """Raise ValueError, by the `name` it has in yaml, where it leaves [0, 1]."""

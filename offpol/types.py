@@ -51,6 +51,7 @@ class EnvSpec:
     frame_shape: tuple[int, ...]
     dtype: torch.dtype
     stack: int = 1
+    byte_high: int = 255  # where dtype is uint8: the largest number there is, which networks scale to 1
     frames_per_agent_step: int = 1  # emulator frames, for reports
     action_names: tuple[str, ...] = ()  # for people; empty where nobody named them
     evaluation_epsilon: float = 0.0  # share of random actions when its protocol evaluates
@@ -59,6 +60,11 @@ class EnvSpec:
     def obs_shape(self) -> tuple[int, ...]:
         """Shape of one observation: `(stack, *frame_shape)`, or `frame_shape` where nothing is stacked."""
         return (self.stack, *self.frame_shape) if self.stack > 1 else self.frame_shape
+
+    @property
+    def obs_scale(self) -> float:
+        """What brings byte observations to [0, 1]; 1 for all others, which stay as they are."""
+        return 1.0 / self.byte_high if self.dtype == torch.uint8 else 1.0
 
 
 class EnvStep(NamedTuple):

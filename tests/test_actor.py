@@ -1,6 +1,7 @@
 """What an actor logs is what happened: actions, their exact probabilities, rewards, scores."""
 
 import numpy as np
+import pytest
 import torch
 
 from offpol.actor import Actor
@@ -19,7 +20,7 @@ def make_actor(epsilon: Schedule | None = None, seed: int = 0, envs: int = ENVS)
         q = obs @ weights
         return q, torch.softmax(q, -1)
 
-    return Actor(env, EpsilonGreedy("q", epsilon or Schedule(0.4, 0.4, 1), 0.0), values, seed=seed)
+    return Actor(env, EpsilonGreedy("q", epsilon or Schedule(0.4, 0.4, 1, 0), 0.0), values, seed=seed)
 
 
 def test_rows_chain_observations_and_log_the_probability_of_the_action_taken() -> None:
@@ -36,9 +37,18 @@ def test_rows_chain_observations_and_log_the_probability_of_the_action_taken() -
 
 
 def test_warm_up_steps_log_their_uniform_probability() -> None:
-    actor = make_actor(Schedule(1.0, 0.0, 10))
+    actor = make_actor(Schedule(1.0, 0.0, 10, 0))
     assert np.exp(actor.act(0, 0).log_prob).tolist() == [0.5] * ENVS
     np.testing.assert_allclose(np.exp(actor.act(10, 0).log_prob), 1.0)
+
+
+def test_a_schedule_may_wait_until_learning_starts() -> None:
+    held = Schedule(1.0, 0.0, 10, 20)
+    assert [held(steps) for steps in (0, 20, 25, 30, 99)] == [1.0, 1.0, 0.5, 0.0, 0.0]
+    at_once = Schedule(1.0, 0.0, 0, 5)
+    assert [at_once(steps) for steps in (0, 4, 5)] == [1.0, 1.0, 0.0]
+    with pytest.raises(ValueError, match="from_agent_steps must be 0"):
+        Schedule(1.0, 0.0, 10, -1)
 
 
 def test_stored_rows_survive_later_steps() -> None:

@@ -46,8 +46,8 @@ def node(**changes: object) -> dict:
         ("a", str, "a"), (None, int | None, None), (3, int | None, 3), (3, float | None, 3.0), ("b", Literal["a", "b"], "b"),
         (2, Literal[1, 2], 2), ([1, 2], tuple[int, ...], (1, 2)), ([1, 2.5], tuple[int, float], (1, 2.5)),
         ([1], list[float], [1.0]), ({"a": [1]}, dict[str, object], {"a": [1]}), ({"a": 1}, dict[str, float], {"a": 1.0}),
-        ({"start": 1, "end": 0.1, "over_agent_steps": 9}, Schedule, Schedule(1.0, 0.1, 9)),
-        (0.5, float | Schedule, 0.5), ({"start": 1, "end": 0, "over_agent_steps": 9}, float | Schedule, Schedule(1.0, 0.0, 9)),
+        ({"start": 1, "end": 0.1, "over_agent_steps": 9, "from_agent_steps": 0}, Schedule, Schedule(1.0, 0.1, 9, 0)),
+        (0.5, float | Schedule, 0.5), ({"start": 1, "end": 0, "over_agent_steps": 9, "from_agent_steps": 0}, float | Schedule, Schedule(1.0, 0.0, 9, 0)),
     ],
 )  # fmt: skip
 def test_fitting_values_are_coerced_exactly(value: object, annotation: object, expected: object) -> None:
@@ -75,8 +75,8 @@ def test_fitting_values_are_coerced_exactly(value: object, annotation: object, e
         ([1, "a"], tuple[int, ...], "key[1] is 'a', but must be a whole number."),
         ([1], tuple[int, int], "key is [1], but must be a list of 2 values."),
         (3, dict[str, object], "key is 3, but must be a mapping."),
-        (3, Schedule, "key is 3, but must be a mapping of start, end, over_agent_steps."),
-        ({"start": 1, "end": 0}, Schedule, "key.over_agent_steps is missing: give it a value, as in key.over_agent_steps=..."),
+        (3, Schedule, "key is 3, but must be a mapping of start, end, over_agent_steps, from_agent_steps."),
+        ({"start": 1, "end": 0, "from_agent_steps": 0}, Schedule, "key.over_agent_steps is missing: give it a value, as in key.over_agent_steps=..."),
         ({"start": 1, "end": 0, "over_agent_step": 3}, Schedule, "There is no key 'key.over_agent_step': did you mean 'key.over_agent_steps'?"),
         ("x", float | Schedule, "key is 'x', but must be a number."),
         ("x", int | bool, "key is 'x', but must be one of: int, bool."),

@@ -29,7 +29,7 @@ WINDOW, BATCH = 3, 5
 def filled(kind: type = OnDevice) -> Any:
     """A replay of random rows, with windows of test_every_part's agents."""
     settings: dict = {"storage": "memory", "directory": None} if kind is Uniform else {
-        "alpha": 0.6, "beta": Schedule(0.4, 1.0, 400), "epsilon": 0.01, "new_priority": "max", "uniform_mix": 0.2,
+        "alpha": 0.6, "beta": Schedule(0.4, 1.0, 400, 0), "epsilon": 0.01, "new_priority": "max", "uniform_mix": 0.2,
         "draws": "stratified", "normaliser": "batch",
     }  # fmt: skip
     replay = kind(100, **settings, spec=SPEC, window=WINDOW, seed=3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import gymnasium
 import numpy as np
 import torch
@@ -18,8 +20,8 @@ ATARI = ("ALE/", "NoFrameskip-v", "Deterministic-v")  # in ids that ale-py regis
 class Gymnasium(EnvLoop):
     """E copies of `gymnasium.make(id, **make_kwargs)`, stepped in a loop.
 
-    Byte observations stay uint8, images [H, W, C] among them with their channels first; all others become
-    float32. Discrete, composite and nested observation spaces are flattened, a discrete one to a one-hot vector.
+    Byte observations stay uint8, all others become float32; images [H, W, C] have their channels first. Discrete,
+    composite and nested observation spaces are flattened, a discrete one to a one-hot vector.
 
     Args:
         id: the env's name, e.g. CartPole-v1 or a_module:AnEnv-v0.
@@ -34,18 +36,19 @@ class Gymnasium(EnvLoop):
     def __init__(
         self, id: str, make_kwargs: dict[str, object], reward_clipping: bool, render: bool, *, num_envs: int, seed: int
     ) -> None:
-        render_mode = "rgb_array" if render else None
+        wanted: dict[str, Any] = {"render_mode": "rgb_array"} | make_kwargs if render else make_kwargs
+        if id.startswith("ALE/"):
+            import ale_py
+
+            gymnasium.register_envs(ale_py)
         if any(mark in id for mark in ATARI) and make_kwargs.get("obs_type") != "ram":
             raise ValueError(
                 f"id={id} is an Atari game, whose frames may already be skipped, or not, and which is none of the "
                 "protocols that scores are known for: play it by env=atari env.game=..., which skips them once. (Its "
-                "memory can be watched here: env.make_kwargs={obs_type: ram}.)"
+                "memory can be watched here, as env.id=ALE/Breakout-v5 +env.make_kwargs.obs_type=ram.)"
             )
         try:
-            made = [
-                gymnasium.make(id, render_mode=render_mode, disable_env_checker=True, **make_kwargs)  # type: ignore[arg-type]
-                for _ in range(num_envs)
-            ]
+            made = [gymnasium.make(id, disable_env_checker=True, **wanted) for _ in range(num_envs)]
         except (gymnasium.error.Error, TypeError, ImportError) as error:
             raise ValueError(f"id={id} with make_kwargs={make_kwargs} cannot be built: {error}") from error
         envs = [_with_plain_observations(env, id) for env in made]
@@ -65,20 +68,20 @@ class Gymnasium(EnvLoop):
 
 
 def _with_plain_observations(env: gymnasium.Env, id: str) -> gymnasium.Env:
-    """Give every observation as one array, byte images channels first."""
+    """Give every observation as one array, images channels first."""
     if not isinstance(env.observation_space, Box):
         env = FlattenObservation(env)
     space = env.observation_space
     if not isinstance(space, Box):
         raise ValueError(f"{id} has observations {space}, which do not flatten to a fixed shape: choose another env.")
-    if space.dtype == np.uint8 and len(space.shape) == 3 and space.shape[2] in (1, 3, 4):
-        first = Box(0, 255, (space.shape[2], *space.shape[:2]), np.uint8)
-        env = TransformObservation(env, lambda image: image.transpose(2, 0, 1), first)
+    if len(space.shape) == 3 and space.shape[2] in (1, 3, 4) and space.shape[0] > 4:
+        low, high = (np.moveaxis(bound, 2, 0) for bound in (space.low, space.high))
+        env = TransformObservation(env, lambda image: np.moveaxis(image, 2, 0), Box(low, high, dtype=space.dtype.type))
     return env
 
 
 def _spec(env: gymnasium.Env, id: str, num_envs: int) -> EnvSpec:
-    actions, observations = env.action_space, env.observation_space
+    actions, observations = env.action_space, cast(Box, env.observation_space)
     if not isinstance(actions, Discrete) or actions.start != 0:
         raise ValueError(
             f"{id} has the action space {actions}, but offpol acts in Discrete spaces that start at 0: choose another "
@@ -88,6 +91,7 @@ def _spec(env: gymnasium.Env, id: str, num_envs: int) -> EnvSpec:
         name=id,
         num_envs=num_envs,
         num_actions=int(actions.n),
-        frame_shape=tuple(observations.shape or ()),
+        frame_shape=tuple(observations.shape),
         dtype=torch.uint8 if observations.dtype == np.uint8 else torch.float32,
+        byte_high=max(1, int(observations.high.max())) if observations.dtype == np.uint8 else 255,
     )

@@ -45,7 +45,7 @@ class MinAtar(EnvLoop):
         height, width, channels = games[0].state_shape()
         actions = games[0].minimal_action_set() if minimal_actions else range(len(games[0].action_map))
         spec = EnvSpec(
-            f"MinAtar-{game}", num_envs, len(actions), (channels, height, width), torch.uint8,
+            f"MinAtar-{game}", num_envs, len(actions), (channels, height, width), torch.uint8, byte_high=1,
             action_names=tuple(ACTION_NAMES[games[0].action_map[action]] for action in actions),
         )  # fmt: skip
         envs = [_Game(game, list(actions), sticky_probability, time_limit_agent_steps) for game in games]

@@ -86,7 +86,8 @@ def _together(cfg: Mapping[str, Any]) -> bool:
 def _require_known_schedules(cfg: Mapping[str, Any], agent_steps: int) -> None:
     """Raise ConfigError where rows do not tell where a schedule stood when they were acted."""
     schedules = [value for value in cfg["behavior"].values() if isinstance(value, Mapping)]
-    if not _together(cfg) and max(schedule["over_agent_steps"] for schedule in schedules) > agent_steps:
+    ends = max(schedule.get("from_agent_steps", 0) + schedule["over_agent_steps"] for schedule in schedules)
+    if not _together(cfg) and ends > agent_steps:
         raise ConfigError(
             "Workers act by the number of agent steps at which a chunk was asked for, which rows do not hold, and a "
             "schedule of the behavior is not over yet: check a checkpoint from after its end."

@@ -108,9 +108,9 @@ def _mixed(base: NDArray, epsilon: NDArray, num_actions: int) -> NDArray:
 
 
 def _scheduled(schedule: Mapping[str, float], steps: NDArray) -> NDArray:
-    """Return start + (end - start) min(1, steps / over)."""
-    over = schedule["over_agent_steps"]
-    share = np.minimum(1.0, steps / over) if over else np.ones(len(steps))
+    """Return start + (end - start) (steps - first) / over, between start and end."""
+    over, gone = schedule["over_agent_steps"], steps - schedule.get("from_agent_steps", 0)
+    share = np.clip(gone / over, 0.0, 1.0) if over else (gone >= 0).astype(np.float64)
     return schedule["start"] + (schedule["end"] - schedule["start"]) * share
 
 

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from offpol.layers import ByteConv2d, Heads, HeadsConfig, SpectralConv2d, channel_norm, channels_last, require_image
+from offpol.layers import Heads, HeadsConfig, ScaledConv2d, SpectralConv2d, channel_norm, channels_last, require_image
 from offpol.types import EnvSpec, NetworkOutput, Outputs
 
 
@@ -43,7 +43,7 @@ class Impala(nn.Module):
         residual = partial(Residual, convolution=SpectralConv2d if spectral_norm else nn.Conv2d, layer_norm=layer_norm)
         layers: list[nn.Module] = []
         for number, size in enumerate(width * base for base in channels):
-            convolution = ByteConv2d if number == 0 else nn.Conv2d
+            convolution = nn.Conv2d if number else partial(ScaledConv2d, spec.obs_scale)
             layers += [convolution(planes, size, 3, padding=1), nn.MaxPool2d(3, stride=2, padding=1)]
             layers += [residual(size) for _ in range(residual_blocks)]
             planes, height, side = size, (height + 1) // 2, (side + 1) // 2

@@ -10,7 +10,7 @@ from offpol.types import EnvSpec, NetworkOutput, Outputs
 
 
 class MinAtar(nn.Module):
-    """One 3x3 convolution with ReLU over binary channels, then heads; `layer_norm` comes before the ReLU."""
+    """One 3x3 convolution with ReLU, made for binary channels, then heads; `layer_norm` comes before the ReLU."""
 
     def __init__(
         self, channels: int, layer_norm: bool, heads: HeadsConfig, *, spec: EnvSpec, outputs: Outputs,
@@ -18,6 +18,7 @@ class MinAtar(nn.Module):
         super().__init__()
         planes = require_image(spec, "minatar", 3, 3)
         _, height, width = spec.obs_shape
+        self.scale = spec.obs_scale
         self.conv = nn.Conv2d(planes, channels, 3)
         self.norm = channel_norm(layer_norm, channels)
         features = channels * (height - 2) * (width - 2)
@@ -25,4 +26,5 @@ class MinAtar(nn.Module):
 
     def forward(self, obs: Tensor) -> NetworkOutput:
         """Map observations [M, planes, height, width] to values and policy."""
-        return self.heads(torch.relu_(self.norm(self.conv(obs))).flatten(1))
+        seen = obs if self.scale == 1.0 else obs * self.scale
+        return self.heads(torch.relu_(self.norm(self.conv(seen))).flatten(1))

@@ -11,7 +11,10 @@ from offpol.types import EnvSpec, NetworkOutput, Outputs
 
 
 class MLP(nn.Module):
-    """Fully connected layers of the given widths with ReLU, then heads; any observation is flattened."""
+    """Fully connected layers of the given widths with ReLU, then heads.
+
+    Any observation is flattened, and bytes are scaled to [0, 1].
+    """
 
     def __init__(
         self, widths: tuple[int, ...], layer_norm: bool, heads: HeadsConfig, *, spec: EnvSpec, outputs: Outputs,
@@ -19,6 +22,7 @@ class MLP(nn.Module):
         super().__init__()
         if min(widths, default=1) < 1:
             raise ValueError(f"widths must be at least 1 each, but are {list(widths)}: [] leaves the torso out.")
+        self.scale = spec.obs_scale
         layers: list[nn.Module] = []
         size = math.prod(spec.obs_shape)
         for width in widths:
@@ -29,4 +33,5 @@ class MLP(nn.Module):
 
     def forward(self, obs: Tensor) -> NetworkOutput:
         """Map observations [M, ...] to values and policy."""
-        return self.heads(self.torso(obs.flatten(1)))
+        flat = obs.flatten(1)
+        return self.heads(self.torso(flat if self.scale == 1.0 else flat * self.scale))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from offpol.layers import ByteConv2d, Heads, HeadsConfig, channel_norm, channels_last, require_image
+from offpol.layers import Heads, HeadsConfig, ScaledConv2d, channel_norm, channels_last, require_image
 from offpol.types import EnvSpec, NetworkOutput, Outputs
 
 
@@ -15,7 +15,7 @@ class Nature(nn.Module):
         super().__init__()
         channels = require_image(spec, "nature", 36, 36)
         self.torso = nn.Sequential(
-            ByteConv2d(channels, 32, 8, stride=4), channel_norm(layer_norm, 32), nn.ReLU(inplace=True),
+            ScaledConv2d(spec.obs_scale, channels, 32, 8, 4), channel_norm(layer_norm, 32), nn.ReLU(inplace=True),
             nn.Conv2d(32, 64, 4, stride=2), channel_norm(layer_norm, 64), nn.ReLU(inplace=True),
             nn.Conv2d(64, 64, 3), channel_norm(layer_norm, 64), nn.ReLU(inplace=True), nn.Flatten(),
         )  # fmt: skip
@@ -24,5 +24,5 @@ class Nature(nn.Module):
         channels_last(self)
 
     def forward(self, obs: Tensor) -> NetworkOutput:
-        """Map byte images [M, stack, height, width] to values and policy."""
+        """Map images [M, stack, height, width] to values and policy."""
         return self.heads(self.torso(obs))

@@ -18,7 +18,8 @@ class PolicyGradient(LearnedPolicy):
     - none: A grad log pi(a), for advantages that carry their ratio already (`puffer`) or data that pi itself gathered.
     - acer: [min(clip, rho) (G - V) + max(0, rho - clip) (Q(a) - V)] grad log pi(a) (Wang et al. 2017). The second
       term, the correction of the first's truncation, is a sum over all actions in the paper; only mu of the logged
-      action is stored, so its logged term stands for it: the same mean over mu, free of G's noise.
+      action is stored, so its logged term stands for it: the same mean over mu, free of G's noise, but with a
+      weight that has no bound, as the paper's has. Where pi leaves mu far behind, `beta_loo` varies far less.
     - beta_loo: beta (G - Q(a)) grad pi(a) + sum_a' Q(a') grad pi(a'), beta = min(clip, 1/mu(a)) (Gruslys et al. 2018).
     """
 

@@ -1,4 +1,4 @@
-"""Keys that had another name when a run saved its config: older runs are read as if they had been begun now."""
+"""Keys that had another name, or were not there yet, when a run saved its config: it is read as if begun now."""
 
 from __future__ import annotations
 
@@ -16,4 +16,8 @@ def current(cfg: dict[str, Any]) -> dict[str, Any]:
         (section, name), (new_section, new_name) = before.split("."), now.split(".")
         if name in cfg.get(section, {}) and new_name not in cfg.get(new_section, {new_name}):
             cfg[new_section][new_name] = cfg[section].pop(name)
+    for section in ("behavior", "replay"):
+        for value in cfg.get(section, {}).values():
+            if isinstance(value, dict) and "over_agent_steps" in value:
+                value.setdefault("from_agent_steps", 0)  # schedules began at once
     return cfg

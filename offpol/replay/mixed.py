@@ -49,7 +49,7 @@ class Mixed:
                 "set offline_share.start and .end to 0."
             )
         settings: dict[str, Any] = {
-            "alpha": alpha, "beta": Schedule(beta, beta, 0), "epsilon": epsilon, "new_priority": "max",
+            "alpha": alpha, "beta": Schedule(beta, beta, 0, 0), "epsilon": epsilon, "new_priority": "max",
             "uniform_mix": 0.0, "draws": "stratified", "normaliser": "batch", "window": window,
         }  # fmt: skip
         place: dict[str, Any] = {"storage": storage, "directory": directory, "run_directory": run_directory}

@@ -41,7 +41,7 @@ class OnDevice:
         uniform_mix: float, draws: Literal["stratified", "iid"], normaliser: Literal["batch", "buffer"], *,
         spec: EnvSpec, window: int, seed: int, device: str = "cpu",
     ) -> None:  # fmt: skip
-        check_settings(Schedule(alpha, alpha, 0), beta, epsilon, new_priority, uniform_mix, draws, normaliser)
+        check_settings(Schedule(alpha, alpha, 0, 0), beta, epsilon, new_priority, uniform_mix, draws, normaliser)
         if epsilon == 0:
             raise ValueError("epsilon=0 could leave nothing to draw, which is not looked for on a device: raise it.")
         self.alpha, self.beta, self.epsilon = alpha, beta, epsilon

@@ -55,7 +55,7 @@ class Prioritized:
         normaliser: Literal["batch", "buffer"], storage: Literal["memory", "memmap"], directory: str | None, *,
         spec: EnvSpec, window: int, seed: int, run_directory: str | None = None,
     ) -> None:  # fmt: skip
-        self.alpha_schedule = alpha if isinstance(alpha, Schedule) else Schedule(alpha, alpha, 0)
+        self.alpha_schedule = alpha if isinstance(alpha, Schedule) else Schedule(alpha, alpha, 0, 0)
         check_settings(self.alpha_schedule, beta, epsilon, new_priority, uniform_mix, draws, normaliser)
         self.alpha, self.beta, self.epsilon = self.alpha_schedule(0), beta, epsilon
         self.new_priority = new_priority

@@ -15,7 +15,7 @@ PI = torch.tensor([[0.2, 0.3, 0.5], [0.1, 0.0, 0.9]])
 
 
 def constant(number: float) -> Schedule:
-    return Schedule(number, number, 1)
+    return Schedule(number, number, 1, 0)
 
 
 def test_epsilon_greedy_over_q_splits_ties() -> None:
@@ -41,7 +41,7 @@ def test_boltzmann_prefers_by_value() -> None:
 
 def test_boltzmann_refuses_temperature_zero() -> None:
     with pytest.raises(ValueError, match="temperature must stay positive"):
-        Boltzmann(Schedule(1.0, 0.0, 10), constant(0.0))
+        Boltzmann(Schedule(1.0, 0.0, 10, 0), constant(0.0))
 
 
 @pytest.mark.parametrize("make", [
@@ -52,7 +52,7 @@ def test_boltzmann_refuses_temperature_zero() -> None:
 @pytest.mark.parametrize("ends", [(1.5, 0.1), (1.0, -0.1)])
 def test_what_is_no_probability_is_refused(make, ends: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="epsilon must stay between 0 and 1"):
-        make(Schedule(*ends, 100), 0.0)
+        make(Schedule(*ends, 100, 0), 0.0)
 
 
 @pytest.mark.parametrize("exponent", [-1.0, float("inf")])
@@ -64,7 +64,7 @@ def test_a_ladder_that_leads_out_of_the_probabilities_is_refused(exponent: float
 
 def test_a_schedule_has_a_length() -> None:
     with pytest.raises(ValueError, match="over_agent_steps must be 0"):
-        Schedule(1.0, 0.0, -1)
+        Schedule(1.0, 0.0, -1, 0)
 
 
 def test_ladder_is_ape_x() -> None:
@@ -74,7 +74,7 @@ def test_ladder_is_ape_x() -> None:
 
 
 def test_epsilon_follows_the_schedule_in_agent_steps() -> None:
-    behavior = EpsilonGreedy("q", Schedule(1.0, 0.1, 100), 0.0)
+    behavior = EpsilonGreedy("q", Schedule(1.0, 0.1, 100, 0), 0.0)
     assert behavior.probs(Q, PI, 0)[0].tolist() == pytest.approx([1 / 3] * 3)
     assert behavior.probs(Q, PI, 50)[0, 0].item() == pytest.approx(0.55 / 3)
     assert behavior.probs(Q, PI, 10_000)[0, 0].item() == pytest.approx(0.1 / 3)

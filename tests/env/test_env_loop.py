@@ -1,5 +1,7 @@
 """The loop over single envs: ends of episodes, seeds, resuming; and the gymnasium adapter on top of it."""
 
+import contextlib
+
 import gymnasium
 import numpy as np
 import pytest
@@ -157,6 +159,7 @@ def test_an_env_that_was_not_started_says_so():
         (Box(0, 255, (12,), np.uint8), (12,), torch.uint8),
         (Box(0, 255, (8, 6, 3), np.uint8), (3, 8, 6), torch.uint8),
         (Box(0, 255, (4, 8, 6), np.uint8), (4, 8, 6), torch.uint8),
+        (Box(0, 1, (8, 6, 3), np.float32), (3, 8, 6), torch.float32),
         (Box(0, 9, (2, 2), np.int64), (2, 2), torch.float32),
         (Discrete(7), (7,), torch.float32),
         (MultiBinary(4), (4,), torch.float32),
@@ -172,6 +175,52 @@ def test_observation_spaces(registered, space, shape, dtype):
         np.testing.assert_array_equal(obs, channels_first.astype(obs.dtype))
     elif isinstance(space, Discrete):
         np.testing.assert_array_equal(obs, np.eye(7)[truth])
+
+
+@pytest.mark.parametrize(("space", "high"), [(Box(0, 255, (2,), np.uint8), 255), (Box(0, 1, (2,), np.uint8), 1)])
+def test_bytes_are_scaled_by_the_largest_there_is(registered, space, high):
+    assert shown(observation_space=space).spec.obs_scale == 1 / high
+
+
+class Plain(gymnasium.Env):
+    """As one writes it at home: no render_mode; `given` is what it returns as observations."""
+
+    observation_space, action_space = Box(0, 255, (2,), np.uint8), Discrete(2)
+
+    def __init__(self, begun=((0, 0), {}), given=(0, 0)):
+        self.begun, self.given = begun, given
+
+    def reset(self, *, seed=None, options=None):
+        return self.begun
+
+    def step(self, action):
+        return self.given, 0.0, False, False, {}
+
+
+BYTES = np.zeros(2, np.uint8)
+
+
+@pytest.mark.parametrize(("kwargs", "sentence"), [
+    ({"begun": (BYTES, {}), "given": BYTES}, None),
+    ({"begun": BYTES}, r"reset must return \(observation, info\)"),
+    ({"begun": (BYTES[:1], {})}, r"observation of shape \(1,\) and type uint8, but says that they are \(2,\)"),
+    ({"begun": (BYTES / 2, {})}, r"type float64, but says that they are \(2,\) and uint8"),
+    ({"begun": (BYTES, {}), "given": np.zeros((2, 1), np.uint8)}, r"observation of shape \(2, 1\)"),
+])  # fmt: skip
+def test_what_an_env_delivers_is_what_it_says(kwargs, sentence):
+    gymnasium.register("Plain-v0", entry_point=Plain)
+    try:
+        env = Gymnasium("Plain-v0", kwargs, False, False, num_envs=1, seed=0)
+    finally:
+        del gymnasium.registry["Plain-v0"]
+    with pytest.raises(TypeError, match=sentence) if sentence else contextlib.nullcontext():
+        env.reset()
+        env.step(np.array([0]))
+
+
+def test_the_memory_of_an_atari_game_can_be_watched():
+    env = make("gymnasium", "env.id=ALE/Breakout-v5", "+env.make_kwargs.obs_type=ram", num_envs=1)
+    assert env.reset().shape == (1, 128)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from offpol.inspect.mu_formulas import Situation, formula
 from offpol.replay.uniform import Uniform
 from offpol.types import EnvSpec, Rows
 
-FALLING = {"start": 0.9, "end": 0.1, "over_agent_steps": 500}  # still, when the checks begin
+FALLING = {"start": 0.9, "end": 0.1, "over_agent_steps": 500, "from_agent_steps": 7}  # still, when the checks begin
 BEHAVIOR = "offpol.behavior."
 GREEDY = {
     "_target_": BEHAVIOR + "epsilon_greedy.EpsilonGreedy",
@@ -34,7 +34,7 @@ GREEDY = {
 SAMPLED = {"_target_": BEHAVIOR + "epsilon_policy.EpsilonPolicy", "epsilon": FALLING, "ladder_exponent": 3.0}
 BOLTZMANN = {
     "_target_": BEHAVIOR + "boltzmann.Boltzmann", "epsilon": FALLING,
-    "temperature": {"start": 1.0, "end": 0.1, "over_agent_steps": 600},
+    "temperature": {"start": 1.0, "end": 0.1, "over_agent_steps": 600, "from_agent_steps": 0},
 }  # fmt: skip
 THREADS = yaml.safe_load((conf_dir() / "topology" / "threads.yaml").read_text()) | {"max_policy_lag": 2}
 KINDS = {  # what is changed in the config of a run that goes on
@@ -206,7 +206,7 @@ def situation(q: list[float], action: int) -> Situation:
 
 def test_rounding_may_decide_a_near_tie_but_nothing_else() -> None:
     greedy = {"_target_": "offpol.behavior.epsilon_greedy.EpsilonGreedy", "over": "q", "ladder_exponent": 0.0,
-              "epsilon": {"start": 0.3, "end": 0.3, "over_agent_steps": 0}}  # fmt: skip
+              "epsilon": {"start": 0.3, "end": 0.3, "over_agent_steps": 0, "from_agent_steps": 0}}  # fmt: skip
     near = formula(greedy)(greedy, situation([1.0, 1.0 + 1e-8, 0.5], 0))
     assert set(near.allowed[0].round(6)) == {0.1, 0.8, 0.45}
     assert near.undecided.all()

@@ -10,13 +10,13 @@ from offpol.critic.hl_gauss import HLGauss
 from offpol.critic.two_hot import TwoHot
 from offpol.ensemble import Networks
 from offpol.layers import (
-    ByteConv2d,
     EnsembleLinear,
     EnsembleNorm,
     Heads,
     HeadsConfig,
     NoisyEnsembleLinear,
     NoisyLinear,
+    ScaledConv2d,
     SpectralConv2d,
     is_noisy,
 )
@@ -68,7 +68,7 @@ def test_output_shapes_and_every_parameter_learns(make, spec, dueling, noisy) ->
 
 def test_bytes_are_scaled_to_one_and_gradients_agree() -> None:
     torch.manual_seed(0)
-    layer = ByteConv2d(4, 3, 5, stride=5)
+    layer = ScaledConv2d(1 / 255, 4, 3, 5, stride=5)
     plain = torch.nn.Conv2d(4, 3, 5, stride=5)
     plain.load_state_dict(layer.state_dict())
     obs = observations(IMAGE, 2)
@@ -77,6 +77,24 @@ def test_bytes_are_scaled_to_one_and_gradients_agree() -> None:
     ours.square().sum().backward()
     theirs.square().sum().backward()
     torch.testing.assert_close(layer.weight.grad, plain.weight.grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("build", [
+    lambda spec: MLP((12,), False, HEADS, spec=spec, **RUNTIME),
+    lambda spec: MinAtar(4, False, HEADS, spec=spec, **RUNTIME),
+    lambda spec: Impala((4,), 1, 1, None, False, False, HEADS, spec=spec, **RUNTIME),
+])  # fmt: skip
+def test_every_network_scales_bytes_and_nothing_else(build) -> None:
+    shape, answers = (4, 20, 20), []
+    unit = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
+    for spec, obs in (
+        (EnvSpec("floats", 2, 5, shape, torch.float32), unit), (EnvSpec("bytes", 2, 5, shape, torch.uint8), 255 * unit),
+        (EnvSpec("few", 2, 5, shape, torch.uint8, byte_high=10), 10 * unit),
+    ):  # fmt: skip
+        torch.manual_seed(0)
+        answers.append(build(spec)(obs).q_logits)
+    for answer in answers[1:]:
+        torch.testing.assert_close(answer, answers[0], rtol=1e-4, atol=1e-5)
 
 
 def test_policy_gradient_can_be_kept_from_the_torso() -> None:

@@ -35,7 +35,7 @@ def run(tmp_path_factory):
 
 
 def mixed(run, start=0.5, end=0.5, over=0, alpha=0.6, **changes) -> Mixed:
-    share = Schedule(start, end, over)
+    share = Schedule(start, end, over, 0)
     settings = {"capacity": 90, "offline": str(run[0])} | changes
     return Mixed(
         **settings, offline_share=share, alpha=alpha, beta=0.4, epsilon=1e-6, storage="memory", directory=None,

@@ -21,7 +21,7 @@ from offpol.replay.uniform import Uniform
 from offpol.schedule import Schedule
 from offpol.types import Batch, Rows
 
-PLAIN = {"capacity": 40, "alpha": 0.6, "beta": Schedule(0.4, 1.0, 100), "epsilon": 0.01, "new_priority": "max",
+PLAIN = {"capacity": 40, "alpha": 0.6, "beta": Schedule(0.4, 1.0, 100, 0), "epsilon": 0.01, "new_priority": "max",
          "uniform_mix": 0.0, "draws": "stratified", "normaliser": "batch", "storage": "memory",
          "directory": None}  # fmt: skip
 
@@ -96,7 +96,7 @@ def test_each_stratum_is_drawn_from_once():
 @pytest.mark.parametrize("mix", [0.0, 0.25])
 @pytest.mark.parametrize("beta", [0.0, 0.4, 1.0])
 def test_weights_equal_the_float64_formula(normaliser, mix, beta):
-    replay = build(normaliser=normaliser, uniform_mix=mix, beta=Schedule(beta, beta, 1))
+    replay = build(normaliser=normaliser, uniform_mix=mix, beta=Schedule(beta, beta, 1, 0))
     steps(replay, 50)
     probability = expected_probability(prioritize_all(replay), 0.6, 0.01, mix)
     batch = replay.sample(8)
@@ -109,7 +109,7 @@ def test_weights_equal_the_float64_formula(normaliser, mix, beta):
 
 
 def test_the_buffer_maximum_follows_windows_that_come_and_go():
-    replay = build(normaliser="buffer", beta=Schedule(1, 1, 1))
+    replay = build(normaliser="buffer", beta=Schedule(1, 1, 1, 0))
     steps(replay, 50)
     for seed in range(20):
         priority = prioritize_all(replay, seed)
@@ -124,7 +124,7 @@ def test_the_buffer_maximum_follows_windows_that_come_and_go():
 
 
 def test_beta_goes_by_valid_rows():
-    replay = build(beta=Schedule(0.0, 1.0, 60), capacity=400)
+    replay = build(beta=Schedule(0.0, 1.0, 60, 0), capacity=400)
     steps(replay, 40, lengths=(1,))  # every other row is a reset: 2 x 20 agent steps
     index, generation = all_windows(replay)
     replay.update_priorities(index, generation, torch.arange(1.0, len(index) + 1))
@@ -192,7 +192,7 @@ def test_a_window_without_priority_counts_as_its_neighborhood(mix, normaliser):
 
 @pytest.mark.parametrize("new_priority", ["max", "neighborhood"])
 def test_alpha_moves_in_steps_and_takes_all_masses_with_it(new_priority):
-    replay = build(capacity=800, alpha=Schedule(0.9, 0.3, 300), new_priority=new_priority, uniform_mix=0.0)
+    replay = build(capacity=800, alpha=Schedule(0.9, 0.3, 300, 0), new_priority=new_priority, uniform_mix=0.0)
     env = [NaiveEnv(replay.ring.spec, [1000], np.random.default_rng(i)) for i in range(2)]
     alphas, priority = {replay.alpha}, {}
     for step in range(200):
@@ -288,8 +288,8 @@ def resident():
 
 spec = EnvSpec("Atari", 8, 18, (84, 84), torch.uint8, stack=4)
 before = resident()
-replay = Prioritized(1_000_000, 0.5, Schedule(0.4, 1.0, 1_000_000), 1e-6, "max", 0.0, "stratified", "buffer", "memory",
-                     None, spec=spec, window=5, seed=0)
+replay = Prioritized(1_000_000, 0.5, Schedule(0.4, 1.0, 1_000_000, 0), 1e-6, "max", 0.0, "stratified", "buffer",
+                     "memory", None, spec=spec, window=5, seed=0)
 whole = np.ones(8, np.int64)
 rows = Rows(np.ones((8, 84, 84), np.uint8), whole, whole.astype(np.float32), whole > 1, whole > 1, whole > 0,
             -whole.astype(np.float32), whole)
@@ -349,11 +349,11 @@ def test_no_priorities_at_all_are_fine():
         ({"alpha": -0.1}, "alpha=-0.1"),
         ({"alpha": float("nan")}, "alpha=nan"),
         ({"epsilon": -1.0}, "epsilon=-1.0"),
-        ({"beta": Schedule(0.4, -1.0, 10)}, "beta.end=-1.0"),
+        ({"beta": Schedule(0.4, -1.0, 10, 0)}, "beta.end=-1.0"),
         ({"uniform_mix": 1.5}, "uniform_mix=1.5"),
-        ({"alpha": Schedule(0.5, -1.0, 10)}, "alpha.end=-1.0"),
-        ({"alpha": Schedule(0.5, 0.0, 10)}, "alpha cannot go from 0.5 to 0.0"),
-        ({"alpha": Schedule(0.0, 0.5, 10)}, "alpha cannot go from 0.0 to 0.5"),
+        ({"alpha": Schedule(0.5, -1.0, 10, 0)}, "alpha.end=-1.0"),
+        ({"alpha": Schedule(0.5, 0.0, 10, 0)}, "alpha cannot go from 0.5 to 0.0"),
+        ({"alpha": Schedule(0.0, 0.5, 10, 0)}, "alpha cannot go from 0.0 to 0.5"),
         ({"new_priority": "neighborhood", "epsilon": 0.0}, "epsilon=0 lets a priority be 0"),
         ({"draws": "random"}, "draws=random must be one of stratified, iid"),
         ({"normaliser": "sum"}, "normaliser=sum"),
@@ -389,7 +389,7 @@ def run(replay: Prioritized | Uniform, rounds: int, seed: int) -> list[Batch]:
 KINDS: dict[str, dict] = {
     "uniform": {}, "batch": {"uniform_mix": 0.2}, "buffer": {"normaliser": "buffer", "uniform_mix": 0.2},
     "neighborhood": {"new_priority": "neighborhood", "normaliser": "buffer", "uniform_mix": 0.2},
-    "moving alpha": {"new_priority": "neighborhood", "alpha": Schedule(0.9, 0.3, 150)},
+    "moving alpha": {"new_priority": "neighborhood", "alpha": Schedule(0.9, 0.3, 150, 0)},
 }  # fmt: skip
 
 
@@ -443,8 +443,8 @@ def test_counters_are_part_of_the_state():
 
 
 @pytest.mark.parametrize("change", [
-    {"alpha": 0.5}, {"alpha": Schedule(0.6, 0.5, 9)}, {"epsilon": 0.1}, {"new_priority": "neighborhood"}, {"window": 1},
-    {"capacity": 44},
+    {"alpha": 0.5}, {"alpha": Schedule(0.6, 0.5, 9, 0)}, {"epsilon": 0.1}, {"new_priority": "neighborhood"},
+    {"window": 1}, {"capacity": 44},
 ])  # fmt: skip
 def test_priorities_made_otherwise_are_refused(change):
     replay = build()

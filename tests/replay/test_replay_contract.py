@@ -18,7 +18,7 @@ every_replay = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem
 def replay_of(file, stack=2, window=2, seed=0, **changes) -> Replay:
     node = yaml.safe_load(file.read_text()) | {"capacity": 60} | changes
     if "offline_share" in node:  # nothing but what is added here
-        node["offline_share"] = {"start": 0.0, "end": 0.0, "over_agent_steps": 0}
+        node["offline_share"] = {"start": 0.0, "end": 0.0, "over_agent_steps": 0, "from_agent_steps": 0}
     return build(node, spec=spec_of(3, stack), window=window, seed=seed)
 
 

@@ -31,8 +31,9 @@ class Machine(RuleBasedStateMachine):
         self.spec = spec_of(streams, stack)
         new_priority = new_priority if self.make is Prioritized else "max"
         self.arguments = {
-            "capacity": streams * self.rows_per_stream, "alpha": 1.0, "beta": Schedule(0.5, 0.5, 1), "epsilon": 0.125,
-            "new_priority": new_priority, "uniform_mix": mix, "draws": "stratified", "normaliser": "buffer",
+            "capacity": streams * self.rows_per_stream, "alpha": 1.0, "beta": Schedule(0.5, 0.5, 1, 0),
+            "epsilon": 0.125, "new_priority": new_priority, "uniform_mix": mix,
+            "draws": "stratified", "normaliser": "buffer",
             "spec": self.spec, "window": window, "seed": seed,
         }  # fmt: skip
         if self.make is Prioritized:
