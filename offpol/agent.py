@@ -93,7 +93,7 @@ class Agent:
         check_settings(gamma, window, train_positions, batch_size, policy_coefficient, priority_max_share)
         annealing.check(gamma, window, train_positions)
         network = build_network()
-        check_parts(network, critic, policy, trace)
+        check_parts(network, critic, policy, trace, window)
         resets.check(network)
         self.mixture = getattr(trace, "mixture", None)
         self.joins_steps = joins_steps(policy, trace, train_positions)

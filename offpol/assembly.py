@@ -16,7 +16,7 @@ from offpol import cpu, processes
 from offpol.actor import Actor, Values
 from offpol.agent import Agent
 from offpol.checks import check_together
-from offpol.combinations import check_parts
+from offpol.combinations import check_network, check_parts
 from offpol.config import build
 from offpol.ensemble import Networks
 from offpol.errors import ConfigError
@@ -133,6 +133,12 @@ def build_parts(cfg: Mapping[str, Any], directory: Path) -> Parts:
     topology = build(cfg["topology"], "topology")
     behavior = build_behavior(cfg, 0, spec.num_envs)
     agent = build_agent(cfg, spec)
+    needs_mu = any(getattr(part, "needs_mu", False) for part in (agent.trace, agent.policy))
+    obs = torch.zeros(2, *spec.obs_shape, device=agent.device)
+    try:
+        check_network(agent.network, obs, spec.num_actions, agent.critic, needs_mu)
+    except ValueError as error:
+        raise ConfigError(f"network: {error}") from error
     if is_noisy(agent.network) and getattr(topology, "acts_while_learning", False):
         raise ConfigError(
             "topology.max_policy_lag lets acting and learning draw noise at once, in an order that nothing fixes: "
@@ -157,7 +163,7 @@ def check_parts_of(cfg: Mapping[str, Any]) -> None:
     build(cfg["run"], "run")
     critic, policy, trace = (build(cfg[name], name) for name in ("critic", "policy", "trace"))
     try:
-        check_parts(cast(Any, nn.Identity()), critic, policy, trace)
+        check_parts(cast(Any, nn.Identity()), critic, policy, trace, cfg["agent"]["window"])
     except ValueError as error:
         raise ConfigError(f"agent: {error}") from error
 

@@ -13,6 +13,7 @@ from offpol.actor import Actor, Episode
 from offpol.agent import Agent
 from offpol.assembly import build_agent, build_env, env_spec
 from offpol.behavior.epsilon_greedy import EpsilonGreedy
+from offpol.errors import RunError
 from offpol.output import is_terminal
 from offpol.record.checkpoint import Checkpoint, load_checkpoint
 from offpol.reference_scores import human_random
@@ -21,6 +22,7 @@ from offpol.seeding import seed_for
 from offpol.types import EnvSpec
 
 RESAMPLES = 10_000  # of the bootstrap
+LONGEST_GAME = 200_000  # agent steps, after which a game is taken for one that never ends
 MAX_PICTURES = 1_500  # of a film
 
 
@@ -28,24 +30,34 @@ def evaluate(actor: Actor, episodes: int, pictures: list[np.ndarray] | None = No
     """Play full games and return them; each env plays its share, fixed beforehand.
 
     Taking the first games that end, whichever env they come from, would prefer short ones. `pictures` is filled
-    with the first game of env 0, one RGB picture [height, width, 3] per agent step.
+    with the first game of env 0, one RGB picture [height, width, 3] per agent step. Raises RunError for a game that
+    does not end.
     """
     num_envs = actor.env.spec.num_envs
     owed = np.array([episodes // num_envs + (env < episodes % num_envs) for env in range(num_envs)])
     filming = pictures is not None
     played: list[Episode] = []
+    lasting = np.zeros(num_envs, dtype=np.int64)  # agent steps of the games that are being played
     with tqdm(total=episodes, unit=" games", disable=not is_terminal(), leave=False) as bar:
         while owed.any():
             if filming and pictures is not None:
                 pictures.append(actor.env.render())
             _, ended = actor.step(actor.act(agent_steps=0, policy_version=0))
+            lasting += 1
             for episode in ended:
+                lasting[episode.stream] = 0
                 filming = filming and episode.stream != 0
                 if owed[episode.stream]:
                     owed[episode.stream] -= 1
                     played.append(episode)
                     bar.update()
             filming = filming and len(pictures or ()) < MAX_PICTURES
+            if lasting.max() >= LONGEST_GAME:
+                raise RunError(
+                    f"a game of {actor.env.spec.name} has not ended after {LONGEST_GAME:,} agent steps of the "
+                    "evaluation: give the env a time limit (+env.make_kwargs.max_episode_steps=N), or leave the "
+                    "evaluation out (run.eval_episodes=0)"
+                )
     return played
 
 

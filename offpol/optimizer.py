@@ -57,7 +57,8 @@ def adamw(modules: Iterable[Module], config: OptimizerConfig) -> torch.optim.Ada
 
 def load_adamw(optimizer: torch.optim.AdamW, state: StateDict) -> None:
     """Load an optimizer's state, which may come from another device: what that asks for stays as it is here."""
-    capturable = [group["capturable"] for group in optimizer.param_groups]
+    capturable = [group.get("capturable") for group in optimizer.param_groups]  # another optimizer may have none
     optimizer.load_state_dict(state)
     for group, own in zip(optimizer.param_groups, capturable, strict=True):
-        group["capturable"] = own
+        if own is not None:
+            group["capturable"] = own

@@ -15,13 +15,16 @@ from offpol.cli import command_line
 from offpol.config import build
 from offpol.evaluate import compared, evaluation, in_words
 from offpol.guard import explained
-from offpol.output import say, tell
+from offpol.output import is_terminal, say, tell
 from offpol.record import provenance, run_directory
 from offpol.record.run_directory import EVALUATION, resume_command
+from offpol.record.run_results import last_row
 from offpol.record.run_summary import duration, learning_curve, summary
 from offpol.reference_scores import reference_levels
 from offpol.run import Run, RunConfig
 from offpol.schedule import Schedule
+
+CLAMPED = 0.01  # share of targets outside the critic's support that is worth a word
 
 
 def train(
@@ -94,8 +97,13 @@ def finish(cfg: Mapping[str, Any], run: Run, agent: Agent) -> float | None:
     if run.recent_returns:
         mean = sum(run.recent_returns) / len(run.recent_returns)
         facts["return while training"] = f"{mean:.2f} (mean of the last {len(run.recent_returns)} raw full games)"
+    clamped = last_row(run.directory / run_directory.METRICS).get("outside_support_share") or 0.0
+    if clamped > CLAMPED:
+        facts["outside the support"] = f"{clamped:.0%} of the targets were clamped: widen critic.v_min and critic.v_max"
     result = None
     if run.config.eval_episodes:
+        if not is_terminal():
+            tell(f"offpol: evaluating, {run.config.eval_episodes} games")
         result = evaluation(cfg, agent, run.config.eval_episodes, run.config.eval_epsilon, cfg["seed"])
         run_directory.write_json(run.directory / EVALUATION, {"agent_steps": run.agent_steps, **result})
         learning_curve(run.directory, run.title, run.levels)

@@ -1,11 +1,23 @@
 """Combinations that mean nothing are refused from the command line, at start, in a sentence with the way out."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
+import torch
 from command import call
 
+from offpol.combinations import check_network, check_parts, check_trace
+from offpol.critic.hl_gauss import HLGauss
+from offpol.layers import HeadsConfig
 from offpol.main import main
+from offpol.network.mlp import MLP
+from offpol.policy.greedy import Greedy
+from offpol.scan import q_targets
+from offpol.trace.retrace import Retrace
+from offpol.types import EnvSpec, NetworkOutput, Outputs, TraceInputs, TraceTargets
+
+VECTOR = EnvSpec("vector", 2, 3, (4,), torch.float32)
 
 COMBINATIONS = {
     "network.heads.noisy=0.5": "Retrace compares pi with the logged probability, which noisy layers do not have",
@@ -34,3 +46,84 @@ def test_refused(words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     assert "Traceback" not in result.err
     assert len(result.err.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+def small_network() -> MLP:
+    heads = HeadsConfig(8, 8, False, False, 0.0, True)
+    return MLP((8,), False, heads, spec=VECTOR, outputs=Outputs(torch.zeros(7), 2, True))
+
+
+class Fewer(MLP):
+    """One bin where the critic has seven: its softmax would be 1 whatever is learned."""
+
+    def forward(self, obs: torch.Tensor) -> NetworkOutput:
+        output = super().forward(obs)
+        return output._replace(q_logits=output.q_logits[..., :1])
+
+
+class Flat(MLP):
+    """No axis of critics."""
+
+    def forward(self, obs: torch.Tensor) -> NetworkOutput:
+        output = super().forward(obs)
+        return output._replace(q_logits=output.q_logits[0])
+
+
+class Dropping(MLP):
+    def forward(self, obs: torch.Tensor) -> NetworkOutput:
+        return super().forward(torch.nn.functional.dropout(obs, 0.5, self.training))
+
+
+class Pair(MLP):
+    def forward(self, obs: torch.Tensor) -> tuple:
+        return tuple(super().forward(obs))
+
+
+@pytest.mark.parametrize(("kind", "sentence"), [
+    (MLP, None),
+    (Fewer, r"q_logits of shape \(2, 5, 3, 1\) to 5 observations, but they must be of shape \(2, 5, 3, 7\)"),
+    (Flat, r"q_logits of shape \(5, 3, 7\)"), (Pair, "answers q_logits that are NoneType"),
+    (Dropping, r"answers differently to the same observations \(by dropout"),
+])  # fmt: skip
+def test_a_network_answers_what_it_must(kind: type[MLP], sentence: str | None) -> None:
+    torch.manual_seed(0)
+    heads, critic = HeadsConfig(8, 8, False, False, 0.0, True), HLGauss(-1.0, 1.0, 7, 0.75, "none", 2, 0, False)
+    network = kind((8,), False, heads, spec=VECTOR, outputs=Outputs(torch.zeros(7), 2, True))
+    before = torch.get_rng_state()
+    with pytest.raises(ValueError, match=sentence) if sentence else contextlib.nullcontext():
+        check_network(network, torch.ones(5, 4), 3, critic, needs_mu=True)
+    assert torch.equal(torch.get_rng_state(), before)
+    if kind is Dropping:  # nothing reads the logged probability
+        check_network(network, torch.ones(5, 4), 3, critic, needs_mu=False)
+
+
+class Warming(Retrace):
+    """A lambda that grows with every call."""
+
+    calls = 0
+
+    def __call__(self, inputs: TraceInputs) -> TraceTargets:
+        Warming.calls += 1
+        return Retrace(1 - 0.5**Warming.calls)(inputs)
+
+
+class ByPosition:
+    """A weight for each row of a window of five."""
+
+    def __call__(self, inputs: TraceInputs) -> TraceTargets:
+        return q_targets(inputs, torch.linspace(1, 0, 5).expand_as(inputs.reward), inputs.v)
+
+
+def test_a_trace_keeps_nothing_and_is_asked_for_the_agents_window() -> None:
+    with pytest.raises(ValueError, match="Warming answers differently to the same windows"):
+        check_trace(Warming(0.9), 3)
+    check_trace(ByPosition(), 5)
+    for window in (1, 2, 7):
+        check_trace(Retrace(0.9), window)
+
+
+def test_a_critic_with_parameters_is_refused() -> None:
+    critic = HLGauss(-1.0, 1.0, 7, 0.75, "none", 1, 0, False)
+    critic.scale = torch.nn.Parameter(torch.zeros(()))
+    with pytest.raises(ValueError, match="HLGauss has parameters, but only those of the network"):
+        check_parts(small_network(), critic, Greedy(False), Retrace(0.9), 3)

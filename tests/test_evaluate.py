@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from offpol import evaluate as evaluate_module
 from offpol import film
 from offpol.actor import Actor, Episode
-from offpol.errors import ConfigError
+from offpol.errors import ConfigError, RunError
 from offpol.evaluate import evaluate, summarize
 from offpol.types import EnvSpec, EnvStep
 
@@ -54,6 +55,13 @@ def test_every_env_plays_its_share_however_long_its_games(num_envs: int, episode
     assert shares.sum() == episodes
     assert shares.max() - shares.min() <= 1
     assert all(e.episode_return == e.length_agent_steps == 3 * (e.stream + 1) for e in played)
+
+
+def test_a_game_without_an_end_ends_the_evaluation(monkeypatch) -> None:
+    monkeypatch.setattr(evaluate_module, "LONGEST_GAME", 8)
+    assert len(play(2, 2)) == 2  # of 3 and 6 agent steps
+    with pytest.raises(RunError, match="a game of Clock has not ended after 8 agent steps of the evaluation"):
+        play(3, 3)
 
 
 def test_the_first_game_of_the_first_env_is_filmed(tmp_path) -> None:

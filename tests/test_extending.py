@@ -114,7 +114,7 @@ def test_what_nothing_takes_is_refused_wherever_it_stands(offpol, tmp_path: Path
 @pytest.mark.parametrize(("seam", "name", "values", "said"), [
     ("behavior", "Forgot", "share: 0.2\n", "The behavior Forgot gave at agent step 0 the probabilities"),
     ("policy", "Twice", "", "The policy gave at agent step 0 the probabilities"),
-    ("trace", "Ahead", "", "Ahead answers returns of shape (2, 4) to windows whose rewards [B, n] have shape (2, 3)"),
+    ("trace", "Ahead", "", "Ahead answers returns of shape (2, 6) to windows whose rewards [B, n] have shape (2, 5)"),
     ("trace", "Secret", "", "Secret answers differently where the logged probability is another one"),
     ("behavior", "Loose", "share: 0.2\n", "behavior.share cannot be checked: annotate that parameter"),
 ])  # fmt: skip

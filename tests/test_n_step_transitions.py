@@ -155,8 +155,8 @@ def test_a_trace_that_wrongly_says_it_joins_steps_is_refused() -> None:
             return super().__call__(inputs)
 
     with pytest.raises(ValueError, match="Hopeful says `joins_steps`, but its first returns are others"):
-        check_trace(Hopeful(0.9))
-    check_trace(NStep())
+        check_trace(Hopeful(0.9), 3)
+    check_trace(NStep(), 3)
 
 
 def test_a_policy_that_changes_rewards_must_say_that_it_reads_all_rows() -> None:
@@ -165,4 +165,4 @@ def test_a_policy_that_changes_rewards_must_say_that_it_reads_all_rows() -> None
             return inputs
 
     with pytest.raises(ValueError, match='give the class `reads_rows = "all"`'):
-        check_parts(nn.Identity(), CRITICS["scalar"](), Bonus(), NStep())
+        check_parts(nn.Identity(), CRITICS["scalar"](), Bonus(), NStep(), 3)

@@ -6,19 +6,20 @@ import argparse
 import sys
 from pathlib import Path
 
-from offpol.errors import DISK_FULL, ConfigError
+from offpol.errors import DISK_FULL, ConfigError, RunError
 from offpol.output import say, tell
 
 
 def main() -> None:
-    """The `offpol-eval` command: exit code 0, 1 (disk full), 2 (a mistake), 130."""
+    """The `offpol-eval` command: exit code 0, 1 (disk full, or a game without an end), 2 (a mistake), 130."""
     parser = argparse.ArgumentParser(
-        prog="offpol-eval", description="Play full games with the newest checkpoint of a run; raw returns, as JSON too."
+        prog="offpol-eval", description="Play full games with a checkpoint of a run; raw returns, as JSON too."
     )
     parser.add_argument("run_dir", type=Path, help="the folder of a run")
     parser.add_argument("--episodes", type=int, default=100, help="full games to play (100)")
     parser.add_argument("--epsilon", type=float, help="share of random actions (as run.eval_epsilon says)")
     parser.add_argument("--seed", type=int, help="of games and actions (the run's own)")
+    parser.add_argument("--checkpoint", metavar="NAME", help="the name of one in RUN_DIR/checkpoints (the newest)")
     parser.add_argument("--device", help="cpu, cuda, ... (the run's own)")
     pictures = parser.add_mutually_exclusive_group()
     pictures.add_argument("--gif", type=Path, dest="film", metavar="FILE.gif", help="write the first game as a film")
@@ -29,6 +30,9 @@ def main() -> None:
     except ConfigError as error:
         tell(f"offpol-eval: {error}")
         sys.exit(2)
+    except RunError as error:
+        tell(f"offpol-eval: {error}")
+        sys.exit(1)
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
@@ -56,7 +60,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         if "render" in cfg["env"]:
             cfg["env"]["render"] = True
     cpu.set_up(cfg["run"]["torch_threads"])
-    agent, spec, found = load_agent(cfg, args.run_dir)
+    agent, spec, found = load_agent(cfg, args.run_dir, args.checkpoint)
     for sentence in found.lost:
         tell(f"offpol-eval: {sentence}.")
     seed = cfg["seed"] if args.seed is None else args.seed
