@@ -95,6 +95,27 @@ def test_without_a_suite_an_experiment_plays_its_own_env() -> None:
     assert not any("env.game" in override for override in jobs[0].overrides)
 
 
+ENVS = ("CartPole-v1", "Acrobot-v1")
+
+
+@pytest.mark.parametrize("games", [(), ENVS], ids=["of the command line", "of the suite"])
+def test_envs_of_gymnasium_are_games(games: tuple[str, ...]) -> None:
+    given = [] if games else [f"env.id={','.join(ENVS)}"]
+    jobs = expand(Suite("mine", games, (0,), ("task=cartpole",)), ["trace=retrace,n_step", *given])
+    pairs = [(env, label) for env in ENVS for label in ("trace=retrace", "trace=n_step")]
+    assert [(job.game, job.label) for job in jobs] == pairs
+    assert [job.cfg["env"]["id"] for job in jobs] == [env for env, _ in pairs]
+    assert all(f"env.id={job.game}" in job.overrides for job in jobs)
+    assert len({job.agent for job in jobs}) == 2
+    (quoted,) = expand(Suite("mine", games, (0,), ("task=cartpole",)), ["env.id='a:B-v0'"])
+    assert quoted.game == "a:B-v0"
+
+
+def test_an_env_that_plays_one_thing_plays_no_games() -> None:
+    with pytest.raises(ConfigError, match=r"has none of env\.game, env\.id, so it cannot play a suite's games"):
+        expand(Suite("mine", ENVS, (0,)), ["task=chain"])
+
+
 def test_labels_say_what_varies() -> None:
     def labels(*arguments: str) -> list[str]:
         return [job.label for job in expand(NO_SUITE, [*arguments, "seed=0"])]
