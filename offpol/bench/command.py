@@ -70,8 +70,9 @@ def parse(arguments: Sequence[str]) -> Request:
     parser.add_argument("--config-dir", help="a folder of further yaml, as for offpol")
     parser.add_argument(
         "words", nargs="+", metavar="KEY=VALUE",
-        help="suite=NAME (of conf/suite), only=NAME,... (of what its grid names), jobs=N (at a time; one per core), "
-        "out=DIR (runs/bench/SUITE), and any override that offpol takes; several values, as in a,b, make a grid",
+        help="suite=NAME (of conf/suite, or of suite/ in --config-dir), only=NAME,... (of what its grid names), jobs=N "
+        "(at a time; one per core), out=DIR (runs/bench/SUITE), and any override that offpol takes; several values, "
+        "as in a,b, make a grid",
     )  # fmt: skip
     args = parser.parse_intermixed_args(arguments)
     given = [word.partition("=")[::2] for word in args.words if word.partition("=")[0] in OWN_WORDS]
@@ -210,7 +211,7 @@ def only_one(out: Path) -> Iterator[None]:
 
 def bench(request: Request) -> int:
     """Do what was asked for; return the exit code."""
-    suite = (load_suite(request.suite) if request.suite else NO_SUITE).only(request.only)
+    suite = (load_suite(request.suite, request.config_dir) if request.suite else NO_SUITE).only(request.only)
     jobs = expand(suite, request.overrides, request.config_dir)
     at_a_time = None if request.launcher else request.jobs
     if request.dry_run:

@@ -6,14 +6,16 @@ import copy
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import yaml
 from hydra.core.override_parser.types import Glob, Override
 
 from offpol.checks import check_config
 from offpol.cli import command_line
-from offpol.config import conf_dir
+from offpol.cli.mistakes import explain, require_folder
+from offpol.config import coerce, conf_dir
 from offpol.errors import ConfigError, did_you_mean
 from offpol.record.identity import Identified, game_of
 from offpol.record.run_keys import GAME
@@ -37,7 +39,7 @@ class Suite:
     games: tuple[str, ...]
     seeds: tuple[int, ...]
     overrides: tuple[str, ...] = ()
-    grid: tuple[Mapping[str, Sequence[str]], ...] = ()
+    grid: tuple[dict[str, list[str]], ...] = ()
 
     def only(self, names: Sequence[str]) -> Suite:
         """Keep these names of the grid; an axis of which none is given stays whole.
@@ -67,16 +69,27 @@ class Job(Identified):
     cfg: Mapping[str, Any]
 
 
-def load_suite(name: str) -> Suite:
-    """Read conf/suite/NAME.yaml; raise ConfigError where there is none."""
-    path = conf_dir() / "suite" / f"{name}.yaml"
-    known = sorted(file.stem for file in path.parent.glob("*.yaml"))
+def load_suite(name: str, config_dir: str | None = None) -> Suite:
+    """Read suite/NAME.yaml of conf/, or else of `config_dir`; raise ConfigError where there is none."""
+    require_folder(config_dir)
+    folders = [conf_dir(), *([Path(config_dir)] if config_dir else [])]
+    files = [file for folder in folders for file in sorted((folder / "suite").glob("*.yaml"))]
+    known = {file.stem: file for file in reversed(files)}  # the first counts, as for Hydra
     if name not in known:
         near = did_you_mean(name, known) or "."
-        raise ConfigError(f"There is no suite '{name}'{near} There are: {', '.join(known)}.")
-    content = yaml.safe_load(path.read_text())
-    games, seeds, overrides = (tuple(content[key]) for key in ("games", "seeds", "overrides"))
-    return Suite(name, games, seeds, overrides, tuple(content.get("grid", ())))
+        raise ConfigError(f"There is no suite '{name}'{near} There are: {', '.join(sorted(known))}.")
+    return _read(known[name])
+
+
+def _read(path: Path) -> Suite:
+    """Read a suite's file; raise ConfigError for what a suite has not."""
+    try:
+        with path.open("rb") as file:
+            content = yaml.safe_load(file)
+    except yaml.YAMLError as error:
+        raise ConfigError(explain(error, list)) from error
+    named = {**content, "name": path.stem} if isinstance(content, dict) else content
+    return cast(Suite, coerce(named, Suite, str(path)))
 
 
 def expand(suite: Suite, arguments: Sequence[str], config_dir: str | None = None) -> list[Job]:

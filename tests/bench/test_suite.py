@@ -178,6 +178,25 @@ def test_parts_from_outside_are_found(tmp_path: Path) -> None:
     assert job.cfg["trace"]["lambda_"] == 0.5
 
 
+def test_suites_from_outside_are_found(tmp_path: Path) -> None:
+    (tmp_path / "suite").mkdir()
+    file = tmp_path / "suite" / "mine.yaml"
+    text = "games: [CartPole-v1]\nseeds: [3]\noverrides: [task=cartpole]\n"
+    file.write_text(text + "grid: [{one: [trace=one_step]}]\n")
+    (job,) = expand(load_suite("mine", str(tmp_path)), [], str(tmp_path))
+    assert (job.label, job.game, job.seed) == ("one", "CartPole-v1", 3)
+    assert load_suite("smoke", str(tmp_path)) == load_suite("smoke")
+    with pytest.raises(ConfigError, match=r"no suite 'min': did you mean 'mine'\?"):
+        load_suite("min", str(tmp_path))
+    with pytest.raises(ConfigError, match="There is no config folder nowhere"):
+        load_suite("mine", "nowhere")
+    for wrong, said in ((text + "gird: []", r"did you mean '.*mine\.yaml\.grid'"), ("games: [", "line 1, is not yaml"),
+                        (text.replace("[3]", "3"), r"mine\.yaml\.seeds is 3, but must be a list")):  # fmt: skip
+        file.write_text(wrong)
+        with pytest.raises(ConfigError, match=said):
+            load_suite("mine", str(tmp_path))
+
+
 AGENTS = [path for path in sorted((conf_dir() / "experiment").glob("*.yaml")) if "/task@" not in path.read_text()]
 
 
