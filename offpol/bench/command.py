@@ -20,7 +20,7 @@ from offpol import cpu
 from offpol.bench.plan import Paces, Task, tasks
 from offpol.bench.pool import Pool, reason
 from offpol.bench.suite import NO_SUITE, expand, load_suite
-from offpol.bench.view import View, plan_text, total_text, verdict
+from offpol.bench.view import View, plan_text, tell_of_other_code, total_text, verdict
 from offpol.errors import ConfigError, RunError
 from offpol.output import say, tell
 from offpol.record.bench_plan import Entry, extend_plan
@@ -216,7 +216,9 @@ def bench(request: Request) -> int:
     at_a_time = None if request.launcher else request.jobs
     if request.dry_run:
         found = list(find_runs([request.out]))
-        say(plan_text(tasks(jobs, found, request.out), Paces(found), at_a_time))
+        planned = tasks(jobs, found, request.out)
+        say(plan_text(planned, Paces(found), at_a_time))
+        tell_of_other_code(planned)
         return 0
     require_writable(request.out, "name another folder with out=...")
     with only_one(request.out):
@@ -226,6 +228,7 @@ def bench(request: Request) -> int:
         entries = [Entry(job.label, job.cfg, job.game, job.seed) for job in jobs]
         extend_plan(request.out, suite.name, entries)
         say(total_text(planned, paces, at_a_time))
+        tell_of_other_code(planned)
         runner = Bench(request, todo, len(planned) - len(todo), paces)
         return runner.launch() if request.launcher and todo else runner.run()
 
