@@ -50,7 +50,8 @@ def keep(run: RunResult, to: Path) -> None:
     """Write down one run."""
     to.mkdir(parents=True, exist_ok=True)
     (to / CONFIG).write_text((run.directory / CONFIG).read_text())
-    info = {**run.info, "command": command(run.info["command"])}
+    info = {**without_folders(run.info), "command": command(run.info["command"])}
+    info["resumed"] = [without_folders(each) for each in info.get("resumed", ())]
     write_json(to / INFO, {**info, "published": {"agent_steps": run.reached}})
     if run.evaluation:
         write_json(to / "evaluation.json", run.evaluation)
@@ -62,6 +63,12 @@ def keep(run: RunResult, to: Path) -> None:
 def command(words: list[str]) -> list[str]:
     """Return a command without the folders of the machine that it was given on."""
     return [Path(words[0]).name, *(word for word in words[1:] if not word.startswith("hydra.run.dir="))]
+
+
+def without_folders(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what is known of where a run comes from, or of how it went on, without the folders of one's own code."""
+    code = {part: {**known, "file": Path(known["file"]).name} for part, known in record.get("own_code", {}).items()}
+    return {**record, "own_code": code}
 
 
 def thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

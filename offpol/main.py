@@ -25,7 +25,8 @@ from offpol.cli.resuming import resumed_config
 from offpol.config import conf_dir
 from offpol.errors import ConfigError, RunError
 from offpol.output import say, tell
-from offpol.record.run_directory import evaluated_at, require_writable, resume_command
+from offpol.record.own_code import other_code
+from offpol.record.run_directory import evaluated_at, read_info, require_writable, resume_command
 
 STOPPED, MISTAKE, FAILED = 130, 2, 1  # exit codes
 
@@ -123,6 +124,11 @@ def resume(arguments: list[str]) -> None:
         longer = f"{resume_command(directory)} run.agent_steps=..."
         say(f"{directory} is finished: {steps:,} agent steps. Longer: {longer}")
         return
+    for part in other_code(read_info(directory)):
+        tell(
+            f"offpol: The code of {part} is not what this run was made with, and it goes on by the new code: start "
+            "another run, in a folder of its own, for one by that alone."
+        )
     from offpol.training import train
 
     train(cfg, directory, resumed=changed)

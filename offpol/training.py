@@ -17,6 +17,7 @@ from offpol.evaluate import compared, evaluation, in_words
 from offpol.guard import explained
 from offpol.output import is_terminal, say, tell
 from offpol.record import provenance, run_directory
+from offpol.record.own_code import own_code
 from offpol.record.run_directory import EVALUATION, resume_command
 from offpol.record.run_results import last_row
 from offpol.record.run_summary import duration, learning_curve, summary
@@ -40,7 +41,7 @@ def train(
     parts = build_parts(cfg, directory)
     spec = parts.actors.spec
     if resumed is None:
-        described = provenance.describe(cfg["seed"])
+        described = provenance.describe(cfg["seed"]) | {"own_code": own_code(cfg)}
         directory = run_directory.create(directory, command_line.relaunchable(cfg), described, or_beside)
     with run_directory.locked(directory):
         run = Run(
@@ -53,7 +54,8 @@ def train(
         try:
             with run, process_group(parts.agent):
                 if resumed is not None:
-                    run_directory.note_resumption(directory, run.agent_steps, resumed, command_line.relaunchable(cfg))
+                    config = command_line.relaunchable(cfg)
+                    run_directory.note_resumption(directory, run.agent_steps, resumed, config, own_code(cfg))
                 parts.topology.run(parts.actors, parts.agent, parts.replay, run)
             if not run.interrupted:
                 return finish(cfg, run, parts.agent)

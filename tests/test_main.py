@@ -2,6 +2,7 @@
 """The command line: what it says, what it leaves behind, how it ends."""
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -370,6 +371,13 @@ def test_a_part_from_outside_plugs_in_by_config(offpol: Command, tmp_path: Path,
     assert outcome.code == 0, outcome.err
     last = json.loads((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["trace_length"] == 1.0
+    file = tmp_path / "my_traces.py"
+    code = {"class": "my_traces.Rewards", "file": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    assert json.loads((tmp_path / "out" / "info.json").read_text())["own_code"] == {"trace": code}
+    assert "The code of" not in offpol("resume=out", "run.agent_steps=450").err
+    file.write_text(file.read_text() + "# changed\n")
+    said = f"The code of trace ({file}) is not what this run was made with"
+    assert offpol("resume=out", "run.agent_steps=500").err.count(said) == 1
     assert "trace.scale is 'x'" in offpol("--config-dir", "my_conf", "trace=rewards", "trace.scale=x").err
 
 

@@ -20,7 +20,7 @@ from offpol import cpu
 from offpol.bench.plan import Paces, Task, tasks
 from offpol.bench.pool import Pool, reason
 from offpol.bench.suite import NO_SUITE, expand, load_suite
-from offpol.bench.view import View, plan_text, total_text, verdict
+from offpol.bench.view import View, plan_text, tell_of_other_code, total_text, verdict
 from offpol.errors import ConfigError, RunError
 from offpol.output import say, tell
 from offpol.record.bench_plan import Entry, extend_plan
@@ -70,8 +70,9 @@ def parse(arguments: Sequence[str]) -> Request:
     parser.add_argument("--config-dir", help="a folder of further yaml, as for offpol")
     parser.add_argument(
         "words", nargs="+", metavar="KEY=VALUE",
-        help="suite=NAME (of conf/suite), only=NAME,... (of what its grid names), jobs=N (at a time; one per core), "
-        "out=DIR (runs/bench/SUITE), and any override that offpol takes; several values, as in a,b, make a grid",
+        help="suite=NAME (of conf/suite, or of suite/ in --config-dir), only=NAME,... (of what its grid names), jobs=N "
+        "(at a time; one per core), out=DIR (runs/bench/SUITE), and any override that offpol takes; several values, "
+        "as in a,b, make a grid",
     )  # fmt: skip
     args = parser.parse_intermixed_args(arguments)
     given = [word.partition("=")[::2] for word in args.words if word.partition("=")[0] in OWN_WORDS]
@@ -210,12 +211,14 @@ def only_one(out: Path) -> Iterator[None]:
 
 def bench(request: Request) -> int:
     """Do what was asked for; return the exit code."""
-    suite = (load_suite(request.suite) if request.suite else NO_SUITE).only(request.only)
+    suite = (load_suite(request.suite, request.config_dir) if request.suite else NO_SUITE).only(request.only)
     jobs = expand(suite, request.overrides, request.config_dir)
     at_a_time = None if request.launcher else request.jobs
     if request.dry_run:
         found = list(find_runs([request.out]))
-        say(plan_text(tasks(jobs, found, request.out), Paces(found), at_a_time))
+        planned = tasks(jobs, found, request.out)
+        say(plan_text(planned, Paces(found), at_a_time))
+        tell_of_other_code(planned)
         return 0
     require_writable(request.out, "name another folder with out=...")
     with only_one(request.out):
@@ -225,6 +228,7 @@ def bench(request: Request) -> int:
         entries = [Entry(job.label, job.cfg, job.game, job.seed) for job in jobs]
         extend_plan(request.out, suite.name, entries)
         say(total_text(planned, paces, at_a_time))
+        tell_of_other_code(planned)
         runner = Bench(request, todo, len(planned) - len(todo), paces)
         return runner.launch() if request.launcher and todo else runner.run()
 

@@ -6,18 +6,21 @@ import copy
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import yaml
 from hydra.core.override_parser.types import Glob, Override
 
 from offpol.checks import check_config
 from offpol.cli import command_line
-from offpol.config import conf_dir
+from offpol.cli.mistakes import explain, require_folder
+from offpol.config import coerce, conf_dir
 from offpol.errors import ConfigError, did_you_mean
 from offpol.record.identity import Identified, game_of
+from offpol.record.run_keys import GAME
 
-GAME, SEED = "env.game", "seed"
+SEED = "seed"
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Suite:
 
     Args:
         name: of the file.
-        games: values of env.game; empty: whatever the agents' configs play.
+        games: values of env.game, of gymnasium's envs of env.id; empty: whatever the agents' configs play.
         seeds: the root seed of each run of a game.
         overrides: given to every run, before those of the command line, which win.
         grid: the agents, as a product of axes: each maps names to overrides. Empty: the command line says.
@@ -36,7 +39,7 @@ class Suite:
     games: tuple[str, ...]
     seeds: tuple[int, ...]
     overrides: tuple[str, ...] = ()
-    grid: tuple[Mapping[str, Sequence[str]], ...] = ()
+    grid: tuple[dict[str, list[str]], ...] = ()
 
     def only(self, names: Sequence[str]) -> Suite:
         """Keep these names of the grid; an axis of which none is given stays whole.
@@ -66,36 +69,48 @@ class Job(Identified):
     cfg: Mapping[str, Any]
 
 
-def load_suite(name: str) -> Suite:
-    """Read conf/suite/NAME.yaml; raise ConfigError where there is none."""
-    path = conf_dir() / "suite" / f"{name}.yaml"
-    known = sorted(file.stem for file in path.parent.glob("*.yaml"))
+def load_suite(name: str, config_dir: str | None = None) -> Suite:
+    """Read suite/NAME.yaml of conf/, or else of `config_dir`; raise ConfigError where there is none."""
+    require_folder(config_dir)
+    folders = [conf_dir(), *([Path(config_dir)] if config_dir else [])]
+    files = [file for folder in folders for file in sorted((folder / "suite").glob("*.yaml"))]
+    known = {file.stem: file for file in reversed(files)}  # the first counts, as for Hydra
     if name not in known:
         near = did_you_mean(name, known) or "."
-        raise ConfigError(f"There is no suite '{name}'{near} There are: {', '.join(known)}.")
-    content = yaml.safe_load(path.read_text())
-    games, seeds, overrides = (tuple(content[key]) for key in ("games", "seeds", "overrides"))
-    return Suite(name, games, seeds, overrides, tuple(content.get("grid", ())))
+        raise ConfigError(f"There is no suite '{name}'{near} There are: {', '.join(sorted(known))}.")
+    return _read(known[name])
+
+
+def _read(path: Path) -> Suite:
+    """Read a suite's file; raise ConfigError for what a suite has not."""
+    try:
+        with path.open("rb") as file:
+            content = yaml.safe_load(file)
+    except yaml.YAMLError as error:
+        raise ConfigError(explain(error, list)) from error
+    named = {**content, "name": path.stem} if isinstance(content, dict) else content
+    return cast(Suite, coerce(named, Suite, str(path)))
 
 
 def expand(suite: Suite, arguments: Sequence[str], config_dir: str | None = None) -> list[Job]:
     """List the runs that a suite and overrides mean: each seed, in each game, of each variant of the agent.
 
     In this order, so that an unfinished bench already compares all agents in all games by the first seeds. Overrides
-    with several values (`experiment=default,der`, `trace=retrace,n_step`) make a grid; `seed` and `env.game` replace
-    the suite's. Raises ConfigError for what does not compose or check.
+    with several values (`experiment=default,der`, `trace=retrace,n_step`) make a grid; `seed` and `env.game` (`env.id`)
+    replace the suite's. Raises ConfigError for what does not compose or check.
     """
     parsed = command_line.parse_overrides(list(arguments))
     given = {override.get_key_element(): override for override in parsed}
     seeds = [_seed(text) for text in _values(given.pop(SEED))] if SEED in given else list(suite.seeds)
-    games: list[str | None] = [*(_values(given.pop(GAME)) if GAME in given else suite.games)] or [None]
-    first = [] if games[0] is None else [f"{GAME}={games[0]}"]
+    key = next((key for key in given if key in GAME), None)
+    games: list[str | None] = [*(_values(given.pop(key)) if key else suite.games)] or [None]
+    first = [f"{key}={games[0]}"] if key else []
     variants = [
         (label, overrides, command_line.composed([*overrides, *first], config_dir))
         for label, overrides in _variants(suite, list(given.values()))
     ]
     jobs = [
-        _job(label, overrides, cfg, game, seed)
+        _job(label, overrides, cfg, seed, None if game is None else f"{key or _game_key(cfg, label)}={game}")
         for seed, game, (label, overrides, cfg) in itertools.product(seeds, games, variants)
     ]
     _refuse_twins(jobs)
@@ -153,16 +168,29 @@ def _seed(text: str) -> int:
     return int(text)
 
 
-def _job(label: str, overrides: list[str], cfg: dict[str, Any], game: str | None, seed: int) -> Job:
+def _job(label: str, overrides: list[str], cfg: dict[str, Any], seed: int, game: str | None) -> Job:
+    """Make a job of a variant; `game` is the override that names it, None where the config plays its own."""
     cfg = copy.deepcopy(cfg)
     cfg["seed"] = seed
     own = [*overrides, f"{SEED}={seed}"]
     if game is not None:
-        cfg["env"]["game"] = game
-        own.append(f"{GAME}={game}")
+        own.append(game)
+        for key, value in command_line.parse_assignments([game]).items():
+            cfg["env"][key.removeprefix("env.")] = value
     check_config(cfg)
     try:
         game_of(cfg)
     except ValueError as error:
         raise ConfigError(f"env.game: {error}") from error
     return Job(label, tuple(own), cfg)
+
+
+def _game_key(cfg: Mapping[str, Any], label: str) -> str:
+    """Return the key that says what an env plays; raise ConfigError where it plays one thing alone."""
+    found = next((key for key in sorted(GAME) if key.removeprefix("env.") in cfg["env"]), None)
+    if found is None:
+        raise ConfigError(
+            f"The env of '{label}' has none of {', '.join(sorted(GAME))}, so it cannot play a suite's games: leave the "
+            "suite out, or its games empty."
+        )
+    return found

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from offpol.bench.plan import Paces, Task, makespan
-from offpol.output import say
-from offpol.record.run_results import last_row
+from offpol.output import say, tell
+from offpol.record.own_code import other_code
+from offpol.record.run_results import RunResult, last_row
 
 REDRAW_EVERY_S = 2.0
 PLAIN_EVERY_S = 300.0  # between two summaries, where the output is no terminal
@@ -70,6 +71,17 @@ def total_text(tasks: Sequence[Task], paces: Paces, jobs: int | None) -> str:
     unknown = len(seconds) - len(known)
     doubt = f", taking {unknown} unmeasured runs for average ones" if unknown else ""
     return head + f": about {duration(left)}{'' if jobs else ' one after the other'} by measured speeds{doubt}."
+
+
+def tell_of_other_code(tasks: Iterable[Task]) -> None:
+    """Say which parts are not by the code that runs of this bench were made with, which stand for it all the same."""
+    begun = [RunResult(task.directory, task.job.cfg) for task in tasks if task.state != "start"]
+    for part, count in Counter(part for run in begun for part in other_code(run.info)).items():
+        runs = f"{count} of these runs {'was' if count == 1 else 'were'} made"
+        tell(
+            f"offpol-bench: The code of {part} is not what {runs} with: move their folders away, or name another out=, "
+            "for runs by the new code."
+        )
 
 
 class View:

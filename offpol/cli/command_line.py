@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from offpol.cli.mistakes import explain, first_line, flatten, groups, no_such_key, options
+from offpol.cli.mistakes import explain, first_line, flatten, groups, no_such_key, options, require_folder
 from offpol.cli.swapped import for_other_parts
 from offpol.config import conf_dir
 from offpol.errors import ConfigError
@@ -79,8 +79,8 @@ def compositions(args: argparse.Namespace) -> Iterator[DictConfig]:
     extra = [f"hydra.searchpath=[file://{Path(args.config_dir).absolute()}]"] if args.config_dir else []
     if extra and any(override.startswith("hydra.searchpath") for override in args.overrides):
         raise ConfigError("Give either --config-dir or hydra.searchpath=[...], not both.")
-    if not folder.is_dir() or (args.config_dir and not Path(args.config_dir).is_dir()):
-        raise ConfigError(f"There is no config folder {args.config_dir or folder}.")
+    require_folder(folder)
+    require_folder(args.config_dir)
     with initialize_config_dir(str(folder), version_base=VERSION_BASE, job_name="offpol"):
         name = args.config_name or "config"
         try:

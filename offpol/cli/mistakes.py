@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.errors import MissingConfigException, OverrideParseException
 
-from offpol.errors import did_you_mean
+from offpol.errors import ConfigError, did_you_mean
 
 HYDRA_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.searchpath", "hydra.verbose")
 WINDOW = ("n", "agent.n", "agent.n_step", "replay.n_step", "trace.n", "trace.n_step")  # what others call it
@@ -69,6 +70,12 @@ def no_such_key(key: str, known: list[str]) -> str:
     if not hint and parent in known:
         hint = f": {parent} has {', '.join(siblings) or 'no keys'}."
     return f"There is no key '{key}'{hint or ': offpol --help tells what there is.'}"
+
+
+def require_folder(folder: str | Path | None) -> None:
+    """Raise ConfigError where a config folder is named that is not there."""
+    if folder and not Path(folder).is_dir():
+        raise ConfigError(f"There is no config folder {folder}.")
 
 
 def groups(parent: str = "") -> list[str]:

@@ -29,6 +29,7 @@ from offpol.inspect.mu_formulas import formula
 from offpol.layers import is_noisy
 from offpol.record import provenance, run_directory
 from offpol.record.checkpoint import Checkpoint, load_checkpoint, older_than
+from offpol.record.own_code import other_code
 from offpol.record.segments import rows_of
 from offpol.run import Run, RunConfig
 from offpol.types import Batch, Rows, StateDict
@@ -117,7 +118,7 @@ def _same_code(directory: Path) -> bool:
     """Tell whether this very code makes the run's initial parameters from its seed."""
     then, now = run_directory.read_info(directory), provenance.describe(0)
     clean = bool(now["git"]) and now["git"].get("dirty") is False
-    return clean and all(then.get(key) == now[key] for key in ("git", "versions"))
+    return clean and all(then.get(key) == now[key] for key in ("git", "versions")) and not other_code(then)
 
 
 def _fresh(cfg: Mapping[str, Any], scratch: Path, found: Checkpoint, parts: Parts, rng: np.random.Generator) -> Checked:

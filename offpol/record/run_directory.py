@@ -93,11 +93,15 @@ def read_info(directory: Path) -> dict[str, Any]:
     return info
 
 
-def note_resumption(directory: Path, agent_steps: int, changed: Mapping[str, object], config: str) -> None:
-    """Keep on record that a run went on, and with which changes; the config becomes the changed one."""
+def note_resumption(
+    directory: Path, agent_steps: int, changed: Mapping[str, object], config: str, own_code: Mapping[str, object]
+) -> None:
+    """Keep on record that a run went on, with which changes and code; the config becomes the changed one."""
     info = read_info(directory)
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    info["resumed"].append({"when": when, "agent_steps": agent_steps, "changed": dict(changed)})
+    info["resumed"].append(
+        {"when": when, "agent_steps": agent_steps, "changed": dict(changed), "own_code": dict(own_code)}
+    )
     write_json(directory / INFO, info)
     write_text(directory / CONFIG, config)
 

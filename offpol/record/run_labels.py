@@ -133,22 +133,30 @@ def _apart(name: str, configs: Mapping[str, Mapping[str, Any]]) -> dict[str, str
     flat = {agent: dict(flatten(cfg)) for agent, cfg in configs.items()}
     counts = Counter((key, json.dumps(value)) for values in flat.values() for key, value in values.items())
     keys = sorted({key for (key, _), count in counts.items() if count < len(flat)} - INCIDENTAL - GAME)
+    parts = _part_names({v for values in flat.values() for key, v in values.items() if key.endswith("._target_")})
     if len([key for key in keys if not key.endswith("._target_")]) <= MAX_KEYS or len(keys) <= MAX_KEYS:
-        chosen = {agent: _words(flat[agent], keys) for agent in configs}
+        chosen = {agent: _words(flat[agent], keys, parts) for agent in configs}
         if len(set(chosen.values())) == len(chosen):
             return {agent: f"{name} ({words})" for agent, words in chosen.items()}
     targets = [key for key in keys if key.endswith("._target_")]
-    chosen = {agent: _words(flat[agent], targets) for agent in configs}
+    chosen = {agent: _words(flat[agent], targets, parts) for agent in configs}
     if targets and len(set(chosen.values())) == len(chosen):
         return {agent: f"{name} ({words})" for agent, words in chosen.items()}
     return {agent: f"{name} {agent[:4]}" for agent in configs}
 
 
-def _words(values: Mapping[str, Any], keys: Iterable[str]) -> str:
+def _part_names(targets: Iterable[str]) -> dict[str, str]:
+    """Name parts of offpol by their module, others by their class, or in full where that is another's name too."""
+    names = {target: target.split(".")[-2 if target.startswith("offpol.") else -1] for target in targets}
+    counts = Counter(names.values())
+    return {t: t if counts[name] > 1 and not t.startswith("offpol.") else name for t, name in names.items()}
+
+
+def _words(values: Mapping[str, Any], keys: Iterable[str], parts: Mapping[str, str]) -> str:
     """Write `trace._target_: offpol.trace.n_step.NStep` as trace=n_step."""
     said = []
     for key in keys:
         if key in values:
             seam, _, last = key.rpartition(".")
-            said.append(f"{seam}={values[key].split('.')[-2]}" if last == "_target_" else f"{last}={values[key]}")
+            said.append(f"{seam}={parts[values[key]]}" if last == "_target_" else f"{last}={values[key]}")
     return ", ".join(said)

@@ -14,12 +14,13 @@ from pathlib import Path
 import yaml
 
 from offpol.bench.child import end_with_parent
+from offpol.record.own_code import own_code
 
 
 def finish(folder: Path, steps: int, deed: dict) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(deed["cfg"]))
-    (folder / "info.json").write_text(json.dumps({"command": sys.argv}))
+    (folder / "info.json").write_text(json.dumps({"command": sys.argv, "own_code": own_code(deed["cfg"])}))
     row = {"agent_steps": steps, "machine/wall_s": 1.0, "machine/agent_steps_per_s": steps, "episode_return": 1.5}
     (folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
     save = folder / "checkpoints" / "000001"

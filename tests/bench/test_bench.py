@@ -77,6 +77,27 @@ def test_a_grid_runs_once_and_failures_stop_nothing(offpol_bench: Callable[..., 
     assert len(ran()) == 4
 
 
+def test_runs_by_other_code_of_ones_own_are_told(offpol_bench: Callable[..., Outcome], monkeypatch) -> None:
+    words = ("suite=s6", "env.game=Pong,Krull", "seed=0", "trace._target_=mine.Mine", "out=runs", "jobs=1")
+    Path("mine.py").write_text("class Mine:\n    def __init__(self, lambda_: float) -> None: ...\n")
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()), prepend=os.pathsep)
+    write_deeds({}, words)
+    assert "The code of" not in offpol_bench(*words).err
+    assert "The code of" not in offpol_bench(*words).err
+    with Path("mine.py").open("a") as file:
+        file.write("# changed")
+    said = f"The code of trace ({Path('mine.py').absolute()}) is not what 2 of these runs were made with: move"
+    for more in ((), ("--dry-run",)):
+        again = offpol_bench(*words, *more)
+        assert again.code == 0
+        assert again.err.count(said) == 1
+    assert "mine" not in sys.modules
+    for info in Path("runs").rglob("info.json"):  # of an earlier commit
+        info.write_text("{}")
+    assert "The code of" not in offpol_bench(*words).err
+
+
 def test_no_more_at_a_time_than_asked_for(offpol_bench: Callable[..., Outcome], monkeypatch) -> None:
     counts = []
     start = pool.Pool.start
@@ -137,6 +158,7 @@ def test_two_benches_do_not_share_a_folder(offpol_bench: Callable[..., Outcome])
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [(("suite=s7",), "There is no suite 's7'"), (("suite=s6", "jobs=0"), "jobs is 0, but must be"),
+     (("--config-dir", "mylab", "suite=mine"), "There is no config folder mylab"),
      (("suite=s6", "trace=retrac"), "did you mean 'retrace'?"),
      (("suite=s6", "out=/proc/x"), "name another folder with out=...")],
     ids=lambda value: str(value)[:20],

@@ -71,6 +71,10 @@ def unfinished(jobs: list[Job]) -> str:
 
 
 def test_only_what_is_small_and_belongs_to_no_machine_is_kept(publish, jobs: list[Job], tmp_path: Path) -> None:
+    for path in (tmp_path / "bench").rglob("info.json"):
+        code = {"trace": {"class": "mine.Mine", "file": str(tmp_path / "mine.py"), "sha256": "0"}}
+        info = {**json.loads(path.read_text()), "own_code": code, "resumed": [{"own_code": code}]}
+        path.write_text(json.dumps(info))
     publish.publish(tmp_path / "bench", tmp_path / "kept")
     files = {path.name for path in (tmp_path / "kept").rglob("*") if path.is_file()}
     assert files == {"bench.json", "config.yaml", "info.json", "evaluation.json", "episodes.csv.gz", "metrics.jsonl.gz"}

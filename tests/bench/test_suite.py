@@ -95,6 +95,27 @@ def test_without_a_suite_an_experiment_plays_its_own_env() -> None:
     assert not any("env.game" in override for override in jobs[0].overrides)
 
 
+ENVS = ("CartPole-v1", "Acrobot-v1")
+
+
+@pytest.mark.parametrize("games", [(), ENVS], ids=["of the command line", "of the suite"])
+def test_envs_of_gymnasium_are_games(games: tuple[str, ...]) -> None:
+    given = [] if games else [f"env.id={','.join(ENVS)}"]
+    jobs = expand(Suite("mine", games, (0,), ("task=cartpole",)), ["trace=retrace,n_step", *given])
+    pairs = [(env, label) for env in ENVS for label in ("trace=retrace", "trace=n_step")]
+    assert [(job.game, job.label) for job in jobs] == pairs
+    assert [job.cfg["env"]["id"] for job in jobs] == [env for env, _ in pairs]
+    assert all(f"env.id={job.game}" in job.overrides for job in jobs)
+    assert len({job.agent for job in jobs}) == 2
+    (quoted,) = expand(Suite("mine", games, (0,), ("task=cartpole",)), ["env.id='a:B-v0'"])
+    assert quoted.game == "a:B-v0"
+
+
+def test_an_env_that_plays_one_thing_plays_no_games() -> None:
+    with pytest.raises(ConfigError, match=r"has none of env\.game, env\.id, so it cannot play a suite's games"):
+        expand(Suite("mine", ENVS, (0,)), ["task=chain"])
+
+
 def test_labels_say_what_varies() -> None:
     def labels(*arguments: str) -> list[str]:
         return [job.label for job in expand(NO_SUITE, [*arguments, "seed=0"])]
@@ -155,6 +176,25 @@ def test_parts_from_outside_are_found(tmp_path: Path) -> None:
     (tmp_path / "trace" / "mine.yaml").write_text("_target_: offpol.trace.retrace.Retrace\nlambda_: 0.5\n")
     (job,) = expand(Suite("x", ("Pong",), (0,)), ["trace=mine"], str(tmp_path))
     assert job.cfg["trace"]["lambda_"] == 0.5
+
+
+def test_suites_from_outside_are_found(tmp_path: Path) -> None:
+    (tmp_path / "suite").mkdir()
+    file = tmp_path / "suite" / "mine.yaml"
+    text = "games: [CartPole-v1]\nseeds: [3]\noverrides: [task=cartpole]\n"
+    file.write_text(text + "grid: [{one: [trace=one_step]}]\n")
+    (job,) = expand(load_suite("mine", str(tmp_path)), [], str(tmp_path))
+    assert (job.label, job.game, job.seed) == ("one", "CartPole-v1", 3)
+    assert load_suite("smoke", str(tmp_path)) == load_suite("smoke")
+    with pytest.raises(ConfigError, match=r"no suite 'min': did you mean 'mine'\?"):
+        load_suite("min", str(tmp_path))
+    with pytest.raises(ConfigError, match="There is no config folder nowhere"):
+        load_suite("mine", "nowhere")
+    for wrong, said in ((text + "gird: []", r"did you mean '.*mine\.yaml\.grid'"), ("games: [", "line 1, is not yaml"),
+                        (text.replace("[3]", "3"), r"mine\.yaml\.seeds is 3, but must be a list")):  # fmt: skip
+        file.write_text(wrong)
+        with pytest.raises(ConfigError, match=said):
+            load_suite("mine", str(tmp_path))
 
 
 AGENTS = [path for path in sorted((conf_dir() / "experiment").glob("*.yaml")) if "/task@" not in path.read_text()]

@@ -1,6 +1,7 @@
 """What a run's folder says: scores of the final policy, curves, how far it came."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,18 @@ def test_one_command_for_all_tells_agents_apart_by_their_configs(jobs: list[Job]
     found = names(tmp_path)
     assert len(found) == 2
     assert {name for name in found if "trace=retrace" in name and found[name] == {"r"}}
+
+
+def test_parts_of_ones_own_are_named_by_their_class(jobs: list[Job], tmp_path: Path) -> None:
+    def named_so(**traces: str) -> dict[str, set[str]]:
+        for folder, target in traces.items():
+            cfg = {**jobs[0].cfg, "trace": {"_target_": target}}
+            write_run(tmp_path / folder, replace(jobs[0], cfg=cfg), 1.0, command=[])
+        return names(*(tmp_path / folder for folder in traces))
+
+    found = named_so(a="__main__.A", b="__main__.B", r="offpol.trace.retrace.Retrace")
+    assert found == {"default (trace=A)": {"a"}, "default (trace=B)": {"b"}, "default (trace=retrace)": {"r"}}
+    assert set(named_so(x="x.Mine", y="y.Mine")) == {"default (trace=x.Mine)", "default (trace=y.Mine)"}
 
 
 def test_names_of_ones_own(jobs: list[Job], tmp_path: Path) -> None:
