@@ -71,7 +71,7 @@ def check(node: Mapping, runtime_names: Collection[str], key: str = "") -> None:
     _arguments(node, parameters(target or _locate(node, key)), runtime_names, key)
 
 
-def keys(node: object) -> Collection[str] | None:
+def keys(node: object) -> Mapping[str, inspect.Parameter] | None:
     """Return what the target of a section takes, or None where that cannot be told without an error."""
     try:
         module, _, name = _target(node, "").rpartition(".")  # type: ignore[arg-type]
@@ -106,11 +106,20 @@ def coerce(value: object, annotation: Any, key: str) -> object:
     raise TypeError(f"{key}: offpol.config knows no way to check {annotation}")
 
 
+def as_yaml(value: Any) -> Any:
+    """Return a value as yaml has it: what numpy holds, as Python's own numbers and lists."""
+    if isinstance(value, Mapping):
+        return {name: as_yaml(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_yaml(item) for item in value]
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
 # ------------------------------------------------------------------------------------------- the pieces
 
 
 def _plain(node: Mapping) -> Mapping:
-    return OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node  # type: ignore[return-value]
+    return OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else as_yaml(node)  # type: ignore[return-value]
 
 
 def _target(node: Mapping, key: str) -> str:

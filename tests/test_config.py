@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
@@ -97,6 +98,7 @@ def test_build_hands_over_checked_values_and_wanted_runtime_arguments() -> None:
     part = build(OmegaConf.create(node()), "part", spec="the spec", unwanted=3)
     assert (part.lr, part.mode, part.inner, part.widths, part.spec) == (1.0, "fast", Inner(2, None), (3, 4), "the spec")
     assert type(part.lr) is float
+    assert build(node(lr=np.float32(0.5), widths=np.arange(2)), "part", spec=None).widths == (0, 1)
 
 
 @pytest.mark.parametrize(
