@@ -51,6 +51,10 @@ MISTAKES = {
     "a seed": (["seed=-1"], "seed is -1, but must not be negative."),
     "an added key": (["+agent.more=1"], "There is no key 'agent.more'"),
     "an added section": (["+tracee=1"], "There is no key 'tracee': did you mean 'trace'?"),
+    "a plus for what is there": (["+agent.gamma=0.9"], "agent.gamma is there already: leave out the plus."),
+    "a plus for a seed": (["+seed=3"], "seed is there already: leave out the plus."),
+    "a key of the env's maker": (["env=gymnasium", "env.make_kwargs.a=1"], "env.make_kwargs takes keys that no yaml lists: add them with a plus, as in +env.make_kwargs.a=VALUE."),
+    "keys of the env's maker": (["task=cartpole", "env.make_kwargs={a: 1}"], "as in +env.make_kwargs.NAME=VALUE."),
     "a removed section": (["~trace"], "The config has no 'trace'."),
     "a short name": (["agent.lr=1"], "There is no key 'agent.lr': did you mean 'agent.optimizer.learning_rate'?"),
     "a key of another section": (["agent.replay_ratio=1"], "did you mean 'run.replay_ratio'?"),
@@ -156,6 +160,13 @@ def test_flags_may_stand_anywhere(offpol: Command) -> None:
     assert first.code == last.code == 0
     assert first.out == last.out
     assert "gamma: 0.5" in last.out
+
+
+def test_an_env_is_made_with_keys_of_its_own(offpol: Command) -> None:
+    """As the sentences say of what misses a plus."""
+    for added in ("+env.make_kwargs.max_episode_steps=100", "+env.make_kwargs={max_episode_steps: 100}"):
+        outcome = offpol("task=cartpole", added, "--cfg", "job", "--package", "env.make_kwargs")
+        assert (outcome.code, "max_episode_steps: 100" in outcome.out) == (0, True)
 
 
 def test_the_version_is_its_own(offpol: Command) -> None:

@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from offpol.cli.mistakes import explain, first_line, flatten, groups, no_such_key, options
+from offpol.cli.mistakes import explain, first_line, flatten, groups, no_such_key, options, taking_any
 from offpol.cli.swapped import for_other_parts
 from offpol.config import conf_dir
 from offpol.errors import ConfigError
@@ -262,4 +262,4 @@ def _known(config_name: str, overrides: list[str], extra: list[str]) -> list[str
         composed = plain(compose(config_name, [*chosen, *extra], return_hydra_config=True))
     except (HydraException, OmegaConfBaseException, ConfigError):
         return known
-    return [*known, *flatten(composed)]
+    return [*known, *flatten(composed), *taking_any(composed)]
