@@ -1,7 +1,6 @@
 """Parts from yaml: every value is checked against the annotations of the constructor that takes it.
 
-There is no second schema. A constructor's annotations say what its yaml may hold: int, float, bool, str,
-Literal, `X | None`, tuples, lists, dicts, and frozen dataclasses (a nested mapping becomes one).
+There is no second schema: a constructor's annotations say what its yaml may hold. A mapping becomes a dataclass.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from offpol.errors import ConfigError, did_you_mean
 from offpol.signatures import is_record, parameters, stand_in
 
+ANNOTATIONS = "int, float, bool, str, Literal, X | None, tuple[X, ...], list[X], dict[str, X] and dataclasses"
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
@@ -103,7 +103,8 @@ def coerce(value: object, annotation: Any, key: str) -> object:
         return {name: coerce(item, entry, f"{key}.{name}") for name, item in value.items()}  # type: ignore[attr-defined]
     if is_record(annotation):
         return _record(value, annotation, key)
-    raise TypeError(f"{key}: offpol.config knows no way to check {annotation}")
+    shown = inspect.formatannotation(annotation)
+    raise ConfigError(f"{key} cannot be checked: the constructor annotates it with {shown}, but may use {ANNOTATIONS}.")
 
 
 def as_yaml(value: Any) -> Any:
@@ -226,8 +227,8 @@ def _union(value: object, options: tuple, key: str) -> object:
     fitting = [error for error in fitting if "must be null" not in str(error)]
     if len(fitting) == 1:
         raise fitting[0]
-    names = [getattr(option, "__name__", str(option)).replace("NoneType", "null") for option in options]
-    raise ConfigError(f"{key} is {value!r}, but must be one of: {', '.join(names)}.")
+    names = ", ".join(getattr(option, "__name__", str(option)).replace("NoneType", "null") for option in options)
+    raise ConfigError(f"{key} is {value!r}, but must be one of: {names}.")
 
 
 def _sequence(value: object, kind: type, options: tuple, key: str) -> object:
