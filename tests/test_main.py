@@ -126,6 +126,10 @@ REFUSED = {
     "late start": ([*TINY, "run.learning_starts_agent_steps=400"], "would never learn"),
     "batch": ([*TINY, "replay.capacity=60", "agent.batch_size=100"], "raise replay.capacity or lower the batch"),
     "early start": ([*TINY, "run.learning_starts_agent_steps=5"], "start no sooner"),
+    "offline": (
+        [*TINY, "replay=mixed", "replay.offline=gone"],
+        "replay.offline=gone is no run: give the folder of one, or",
+    ),
     "combination": (["env=chain", "network=nature", "run.num_envs=1"], "network"),
     "device": ([*TINY, "run.device=cuda:77"], "run.device is 'cuda:77', which this machine"),
     "size": ([*TINY, "replay.capacity=99999999999999"], "replay does not fit into memory: Unable to allocate"),
@@ -153,6 +157,21 @@ def test_a_broken_file_is_told_with_its_line(offpol: Command, tmp_path: Path) ->
     assert outcome.code == 2
     assert outcome.err.startswith("offpol: ")
     assert "broken.yaml, line 3, is not yaml" in outcome.err
+
+
+@pytest.mark.parametrize(("group", "content", "file"), [
+    ("experiment", "defaults: [override /trace: n_step]", "experiment/mine.yaml"),
+    ("experiment", "defaults: [rainbow]\nagent: {gamma: 0.9}", "The yaml of experiment=mine (or of its defaults list)"),
+    ("task", "defaults: [override /env: chain]", "task/mine.yaml"),
+    ("task", "agent: {gamma: 0.9}", "The yaml of task=mine (or of its defaults list)"),
+])  # fmt: skip
+def test_an_overlay_without_its_first_line_is_told(offpol: Command, tmp_path: Path, group, content, file) -> None:
+    (tmp_path / "conf" / group).mkdir(parents=True)
+    (tmp_path / "conf" / group / "mine.yaml").write_text(content)
+    outcome = offpol("--config-dir", "conf", f"{group}=mine", "--cfg", "job")
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"offpol: {file} needs a first line, # @package _global_: ")
+    assert outcome.err.count("\n") == 1
 
 
 def test_flags_may_stand_anywhere(offpol: Command) -> None:

@@ -36,6 +36,9 @@ def explain(error: Exception, known: Callable[[], list[str]]) -> str:
     there = re.search(r"An item is already at '([^']+)'", str(error))
     if there:
         return f"{there.group(1)} is there already: leave out the plus."
+    headless = re.match(r"In '([^']+)': Could not override '[^']+@(experiment|task)\b", str(error))
+    if headless:
+        return without_header(f"{headless.group(1)}.yaml")
     found = re.search(r"Could not (?:override|append|delete).*?'([^']+)'", str(error))
     if found:
         return no_such_key(found.group(1).lstrip("+~"), known())
@@ -46,6 +49,11 @@ def explain(error: Exception, known: Callable[[], list[str]]) -> str:
         return f"{first_line(error)}: a sweep over several values needs the flag -m, a list needs brackets: [a,b]."
     cause = f" {first_line(error.__cause__)}" if error.__cause__ else ""
     return first_line(error) + cause
+
+
+def without_header(file: str) -> str:
+    """Say what an experiment or a task lacks whose keys do not stand at the top of the config."""
+    return f"{file} needs a first line, # @package _global_: without it, what it sets is not where a run looks."
 
 
 def no_such_key(key: str, known: list[str]) -> str:
