@@ -9,6 +9,7 @@ from offpol.agent import Agent
 from offpol.assembly import build_env
 from offpol.checks import check_config
 from offpol.cli import command_line
+from offpol.config import as_yaml
 from offpol.errors import ConfigError
 from offpol.evaluate import load_agent
 from offpol.record.run_directory import require_new
@@ -37,6 +38,7 @@ def train(cfg: dict[str, Any], directory: str | Path) -> float | None:
     A class of a notebook is named `__main__.Mine` as a `_target_`. Call it in the main thread: Ctrl-C saves the run
     there and raises SystemExit. Raises ConfigError for a wrong value, and for a folder that holds something.
     """
+    cfg = as_yaml(cfg)
     check_config(cfg)
     require_new(Path(directory))
     return train_in(cfg, Path(directory))

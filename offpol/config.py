@@ -1,7 +1,6 @@
 """Parts from yaml: every value is checked against the annotations of the constructor that takes it.
 
-There is no second schema. A constructor's annotations say what its yaml may hold: int, float, bool, str,
-Literal, `X | None`, tuples, lists, dicts, and frozen dataclasses (a nested mapping becomes one).
+There is no second schema: a constructor's annotations say what its yaml may hold. A mapping becomes a dataclass.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from offpol.errors import ConfigError, did_you_mean
 from offpol.signatures import is_record, parameters, stand_in
 
+ANNOTATIONS = "int, float, bool, str, Literal, X | None, tuple[X, ...], list[X], dict[str, X] and dataclasses"
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
@@ -71,7 +71,7 @@ def check(node: Mapping, runtime_names: Collection[str], key: str = "") -> None:
     _arguments(node, parameters(target or _locate(node, key)), runtime_names, key)
 
 
-def keys(node: object) -> Collection[str] | None:
+def keys(node: object) -> Mapping[str, inspect.Parameter] | None:
     """Return what the target of a section takes, or None where that cannot be told without an error."""
     try:
         module, _, name = _target(node, "").rpartition(".")  # type: ignore[arg-type]
@@ -103,14 +103,24 @@ def coerce(value: object, annotation: Any, key: str) -> object:
         return {name: coerce(item, entry, f"{key}.{name}") for name, item in value.items()}  # type: ignore[attr-defined]
     if is_record(annotation):
         return _record(value, annotation, key)
-    raise TypeError(f"{key}: offpol.config knows no way to check {annotation}")
+    shown = inspect.formatannotation(annotation)
+    raise ConfigError(f"{key} cannot be checked: the constructor annotates it with {shown}, but may use {ANNOTATIONS}.")
+
+
+def as_yaml(value: Any) -> Any:
+    """Return a value as yaml has it: what numpy holds, as Python's own numbers and lists."""
+    if isinstance(value, Mapping):
+        return {name: as_yaml(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_yaml(item) for item in value]
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 # ------------------------------------------------------------------------------------------- the pieces
 
 
 def _plain(node: Mapping) -> Mapping:
-    return OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node  # type: ignore[return-value]
+    return OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else as_yaml(node)  # type: ignore[return-value]
 
 
 def _target(node: Mapping, key: str) -> str:
@@ -217,8 +227,8 @@ def _union(value: object, options: tuple, key: str) -> object:
     fitting = [error for error in fitting if "must be null" not in str(error)]
     if len(fitting) == 1:
         raise fitting[0]
-    names = [getattr(option, "__name__", str(option)).replace("NoneType", "null") for option in options]
-    raise ConfigError(f"{key} is {value!r}, but must be one of: {', '.join(names)}.")
+    names = ", ".join(getattr(option, "__name__", str(option)).replace("NoneType", "null") for option in options)
+    raise ConfigError(f"{key} is {value!r}, but must be one of: {names}.")
 
 
 def _sequence(value: object, kind: type, options: tuple, key: str) -> object:

@@ -69,7 +69,7 @@ class Guard:
 
 def require_finite(name: str, outcome: EnvStep, action: np.ndarray, obs_before: np.ndarray) -> None:
     """Raise NotFinite, naming the env, for rewards or observations that no agent can learn from."""
-    for what, values in (("observation", outcome.obs), ("reward", outcome.reward)):
+    for what, values in (("an observation", outcome.obs), ("a reward", outcome.reward)):
         if values.dtype.kind != "f":
             continue
         finite = np.isfinite(values)
@@ -77,7 +77,7 @@ def require_finite(name: str, outcome: EnvStep, action: np.ndarray, obs_before: 
             stream = int(np.argwhere(~finite)[0, 0])
             arrays = {**outcome._asdict(), "action": action, "obs_before": obs_before}
             evidence = {key: torch.from_numpy(np.array(array)) for key, array in arrays.items()}
-            raise NotFinite(f"{name} delivered a {what} that is not finite, in env {stream}", {"env_step": evidence})
+            raise NotFinite(f"{name} delivered {what} that is not finite, in env {stream}", {"env_step": evidence})
 
 
 def explained(error: Exception, directory: Path, agent_steps: int, saved_at: int | None) -> Exception:

@@ -13,11 +13,13 @@ import importlib.util
 import inspect
 import re
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
 PLAIN_TYPES = {t.__name__: t for t in (bool, int, float, str, tuple, list, dict, object)}
 LIGHT_MODULES = ("typing", "collections.abc")  # what a stand-in's annotations may take for real
+SUPER = re.compile(r"super\(.*\)\.__init__")
 
 
 def parameters(target: Callable) -> dict[str, inspect.Parameter]:
@@ -25,14 +27,15 @@ def parameters(target: Callable) -> dict[str, inspect.Parameter]:
 
     An annotation that cannot be evaluated here (it names something imported only for type checkers) becomes
     `object`. That is right for what the program hands over at run time; yaml values never need such types. Where there
-    is none it stays `inspect.Parameter.empty`.
+    is none it stays `inspect.Parameter.empty`. What `**kwargs` hands on to the parent's constructor counts too.
     """
     named = inspect.signature(target).parameters.values()
-    return {
+    own = {
         p.name: p.replace(annotation=_evaluate(p.annotation, _namespace(target, p.name)))
         for p in named
         if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     }
+    return {**_handed_on(target), **own} if any(p.kind is p.VAR_KEYWORD for p in named) else own
 
 
 def is_record(annotation: object) -> bool:
@@ -42,21 +45,20 @@ def is_record(annotation: object) -> bool:
     )
 
 
-@functools.cache
 def stand_in(module: str, name: str) -> type | None:
     """Return a class with the signature of `module.name`, without importing it.
 
-    None where the source does not say it all (no such class, no constructor of its own, inherited fields): the
-    caller then has to import. Raises ModuleNotFoundError for a module that does not exist.
+    None where the source does not say it all (no such class, no constructor of its own, inherited fields, `**kwargs`):
+    the caller then has to import. Raises ModuleNotFoundError for a module that does not exist.
     """
     source = _source(module)
     node = source.classes.get(name) if source else None
     if source is None or node is None:
         return None
     init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
-    if init is not None:
+    if init is not None and init.args.kwarg is None:
         found = _of_function(init, source)
-    elif _is_dataclass(node) and not node.bases and not _has_special_fields(node):
+    elif init is None and _is_dataclass(node) and not node.bases and not _has_special_fields(node):
         found = _of_fields(node, source)
     else:
         return None
@@ -96,7 +98,6 @@ class _Names(dict):
         return found
 
 
-@functools.cache
 def _source(module: str) -> _Source | None:
     if module == "__main__":  # a notebook's cell: the class is there, its source is not
         return None
@@ -105,7 +106,29 @@ def _source(module: str) -> _Source | None:
         raise ModuleNotFoundError(f"No module named '{module}'", name=module)
     if spec.origin is None or not spec.origin.endswith(".py"):
         return None
-    return _Source(module, ast.parse(Path(spec.origin).read_text()))
+    written = Path(spec.origin).stat()
+    return _parsed(module, spec.origin, written.st_mtime_ns, written.st_size)
+
+
+@functools.cache
+def _parsed(module: str, file: str, *_version: int) -> _Source:
+    """Parse a file, once for each of its versions: a notebook's user edits a part and reloads it."""
+    return _Source(module, ast.parse(Path(file).read_text()))
+
+
+def _handed_on(target: Callable) -> dict[str, inspect.Parameter]:
+    """Map what a constructor's `**kwargs` may hold: the parent's parameters, without those that it sets itself."""
+    having = [c for c in getattr(target, "__mro__", ()) if "__init__" in vars(c) and c is not object]
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(vars(having[0])["__init__"])))
+    except (IndexError, OSError, TypeError):  # no class, or none with a source
+        return {}
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and SUPER.fullmatch(ast.unparse(n.func))]
+    call = next((c for c in calls if any(keyword.arg is None for keyword in c.keywords)), None)
+    if call is None or len(having) == 1:
+        return {}
+    taken = {keyword.arg for keyword in call.keywords}
+    return {name: p for name, p in [*parameters(having[1]).items()][len(call.args) :] if name not in taken}
 
 
 def _of_function(init: ast.FunctionDef, source: _Source) -> list[inspect.Parameter]:

@@ -1,10 +1,16 @@
 # ruff: noqa: E501 - whole sentences are compared
 """Values from yaml against annotations, and the sentences that say what is wrong."""
 
+import os
+import pathlib
+import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Literal
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
@@ -23,6 +29,10 @@ class Inner:
     def __post_init__(self) -> None:
         if self.size < 1:
             raise ValueError(f"size must be positive, got {self.size}")
+
+
+class Color(Enum):
+    RED = "red"
 
 
 class Part:
@@ -88,15 +98,22 @@ def test_a_wrong_value_is_named_in_one_sentence(value: object, annotation: objec
     assert str(raised.value) == sentence
 
 
-def test_an_annotation_that_cannot_be_checked_is_the_programmers_mistake() -> None:
-    with pytest.raises(TypeError, match="no way to check"):
-        coerce(3, complex, "key")
+@pytest.mark.parametrize(("annotation", "shown"), [
+    (complex, "complex"), (Sequence[int], "collections.abc.Sequence[int]"), (pathlib.Path, "pathlib.Path"),
+    (pathlib.Path | None, "pathlib.Path"), (list[pathlib.Path], "pathlib.Path"), (Color, "test_config.Color"),
+])  # fmt: skip
+def test_an_annotation_that_no_part_may_use_is_told(annotation: object, shown: str) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"annotates it with {re.escape(shown)}, but may use int, float, bool, str, L"
+    ):
+        coerce(["a"] if annotation == list[pathlib.Path] else "a", annotation, "key")
 
 
 def test_build_hands_over_checked_values_and_wanted_runtime_arguments() -> None:
     part = build(OmegaConf.create(node()), "part", spec="the spec", unwanted=3)
     assert (part.lr, part.mode, part.inner, part.widths, part.spec) == (1.0, "fast", Inner(2, None), (3, 4), "the spec")
     assert type(part.lr) is float
+    assert build(node(lr=np.float32(0.5), widths=np.arange(2)), "part", spec=None).widths == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -183,3 +200,45 @@ def test_annotations_as_strings_and_inherited_fields_are_resolved(tmp_path, monk
         check({"_target_": "derived_part.Derived", "mode": "c", "rate": 1}, ["spec"], "part")
     for module in ("base_part", "derived_part"):
         sys.modules.pop(module)
+
+
+def test_what_a_constructor_hands_on_to_its_parent_is_checked_too(tmp_path, monkeypatch) -> None:
+    (tmp_path / "parents.py").write_text(
+        "from __future__ import annotations\nfrom typing import Literal\n"
+        "class Base:\n    def __init__(self, mode: Literal['a', 'b'], size: int, *, seed: int) -> None:\n"
+        "        self.mode, self.size, self.seed = mode, size, seed\n"
+        "class Middle(Base):\n    pass\n"
+    )
+    (tmp_path / "children.py").write_text(
+        "from parents import Middle\n"
+        "class Child(Middle):\n    def __init__(self, rate: float, **kwargs) -> None:\n"
+        "        super().__init__(**kwargs)\n        self.rate = rate\n"
+        "class Sized(Child):\n    def __init__(self, **more) -> None:\n        super().__init__(size=7, **more)\n"
+        "class First(Middle):\n    def __init__(self, **more) -> None:\n        super().__init__('a', **more)\n"
+        "class Loose:\n    def __init__(self, rate: float, **more) -> None:\n        self.more = more\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    given = {"_target_": "children.Child", "mode": "b", "size": 3, "rate": 1}
+    check(given, ["seed"], "part")
+    part = build(given, "part", seed=5)
+    assert (part.mode, part.size, part.rate, part.seed) == ("b", 3, 1.0, 5)
+    with pytest.raises(ConfigError, match=r"part\.mode is 'c', but must be one of a, b"):
+        check({**given, "mode": "c"}, ["seed"], "part")
+    sized = build({"_target_": "children.Sized", "mode": "b", "rate": 1}, "part", seed=5)
+    assert (sized.size, sized.rate) == (7, 1.0)
+    assert build({"_target_": "children.First", "size": 1}, "part", seed=5).mode == "a"
+    for name, values in (("Sized", {"mode": "b", "rate": 1}), ("Loose", {"rate": 1})):
+        with pytest.raises(ConfigError, match=r"There is no key 'part\.size': part takes"):
+            check({"_target_": f"children.{name}", "size": 3, **values}, ["seed"], "part")
+    for module in ("parents", "children"):
+        sys.modules.pop(module)
+
+
+def test_a_part_that_was_edited_is_read_anew(tmp_path, monkeypatch) -> None:
+    """As in a notebook, whose user adds a parameter."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for number, parameter in enumerate(("lam", "pow")):
+        text = f"class Edited:\n    def __init__(self, {parameter}: float) -> None:\n        pass\n"
+        (tmp_path / "edited_part.py").write_text(text)
+        os.utime(tmp_path / "edited_part.py", ns=(number, number))
+        check({"_target_": "edited_part.Edited", parameter: 1}, [], "part")

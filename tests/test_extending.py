@@ -4,8 +4,10 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import yaml
 from command import Outcome, call, run_folder
 
 import offpol as offpol_package
@@ -158,3 +160,18 @@ def test_a_class_of_a_notebooks_cell_is_a_part(tmp_path: Path, monkeypatch: pyte
     assert "__main__.Mine" in (tmp_path / "run" / "config.yaml").read_text()
     with pytest.raises(ConfigError, match="is not empty, and"):
         offpol_package.train(cfg, tmp_path)
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
+    """As a loop over np.linspace gives them; what is saved of them is yaml, and the run goes on."""
+    cfg = offpol_package.compose("task=chain", *SMALLER)
+    cfg["seed"], cfg["agent"]["gamma"] = np.int64(3), np.float64(0.9)
+    cfg["network"]["widths"], cfg["network"]["heads"]["dueling"] = np.array([8]), np.bool_(True)
+    assert offpol_package.train(cfg, tmp_path / "run") is not None
+    saved = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert (saved["seed"], saved["agent"]["gamma"], saved["network"]["widths"]) == (3, 0.9, [8])
+    outcome = call(main, (f"resume={tmp_path / 'run'}", "run.agent_steps=500"), monkeypatch, capfd)
+    assert outcome.code == 0, outcome.err
+    cfg["agent"]["gamma"] = np.str_("x")
+    with pytest.raises(ConfigError, match=r"agent\.gamma is 'x', but must be a number"):
+        offpol_package.train(cfg, tmp_path / "other")

@@ -85,7 +85,7 @@ def test_a_parameter_that_is_not_finite_is_found_before_anything_is_saved(offpol
 
 
 @TOPOLOGIES
-@pytest.mark.parametrize(("field", "name"), [("obs", "observation"), ("reward", "reward")])
+@pytest.mark.parametrize(("field", "name"), [("obs", "an observation"), ("reward", "a reward")])
 def test_an_env_that_delivers_nan_is_named(offpol, monkeypatch, topology: str, field: str, name: str) -> None:
     def change(env, step):
         values = getattr(step, field).copy()
@@ -94,7 +94,7 @@ def test_an_env_that_delivers_nan_is_named(offpol, monkeypatch, topology: str, f
 
     spoil(Chain, "step", 20, change, monkeypatch)
     sentence = one_sentence(offpol(*JOB, f"topology={topology}", "hydra.run.dir=run"))
-    assert f"Chain-8 delivered a {name} that is not finite, in env 2, at agent step " in sentence
+    assert f"Chain-8 delivered {name} that is not finite, in env 2, at agent step " in sentence
     assert "there is no checkpoint yet" in sentence
     evidence = torch.load("run/offending_batch.pt", weights_only=True)["env_step"]
     assert evidence[field][2].isnan().all()

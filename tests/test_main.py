@@ -52,6 +52,10 @@ MISTAKES = {
     "a seed": (["seed=-1"], "seed is -1, but must not be negative."),
     "an added key": (["+agent.more=1"], "There is no key 'agent.more'"),
     "an added section": (["+tracee=1"], "There is no key 'tracee': did you mean 'trace'?"),
+    "a plus for what is there": (["+agent.gamma=0.9"], "agent.gamma is there already: leave out the plus."),
+    "a plus for a seed": (["+seed=3"], "seed is there already: leave out the plus."),
+    "a key of the env's maker": (["env=gymnasium", "env.make_kwargs.a=1"], "env.make_kwargs takes keys that no yaml lists: add them with a plus, as in +env.make_kwargs.a=VALUE."),
+    "keys of the env's maker": (["task=cartpole", "env.make_kwargs={a: 1}"], "as in +env.make_kwargs.NAME=VALUE."),
     "a removed section": (["~trace"], "The config has no 'trace'."),
     "a short name": (["agent.lr=1"], "There is no key 'agent.lr': did you mean 'agent.optimizer.learning_rate'?"),
     "a key of another section": (["agent.replay_ratio=1"], "did you mean 'run.replay_ratio'?"),
@@ -123,6 +127,10 @@ REFUSED = {
     "late start": ([*TINY, "run.learning_starts_agent_steps=400"], "would never learn"),
     "batch": ([*TINY, "replay.capacity=60", "agent.batch_size=100"], "raise replay.capacity or lower the batch"),
     "early start": ([*TINY, "run.learning_starts_agent_steps=5"], "start no sooner"),
+    "offline": (
+        [*TINY, "replay=mixed", "replay.offline=gone"],
+        "replay.offline=gone is no run: give the folder of one, or",
+    ),
     "combination": (["env=chain", "network=nature", "run.num_envs=1"], "network"),
     "device": ([*TINY, "run.device=cuda:77"], "run.device is 'cuda:77', which this machine"),
     "size": ([*TINY, "replay.capacity=99999999999999"], "replay does not fit into memory: Unable to allocate"),
@@ -152,11 +160,33 @@ def test_a_broken_file_is_told_with_its_line(offpol: Command, tmp_path: Path) ->
     assert "broken.yaml, line 3, is not yaml" in outcome.err
 
 
+@pytest.mark.parametrize(("group", "content", "file"), [
+    ("experiment", "defaults: [override /trace: n_step]", "experiment/mine.yaml"),
+    ("experiment", "defaults: [rainbow]\nagent: {gamma: 0.9}", "The yaml of experiment=mine (or of its defaults list)"),
+    ("task", "defaults: [override /env: chain]", "task/mine.yaml"),
+    ("task", "agent: {gamma: 0.9}", "The yaml of task=mine (or of its defaults list)"),
+])  # fmt: skip
+def test_an_overlay_without_its_first_line_is_told(offpol: Command, tmp_path: Path, group, content, file) -> None:
+    (tmp_path / "conf" / group).mkdir(parents=True)
+    (tmp_path / "conf" / group / "mine.yaml").write_text(content)
+    outcome = offpol("--config-dir", "conf", f"{group}=mine", "--cfg", "job")
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"offpol: {file} needs a first line, # @package _global_: ")
+    assert outcome.err.count("\n") == 1
+
+
 def test_flags_may_stand_anywhere(offpol: Command) -> None:
     first, last = offpol("--cfg", "job", "agent.gamma=0.5"), offpol("agent.gamma=0.5", "--cfg", "job")
     assert first.code == last.code == 0
     assert first.out == last.out
     assert "gamma: 0.5" in last.out
+
+
+def test_an_env_is_made_with_keys_of_its_own(offpol: Command) -> None:
+    """As the sentences say of what misses a plus."""
+    for added in ("+env.make_kwargs.max_episode_steps=100", "+env.make_kwargs={max_episode_steps: 100}"):
+        outcome = offpol("task=cartpole", added, "--cfg", "job", "--package", "env.make_kwargs")
+        assert (outcome.code, "max_episode_steps: 100" in outcome.out) == (0, True)
 
 
 def test_the_version_is_its_own(offpol: Command) -> None:

@@ -20,7 +20,17 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from offpol.cli.mistakes import explain, first_line, flatten, groups, no_such_key, options, require_folder
+from offpol.cli.mistakes import (
+    explain,
+    first_line,
+    flatten,
+    groups,
+    no_such_key,
+    options,
+    require_folder,
+    taking_any,
+    without_header,
+)
 from offpol.cli.swapped import for_other_parts
 from offpol.config import conf_dir
 from offpol.errors import ConfigError
@@ -90,6 +100,7 @@ def compositions(args: argparse.Namespace) -> Iterator[DictConfig]:
                 if args.package and OmegaConf.select(composed, args.package.replace("_global_", "")) is None:
                     raise ConfigError(no_such_key(args.package, _known(name, overrides, extra)))
                 _refuse_two_tasks(composed)
+                _refuse_without_header(composed)
                 yield composed
         except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
             raise ConfigError(explain(error, lambda: _known(name, args.overrides, extra))) from error
@@ -215,6 +226,14 @@ def _refuse_two_tasks(composed: DictConfig) -> None:
         )
 
 
+def _refuse_without_header(composed: DictConfig) -> None:
+    sections = {*composed} - {*OVERLAYS}
+    for group in OVERLAYS:
+        if sections & {*composed.get(group, ())} or (group in composed and group != "task"):
+            file = f"The yaml of {group}={composed.hydra.runtime.choices.get(group)} (or of its defaults list)"
+            raise ConfigError(without_header(file))
+
+
 def _refuse(message: str) -> NoReturn:
     raise ConfigError(f"{message[:1].upper()}{message[1:]}.")
 
@@ -262,4 +281,4 @@ def _known(config_name: str, overrides: list[str], extra: list[str]) -> list[str
         composed = plain(compose(config_name, [*chosen, *extra], return_hydra_config=True))
     except (HydraException, OmegaConfBaseException, ConfigError):
         return known
-    return [*known, *flatten(composed)]
+    return [*known, *flatten(composed), *taking_any(composed)]

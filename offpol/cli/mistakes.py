@@ -6,12 +6,14 @@ import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import get_origin
 
 import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.errors import MissingConfigException, OverrideParseException
 
+from offpol.config import keys
 from offpol.errors import ConfigError, did_you_mean
 
 HYDRA_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.searchpath", "hydra.verbose")
@@ -22,7 +24,8 @@ KEY = re.compile(r"^[~+]{0,2}[^\s.=:]+([./@:][^\s.=:]+)*$")  # of an override, i
 def explain(error: Exception, known: Callable[[], list[str]]) -> str:
     """Say in one sentence what did not compose, and what was probably meant.
 
-    `known` lists the groups and keys there are; hints at options of groups come where Hydra is initialised.
+    `known` lists the groups and keys there are, KEY.* for one that takes any; hints at options of groups come where
+    Hydra is initialised.
     """
     if isinstance(error, OverrideParseException):
         return _unreadable(str(error.override))
@@ -31,6 +34,12 @@ def explain(error: Exception, known: Callable[[], list[str]]) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         return f"{mark.name}, line {mark.line + 1}, is not yaml: {error.problem}."
+    there = re.search(r"An item is already at '([^']+)'", str(error))
+    if there:
+        return f"{there.group(1)} is there already: leave out the plus."
+    headless = re.match(r"In '([^']+)': Could not override '[^']+@(experiment|task)\b", str(error))
+    if headless:
+        return without_header(f"{headless.group(1)}.yaml")
     found = re.search(r"Could not (?:override|append|delete).*?'([^']+)'", str(error))
     if found:
         return no_such_key(found.group(1).lstrip("+~"), known())
@@ -43,8 +52,16 @@ def explain(error: Exception, known: Callable[[], list[str]]) -> str:
     return first_line(error) + cause
 
 
+def without_header(file: str) -> str:
+    """Say what an experiment or a task lacks whose keys do not stand at the top of the config."""
+    return f"{file} needs a first line, # @package _global_: without it, what it sets is not where a run looks."
+
+
 def no_such_key(key: str, known: list[str]) -> str:
     """Say that a key does not exist: what is near beside it, or near elsewhere, or what there is."""
+    if taker := next((word[:-2] for word in known if word.endswith(".*") and f"{key}.".startswith(word[:-1])), None):
+        added = f"{taker}.NAME" if key == taker else key
+        return f"{taker} takes keys that no yaml lists: add them with a plus, as in +{added}=VALUE."
     parent, _, name = key.rpartition(".")
     group = key.replace(".", "/")
     if group != key and group in known:
@@ -100,6 +117,14 @@ def flatten(node: Mapping, prefix: str = "") -> Iterator[str]:
         yield key
         if isinstance(value, Mapping):
             yield from flatten(value, f"{key}.")
+
+
+def taking_any(content: Mapping) -> Iterator[str]:
+    """List KEY.* for each key of a config that is a mapping of anything, as what `gymnasium.make` takes."""
+    for section, node in content.items():
+        for name, parameter in (keys(node) or {}).items():
+            if dict in (parameter.annotation, get_origin(parameter.annotation)):
+                yield f"{section}.{name}.*"
 
 
 def first_line(error: BaseException | None) -> str:
