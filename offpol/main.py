@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from offpol import processes
 from offpol.checks import check_config
 from offpol.cli import command_line
+from offpol.cli.overlaid import replaced_by_task
 from offpol.cli.resuming import resumed_config
 from offpol.config import conf_dir
 from offpol.errors import ConfigError, RunError
@@ -32,6 +33,7 @@ STOPPED, MISTAKE, FAILED = 130, 2, 1  # exit codes
 
 SWEPT: set[str] = set()  # the keys that a sweep varies: they name its folders
 FOUND: set[Path] = set()  # the folders, of those that runs go into, which were there before
+SAID: set[str] = set()  # what was told of the configs of a sweep
 
 
 def _sweep_name(overrides: Sequence[str]) -> str:
@@ -53,10 +55,7 @@ def job(composed: DictConfig) -> float | None:
     directory = _short(Path(hydra_cfg.runtime.output_dir))
     sweep = hydra_cfg.mode == RunMode.MULTIRUN
     try:
-        left_out: list[str] = []
-        cfg = command_line.plain(composed, hydra_cfg, left_out)
-        if left_out:
-            tell(f"offpol: left out, as it is for other parts than those chosen: {', '.join(left_out)}.")
+        cfg = _told(composed, hydra_cfg)
         check_config(cfg)
         from offpol.training import train
 
@@ -80,6 +79,25 @@ def job(composed: DictConfig) -> float | None:
         raise JobFailed(f"{type(error).__name__}: {error}") from None
 
 
+def _told(composed: DictConfig, hydra_cfg: Any) -> dict[str, Any]:
+    """Return a run's config; say, of the jobs of a sweep once, what was set and is not in it."""
+    left_out: list[str] = []
+    cfg = command_line.plain(composed, hydra_cfg, left_out)
+    sentences = []
+    if left_out:
+        sentences.append(f"left out, as it is for other parts than those chosen: {', '.join(left_out)}.")
+    if replaced := replaced_by_task(composed, cfg, hydra_cfg):
+        sentences.append(
+            f"the task is put on top of the experiment and replaces its {', '.join(replaced)}: to have your own, give "
+            f"it on the command line, as in {replaced[0]}=..."
+        )
+    for sentence in sentences:
+        if sentence not in SAID:
+            SAID.add(sentence)
+            tell(f"offpol: {sentence}")
+    return cfg
+
+
 def _remove_empty(directory: Path) -> None:
     """Remove a folder in which nothing was written, and those above it, as far as Hydra made them."""
     for folder in (directory.absolute(), *directory.absolute().parents):
@@ -99,6 +117,7 @@ def launch(arguments: list[str]) -> None:
     acts = not (args.cfg or args.info or args.help)
     if args.multirun and processes.world_size() > 1:
         raise ConfigError("A sweep (-m) cannot be started by torchrun: start each of its runs by itself.")
+    SAID.clear()
     SWEPT.update(command_line.swept_keys(args))
     if not (args.hydra_help or args.shell_completion or args.experimental_rerun):
         jobs = []

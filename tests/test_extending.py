@@ -113,6 +113,46 @@ def test_what_nothing_takes_is_refused_wherever_it_stands(offpol, tmp_path: Path
     assert "There is no key 'behavior.epsilom'" in offpol("behavior", "Divided", "share: 0.2\n", "task=slip").err
 
 
+BASE = """# @package _global_
+defaults: [override /trace: n_step, override /network: nature]
+recipe: {batch_size: 48}
+agent: {batch_size: "${recipe.batch_size}", window: 3, target: {rate: 0.5}}
+behavior: {epsilon: 0.05}
+run: {num_envs: 8, agent_steps: 4_000}
+"""
+MINE = """# @package _global_
+defaults: [base, override /network: mlp]
+network: {widths: [64, 64], heads: {hidden: "${task.hidden}"}}
+task: {hidden: 16}
+agent: {optimizer: {learning_rate: 1e-4, epsilon: 1e-5}}
+replay: {capacity: "${agent.window}000"}
+behavior: {epsilon: {start: 1, end: 0.1, over_agent_steps: 3000}}
+"""
+
+
+def test_what_a_task_replaces_of_an_experiment_is_told(tmp_path: Path, monkeypatch, capfd) -> None:
+    """Not what comes out as wanted (by a recipe, or as the task has it too), nor what the command line says."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    for name, content in (("base", BASE), ("mine", MINE)):
+        (tmp_path / "conf" / "experiment" / f"{name}.yaml").write_text(content)
+
+    def replaced(*arguments: str) -> list[str]:
+        ends_it = "run.device=cuda:77"
+        outcome = call(main, ("--config-dir", "conf", "task=chain", *arguments, ends_it), monkeypatch, capfd)
+        return re.findall(r"on top of the experiment and replaces its (.*?): to have your own, give it", outcome.err)
+
+    rest = (
+        "agent.target.rate, agent.optimizer.learning_rate, behavior.epsilon.over_agent_steps, network.widths, "
+        "network.heads.hidden, replay.capacity"
+    )
+    assert replaced("experiment=mine") == [rest]
+    assert replaced("experiment=base") == ["network, agent.target.rate, behavior.epsilon"]
+    assert replaced("experiment=base", "network=mlp", "agent.target.rate=1", "behavior.epsilon=1") == []
+    assert replaced() == []
+    assert replaced("-m", "experiment=mine", "seed=0,1") == [rest]
+
+
 @pytest.mark.parametrize(("seam", "name", "values", "said"), [
     ("behavior", "Forgot", "share: 0.2\n", "The behavior Forgot gave at agent step 0 the probabilities"),
     ("policy", "Twice", "", "The policy gave at agent step 0 the probabilities"),
