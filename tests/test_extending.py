@@ -116,7 +116,7 @@ def test_what_nothing_takes_is_refused_wherever_it_stands(offpol, tmp_path: Path
 BASE = """# @package _global_
 defaults: [override /trace: n_step, override /network: nature]
 recipe: {batch_size: 48}
-agent: {batch_size: "${recipe.batch_size}", window: 3, target: {rate: 0.5}}
+agent: {batch_size: "${recipe.batch_size}", window: 3, target: {rate: 0.5}, policy_coefficient: "${.target.rate}"}
 behavior: {epsilon: 0.05}
 run: {num_envs: 8, agent_steps: 4_000}
 """
