@@ -29,7 +29,7 @@ def replaced_by_task(composed: DictConfig, content: Mapping[str, Any], hydra: An
     wanted = _leaves(_plain(_read(f"experiment/{chosen.get('experiment')}", folders(hydra), groups)))
     raw = _plain(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
     had = {key: _at(content, key) for key in wanted}
-    other = {key: value for key, value in wanted.items() if had[key] is not ABSENT}
+    other = {key: value for key, value in wanted.items() if had[key] is not ABSENT and _at(raw, key) != value}
     world = OmegaConf.create(raw)  # in which the experiment has its way
     for key, value in other.items():
         OmegaConf.update(world, key, value)
