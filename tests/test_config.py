@@ -242,3 +242,5 @@ def test_a_part_that_was_edited_is_read_anew(tmp_path, monkeypatch) -> None:
         (tmp_path / "edited_part.py").write_text(text)
         os.utime(tmp_path / "edited_part.py", ns=(number, number))
         check({"_target_": "edited_part.Edited", parameter: 1}, [], "part")
+    with pytest.raises(ConfigError, match=r"There is no key 'part\.lam'"):
+        check({"_target_": "edited_part.Edited", "lam": 1}, [], "part")

@@ -21,9 +21,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from offpol.cli.mistakes import (
+    dotted_keys,
     explain,
     first_line,
-    flatten,
     groups,
     no_such_key,
     options,
@@ -176,7 +176,7 @@ def load_saved(directory: Path, device: str | None = None) -> dict:
     if not isinstance(cfg, dict):
         raise ConfigError(f"{path} is not as a run saved it: it holds a list.")
     own = current({str(key): value for key, value in cfg.items() if key not in ("defaults", "hydra")})
-    if device is not None:
+    if device is not None and isinstance(own.get("run"), dict):  # what is none is told where it is checked
         own["run"] |= {"device": device, "actor_device": None}
     return own
 
@@ -281,4 +281,4 @@ def _known(config_name: str, overrides: list[str], extra: list[str]) -> list[str
         composed = plain(compose(config_name, [*chosen, *extra], return_hydra_config=True))
     except (HydraException, OmegaConfBaseException, ConfigError):
         return known
-    return [*known, *flatten(composed), *taking_any(composed)]
+    return [*known, *dotted_keys(composed), *taking_any(composed)]

@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    """Evaluate the newest checkpoint of a run; write and print the result."""
+    """Evaluate a checkpoint of a run; write and print the result."""
     from offpol import cpu, film
     from offpol.checks import check_config
     from offpol.cli.command_line import load_saved

@@ -110,13 +110,13 @@ def options(group: str) -> list[str]:
     return _options(group, ObjectType.CONFIG)
 
 
-def flatten(node: Mapping, prefix: str = "") -> Iterator[str]:
+def dotted_keys(node: Mapping, prefix: str = "") -> Iterator[str]:
     """List the dotted keys of nested mappings."""
     for name, value in node.items():
         key = f"{prefix}{name}"
         yield key
         if isinstance(value, Mapping):
-            yield from flatten(value, f"{key}.")
+            yield from dotted_keys(value, f"{key}.")
 
 
 def taking_any(content: Mapping) -> Iterator[str]:

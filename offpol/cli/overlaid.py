@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from offpol.cli.swapped import asked, folders
+from offpol.record.identity import flatten
 
 ABSENT = object()
 
@@ -26,7 +27,7 @@ def replaced_by_task(composed: DictConfig, content: Mapping[str, Any], hydra: An
     """
     groups: dict[str, str] = {}
     chosen = hydra.runtime.choices
-    wanted = _leaves(_plain(_read(f"experiment/{chosen.get('experiment')}", folders(hydra), groups)))
+    wanted = dict(flatten(_plain(_read(f"experiment/{chosen.get('experiment')}", folders(hydra), groups))))
     raw = _plain(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
     had = {key: _at(content, key) for key in wanted}
     other = {key: value for key, value in wanted.items() if had[key] is not ABSENT and _at(raw, key) != value}
@@ -60,15 +61,6 @@ def _read(path: str, sources: list[Path], groups: dict[str, str]) -> DictConfig:
 
 def _plain(cfg: Any) -> Any:
     return OmegaConf.to_container(cfg)
-
-
-def _leaves(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Map the dotted keys of nested mappings to their values."""
-    found: dict[str, Any] = {}
-    for name, value in node.items():
-        whole = isinstance(value, Mapping) and value
-        found |= _leaves(value, f"{prefix}{name}.") if whole else {f"{prefix}{name}": value}
-    return found
 
 
 def _at(node: Any, key: str) -> Any:

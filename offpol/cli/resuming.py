@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from offpol.cli.mistakes import flatten, no_such_key
+from offpol.cli.mistakes import dotted_keys, no_such_key
 from offpol.errors import ConfigError
 from offpol.record.run_keys import RESUMABLE
 
@@ -16,7 +16,7 @@ COMPOSED = ("experiment", "task", "recipe", "hydra")  # what a command line has 
 
 def resumed_config(cfg: dict[str, Any], asked: Mapping[str, object]) -> dict[str, object]:
     """Set in a saved config what may change, return that; refuse what would make it another run."""
-    saved, known = OmegaConf.create(cfg), [*flatten(cfg)]
+    saved, known = OmegaConf.create(cfg), [*dotted_keys(cfg)]
     for key in asked:
         if key not in known and key.partition(".")[0] not in COMPOSED:
             raise ConfigError(no_such_key(key, known))

@@ -169,3 +169,7 @@ def test_a_run_is_read_for_another_device(tmp_path: Path, jobs: list[Job]) -> No
     run = load_saved(tmp_path / "r", "cpu")["run"]
     assert (run["device"], run["actor_device"]) == ("cpu", None)
     assert load_saved(tmp_path / "r")["run"]["actor_device"] == "cuda:1"
+    del config["run"]
+    (tmp_path / "r" / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(ConfigError, match="The config has no 'run'"):
+        check_config(load_saved(tmp_path / "r", "cpu"))
