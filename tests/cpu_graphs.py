@@ -1,7 +1,7 @@
-"""CUDA graphs on the CPU: kernels are recorded with their very tensors and repeated, while Python is not.
+"""CUDA graphs for tests: a GPU's own where there is one, and on the CPU a stand-in that repeats kernels, not Python.
 
-What was a number when it was recorded stays that number, and answers lie in the same memory every time: the mistakes
-that a GPU would make silently.
+On the CPU kernels are recorded with their very tensors. What was a number when it was recorded stays that number, and
+answers lie in the same memory every time: the mistakes that a GPU would make silently.
 """
 
 from collections.abc import Callable
@@ -75,15 +75,20 @@ class SideStream(nullcontext):
         self.pool = None
 
 
-@pytest.fixture
-def cpu_graphs(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Let `Recorder` work on the CPU; count the recordings."""
+DEVICES = ["cpu", *["cuda"] * torch.cuda.is_available()]
+
+
+@pytest.fixture(params=DEVICES)
+def graphs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Let `Recorder` work on a `device`; count the recordings that are `made`."""
     made: list[Any] = []
+    record_ = record if request.param == "cpu" else cuda_graphs.record
 
     def counting(work: Callable[[], Any], pool: Any) -> tuple[Callable[[], None], Any]:
         made.append(work)
-        return record(work, pool)
+        return record_(work, pool)
 
-    monkeypatch.setattr(cuda_graphs, "SideStream", SideStream)
     monkeypatch.setattr(cuda_graphs, "record", counting)
-    return SimpleNamespace(made=made)
+    if request.param == "cpu":
+        monkeypatch.setattr(cuda_graphs, "SideStream", SideStream)
+    return SimpleNamespace(made=made, device=request.param)

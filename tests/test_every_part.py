@@ -28,8 +28,9 @@ PARTS = [file for seam in ("trace", "critic", "policy") for file in sorted((conf
 
 
 def make_agent(
-    heads: HeadsConfig = HEADS, autocast: Autocast = "none", kind: type[Agent] = Agent, **changes: str
-) -> Agent:
+    heads: HeadsConfig = HEADS, autocast: Autocast = "none", kind: type[Agent] = Agent, device: str = "cpu",
+    **changes: str,
+) -> Agent:  # fmt: skip
     """An agent with the default parts, but for those named by seam."""
     torch.manual_seed(0)
     names = {"trace": "retrace", "critic": "hl_gauss", "policy": "advantage_weighted"} | changes
@@ -44,6 +45,7 @@ def make_agent(
         build_network, critic, parts["policy"], parts["trace"], gamma=0.9, window=3, train_positions=2, batch_size=5,
         policy_coefficient=1.0, priority_max_share=0.9, target=TargetConfig(0.5, 1, False),
         optimizer=OptimizerConfig(1e-3, 1e-5, 0.0, 10.0), **CONSTANT, autocast=autocast,
+        device=device,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from command import TINY, call
-from cpu_graphs import cpu_graphs  # noqa: F401
+from cpu_graphs import DEVICES, graphs  # noqa: F401
 from test_agent import SPEC
 from test_every_part import NOISY, PARTS, make_agent
 from torch import nn
@@ -20,15 +20,17 @@ from offpol.replay.on_device import OnDevice
 from offpol.replay.uniform import Uniform
 from offpol.resets import AnnealingConfig, ResetConfig
 from offpol.schedule import Schedule
+from offpol.seeding import global_state, load_global_state
 from offpol.types import Rows
 from offpol.whole_update import WholeUpdate, compile_or_record
 
 WINDOW, BATCH = 3, 5
 
 
-def filled(kind: type = OnDevice) -> Any:
+def filled(device: str = "cpu", kind: type = OnDevice) -> Any:
     """A replay of random rows, with windows of test_every_part's agents."""
     settings: dict = {"storage": "memory", "directory": None} if kind is Uniform else {
+        "device": device,
         "alpha": 0.6, "beta": Schedule(0.4, 1.0, 400, 0), "epsilon": 0.01, "new_priority": "max", "uniform_mix": 0.2,
         "draws": "stratified", "normaliser": "batch",
     }  # fmt: skip
@@ -60,10 +62,10 @@ def both(number: int, agents: list[Agent], replays: list[Any], every: int = 3) -
     answers = []
     torch.manual_seed(1)
     for k in range(number):
-        random = torch.get_rng_state()
+        random = global_state()
         measure = every > 0 and k % every == 0
         plain = step_by_step(agents[0], replays[0], measure)
-        torch.set_rng_state(random)
+        load_global_state(random)
         answers.append((plain, agents[1].whole_update(measure)[1]))
         for replay in replays:
             add(replay, 1, seed=k)
@@ -94,46 +96,49 @@ def recorded(agent: Agent, replay: Any) -> WholeUpdate:
 
 
 @pytest.mark.parametrize("file", PARTS, ids=lambda file: f"{file.parent.name}={file.stem}")
-def test_a_recorded_update_is_the_update_done_step_by_step(file, cpu_graphs) -> None:  # noqa: F811
-    """Bit for bit, with every part: after the first few calls no Python of theirs runs any more."""
-    agents, replays = [make_agent(**{file.parent.name: file.stem}) for _ in range(2)], [filled(), filled()]
+def test_a_recorded_update_is_the_update_done_step_by_step(file, graphs) -> None:  # noqa: F811
+    """With every part, on the CPU bit for bit: after the first few calls no Python of theirs runs any more."""
+    on, part = graphs.device, {file.parent.name: file.stem}
+    agents, replays = [make_agent(device=on, **part) for _ in "ab"], [filled(on), filled(on)]
     agents[1].whole_update = recorded(agents[1], replays[1])
-    assert_same(agents, replays, both(16, agents, replays), exact=True)
-    assert len(cpu_graphs.made) == 2  # measured and not
+    assert_same(agents, replays, both(16, agents, replays), exact=on == "cpu")
+    assert len(graphs.made) == 2  # measured and not
 
 
-def test_what_changes_from_update_to_update_is_not_recorded(cpu_graphs) -> None:  # noqa: F811
+def test_what_changes_from_update_to_update_is_not_recorded(graphs) -> None:  # noqa: F811
     """The target's period, gamma and the window that are annealed, resets, noise, and the number of updates."""
-    agents, replays = [make_agent(NOISY, critic="categorical", trace="n_step", policy="greedy") for _ in "ab"], []
-    for agent in agents:
+    agents, replays = [], []
+    for _ in "ab":
+        agent = make_agent(NOISY, device=graphs.device, critic="categorical", trace="n_step", policy="greedy")
         agent.resets, agent.annealing = ResetConfig(14, None, 0.5), AnnealingConfig(10, 0.5, 2)
         agent.target = TargetConfig(0.5, 3, False)
-        replays.append(filled())
+        agents.append(agent)
+        replays.append(filled(graphs.device))
     agents[1].whole_update = recorded(agents[1], replays[1])
     answers = both(40, agents, replays, every=2)
-    assert_same(agents, replays, answers, exact=True)
-    assert len(cpu_graphs.made) > 2
+    assert_same(agents, replays, answers, exact=graphs.device == "cpu")
+    assert len(graphs.made) > 2
     ages = [float(whole.metrics["sample_age_updates"]) for _, whole in answers if whole.metrics]
     assert len(set(ages)) == len(ages)
 
 
-def test_random_numbers_and_new_rows_are_not_frozen(cpu_graphs) -> None:  # noqa: F811
-    agent, replay = make_agent(), filled()
+def test_random_numbers_and_new_rows_are_not_frozen(graphs) -> None:  # noqa: F811
+    agent, replay = make_agent(device=graphs.device), filled(graphs.device)
     whole = recorded(agent, replay)
     drawn = [whole(False)[0].index.tolist() for _ in range(10)]
-    assert len(cpu_graphs.made) == 1
+    assert len(graphs.made) == 1
     assert len({tuple(index) for index in drawn}) == 10
     add(replay, 60, seed=9)  # nothing of before is left
-    batch, _ = whole(False)
+    batch = whole(False)[0].cpu()
     host = replay.ring.fields["action"][batch.index.numpy()]
     np.testing.assert_array_equal(batch.action[:, 0], host)
     assert torch.equal(batch.generation, torch.from_numpy(replay.ring.generation(batch.index.numpy())))
 
 
-def test_actors_get_new_weights_from_recorded_answers(cpu_graphs) -> None:  # noqa: F811
-    agents, obs = [make_agent(), make_agent()], torch.randn(4, *SPEC.obs_shape)
+def test_actors_get_new_weights_from_recorded_answers(graphs) -> None:  # noqa: F811
+    agents, obs = [make_agent(device=graphs.device) for _ in "ab"], torch.randn(4, *SPEC.obs_shape)
     agents[1].acting.record()
-    replay, seen = filled(), []
+    replay, seen = filled(graphs.device), []
     for k in range(12):
         for agent in agents:
             agent.update(replay.sample(BATCH)) if k % 2 else None
@@ -142,25 +147,25 @@ def test_actors_get_new_weights_from_recorded_answers(cpu_graphs) -> None:  # no
         for one, other in zip(ours, theirs, strict=True):
             assert torch.equal(one, other)
         seen.append(ours[0].clone())
-    assert len(cpu_graphs.made) == 1
+    assert len(graphs.made) == 1
     assert not torch.equal(seen[-1], seen[-3])
     agents[1].values(obs[:2])  # another number of envs
 
 
-def test_loading_a_checkpoint_records_anew(cpu_graphs) -> None:  # noqa: F811
+def test_loading_a_checkpoint_records_anew(graphs) -> None:  # noqa: F811
     """The optimizer's state is put elsewhere by loading; a graph would go on with the old one."""
-    agents, replays = [make_agent(), make_agent()], [filled(), filled()]
+    agents, replays = zip(*[(make_agent(device=graphs.device), filled(graphs.device)) for _ in "ab"], strict=True)
     agents[1].whole_update = recorded(agents[1], replays[1])
     both(6, agents, replays)
     agents[1].load_state_dict(copy.deepcopy(agents[0].state_dict()))
     answers = both(6, agents, replays)
     vectors = [nn.utils.parameters_to_vector(agent.parameters) for agent in agents]
-    torch.testing.assert_close(*vectors, rtol=0, atol=0)
+    torch.testing.assert_close(*vectors, **({"rtol": 0, "atol": 0} if graphs.device == "cpu" else {}))
     assert len(answers) == 6
 
 
-def test_what_is_kept_is_not_overwritten_by_the_next_update(cpu_graphs) -> None:  # noqa: F811
-    whole = recorded(make_agent(), filled())
+def test_what_is_kept_is_not_overwritten_by_the_next_update(graphs) -> None:  # noqa: F811
+    whole = recorded(make_agent(device=graphs.device), filled(graphs.device))
     for _ in range(5):
         whole(True)
     update = whole(True)[1]
@@ -175,7 +180,7 @@ def test_a_graph_needs_a_gpu_and_a_replay_on_it() -> None:
         compile_or_record(agent, filled(), compile=False, cuda_graph=True)
     agent.device = torch.device("cuda")  # as far as anyone has looked
     with pytest.raises(ConfigError, match="which takes replay=on_device"):
-        compile_or_record(agent, filled(Uniform), compile=False, cuda_graph=True)
+        compile_or_record(agent, filled(kind=Uniform), compile=False, cuda_graph=True)
 
 
 def test_a_run_says_that_it_cannot_have_a_graph(tmp_path, monkeypatch, capfd) -> None:
@@ -190,17 +195,19 @@ def test_a_run_says_that_it_cannot_have_a_graph(tmp_path, monkeypatch, capfd) ->
 # -------------------------------------------------------------------------------------------- compiled
 
 
-def compiled_is_plain(backend: str, number: int, every: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def compiled_is_plain(
+    backend: str, number: int, every: int, monkeypatch: pytest.MonkeyPatch, device: str = "cpu", graph: bool = False
+) -> None:
     compile_ = torch.compile
     monkeypatch.setattr(torch, "compile", lambda work: compile_(work, backend=backend))
     torch._dynamo.reset()
-    agents, replays = [make_agent(), make_agent()], [filled(), filled()]
-    compile_or_record(agents[1], replays[1], compile=True, cuda_graph=False)
+    agents, replays = [make_agent(device=device) for _ in "ab"], [filled(device), filled(device)]
+    compile_or_record(agents[1], replays[1], compile=True, cuda_graph=graph)
     obs = torch.randn(4, *SPEC.obs_shape)
     before = agents[1].values(obs)[0]
     assert_same(agents, replays, both(number, agents, replays, every), exact=False)
     assert not [name for name in agents[1].state_dict()["network"] if "_orig_mod" in name]
-    fresh = make_agent()
+    fresh = make_agent(device=device)
     fresh.load_state_dict(copy.deepcopy(agents[1].state_dict()))
     assert torch.equal(fresh.values(obs)[0], agents[1].values(obs)[0])
     assert not torch.equal(before, agents[1].values(obs)[0])
@@ -214,8 +221,11 @@ def test_a_traced_update_is_the_update_done_step_by_step(monkeypatch) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Inductor's own
-def test_a_compiled_update_is_the_update_done_step_by_step(monkeypatch) -> None:
-    compiled_is_plain("inductor", 30, 5, monkeypatch)
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_compiled_update_is_the_update_done_step_by_step(device, monkeypatch) -> None:
+    """On a GPU also recorded, as its kernels are there to be."""
+    for graph in {False, device == "cuda"}:
+        compiled_is_plain("inductor", 30, 5, monkeypatch, device, graph)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from command import call
+from cpu_graphs import DEVICES
 from hypothesis import settings
 from naive_replay import NaiveEnv, as_rows, chi_square_p, spec_of
 from no_waiting import no_waiting
@@ -29,11 +30,11 @@ def build(streams=2, stack=2, window=2, seed=0, frame=None, **changes) -> OnDevi
     return OnDevice(**(SETTINGS | changes), spec=spec, window=window, seed=seed, device="cpu")
 
 
-def twins(streams=3, stack=2, window=2, frame=None, **changes) -> tuple[Prioritized, OnDevice]:
+def twins(streams=3, stack=2, window=2, frame=None, on="cpu", **changes) -> tuple[Prioritized, OnDevice]:
     settings, spec = PLAIN | {"capacity": 60} | changes, spec_of(streams, stack, *(frame or ()))
     device = {name: value for name, value in settings.items() if name not in ("storage", "directory")}
     host = Prioritized(**settings, spec=spec, window=window, seed=5)
-    return host, OnDevice(**device, spec=spec, window=window, seed=5, device="cpu")
+    return host, OnDevice(**device, spec=spec, window=window, seed=5, device=on)
 
 
 class Life:
@@ -71,19 +72,20 @@ class Life:
 
 
 def masses(replay: Prioritized | OnDevice) -> np.ndarray:
-    return replay.tree.masses if isinstance(replay, Prioritized) else replay.sums.masses.numpy()
+    return replay.tree.masses if isinstance(replay, Prioritized) else replay.sums.masses.cpu().numpy()
 
 
 @MIXES
 @NORMALISERS
 @pytest.mark.parametrize("draws", ["stratified", "iid"])
-def test_it_draws_what_prioritized_draws(mix, normaliser, draws):
+@pytest.mark.parametrize("on", DEVICES)
+def test_it_draws_what_prioritized_draws(on, mix, normaliser, draws):
     """Priorities are multiples of 1/16 and alpha is 1, so all sums are exact: bit for bit, but for the powers."""
-    replays = twins(uniform_mix=mix, normaliser=normaliser, draws=draws, alpha=1.0, epsilon=0.125)
+    replays = twins(on=on, uniform_mix=mix, normaliser=normaliser, draws=draws, alpha=1.0, epsilon=0.125)
     life = Life(list(replays), seed=1)
     life.go_on(150)
     assert len(life.batches) > 100
-    for host, device in life.batches:
+    for host, device in ((host, device.cpu()) for host, device in life.batches):
         for name in ("index", "generation", "obs", "action", "reward", "terminated", "truncated", "valid",
                      "valid_next", "behavior_log_prob", "policy_version", "probability"):  # fmt: skip
             assert torch.equal(getattr(host, name), getattr(device, name)), name
