@@ -2,6 +2,7 @@
 
     python benchmarks/gpu.py --out gpu.json                  # all of it
     python benchmarks/gpu.py --only updates acting           # some of it
+    python benchmarks/gpu.py --only updates --modes "step by step" graph --seconds 2    # nothing compiled: two minutes
     python benchmarks/gpu.py --device cpu --quick            # that the script works, on any machine; means nothing else
 
 `same`: is an update recorded or compiled the update done step by step, from the same seeds? `updates`: updates a
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,7 @@ def same(scale: Scale, device: str) -> list[dict[str, Any]]:
     before it is recorded; what "step by step" differs by from itself is what a GPU's own order of adding up makes.
     """
     answers, first = [], None
-    for mode in (scale.modes[0], *scale.modes):
+    for mode in ("step by step", *scale.modes):
         agent, replay = parts(WORK["default agent, batch 32"], device, mode, scale.rows)
         for _ in range(scale.same_updates):
             update(agent, replay)
@@ -275,14 +276,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, ... or cpu, with --quick (cuda)")
     parser.add_argument("--quick", action="store_true", help="the least of everything: does the script work?")
     parser.add_argument("--only", nargs="+", choices=questions, default=questions, help="some questions")
+    parser.add_argument("--modes", nargs="+", choices=tuple(MODES), help="some ways to update (all)")
+    parser.add_argument("--seconds", type=float, default=FULL.seconds, help="of each measurement (%(default)s)")
+    parser.add_argument("--agent-steps", type=int, help="of each run, of which 1600 are not learned from (100000)")
     parser.add_argument("--together", type=int, default=8, help="runs side by side (8)")
     parser.add_argument("--out", type=Path, help="also write everything to this JSON file")
     args = parser.parse_args(arguments)
+    if args.modes and args.quick:
+        parser.error("--quick measures what is done step by step")
     if args.device == "cpu" and not args.quick:
         parser.error("on a CPU only --quick makes sense")
     if args.device != "cpu" and not torch.cuda.is_available():
         parser.error(f"there is no {args.device} here, or this torch was built without CUDA")
-    scale = QUICK if args.quick else FULL
+    steps = (f"run.agent_steps={args.agent_steps}",) if args.agent_steps else ()
+    scale = QUICK if args.quick else replace(
+        FULL, modes=tuple(args.modes or MODES), seconds=args.seconds, job=(*FULL.job, *steps)
+    )  # fmt: skip
     name = args.device if args.device == "cpu" else torch.cuda.get_device_name(args.device)
     everything: dict[str, Any] = {"device": name, "torch": torch.__version__}
     print(f"{name}, torch {torch.__version__}")

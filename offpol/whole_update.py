@@ -91,4 +91,5 @@ def _variant(terms: Terms) -> Terms:
 
 
 def _terms(inputs: Tensor, variant: Terms) -> Terms:
-    return variant._replace(updates=inputs[0].long(), gamma=inputs[1].float())
+    # Not by _replace, which the torch.compile of torch 2.11 cannot follow.
+    return type(variant)(inputs[0].long(), inputs[1].float(), variant.window, variant.follow)
