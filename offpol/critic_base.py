@@ -90,7 +90,7 @@ class HistogramCritic(CriticBase, ABC):
     @property
     def initial_logits(self) -> Tensor:
         """Logits [K] of a return of 0, or the nearest one in the support."""
-        return histogram_logits(self.probs(torch.zeros(())))
+        return histogram_logits(self.probs(self.atoms.new_zeros(())))
 
     def value(self, logits: Tensor) -> Tensor:
         """Decode logits [..., K] to the mean of their histogram [...], in float32 or better."""
