@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from offpol.transfer import upload
 from offpol.types import EnvSpec, Rows
 from offpol.whole_update import compile_or_record
 
+Row = dict[str, Any]  # of a table
 ENVS, ACTIONS = 8, 6
 SPEC = EnvSpec("random", ENVS, ACTIONS, (84, 84), torch.uint8, stack=4)
 MODES = {
@@ -146,13 +148,13 @@ def busy_seconds(call: Callable[[], object], device: str, times: int = 30) -> fl
 # ------------------------------------------------------------------------------------------- questions
 
 
-def same(scale: Scale, device: str) -> list[dict[str, Any]]:
+def same(scale: Scale, device: str) -> Iterator[Row]:
     """Compare parameters and priorities after some updates with those of updates done step by step.
 
     Rounding may move a draw to another window sooner or later, so few updates are compared, past those a graph does
     before it is recorded; what "step by step" differs by from itself is what a GPU's own order of adding up makes.
     """
-    answers, first = [], None
+    first = None
     for mode in ("step by step", *scale.modes):
         agent, replay = parts(WORK["default agent, batch 32"], device, mode, scale.rows)
         for _ in range(scale.same_updates):
@@ -162,16 +164,14 @@ def same(scale: Scale, device: str) -> list[dict[str, Any]]:
         first = first or here
         pairs = zip(here, first, strict=True)
         apart = [(one - other).abs().max() / other.abs().max() for one, other in pairs]
-        answers.append({
+        yield {
             "mode": mode, "updates": agent.updates, "parameters apart": f"{float(apart[0]):.1e}",
             "priorities apart": f"{float(apart[1]):.1e}", "same": bool(max(apart) < 1e-2),
-        })  # fmt: skip
-    return answers
+        }  # fmt: skip
 
 
-def updates(scale: Scale, device: str) -> list[dict[str, Any]]:
+def updates(scale: Scale, device: str) -> Iterator[Row]:
     """Measure updates per second and the share of the time that the device computes."""
-    answers = []
     for work in scale.work:
         for mode in scale.modes:
             for autocast in ("none", "bfloat16"):
@@ -183,34 +183,29 @@ def updates(scale: Scale, device: str) -> list[dict[str, Any]]:
                 first = time.perf_counter() - began
                 each = seconds_each(lambda: update(agent, replay), scale.seconds, device)  # noqa: B023
                 busy = busy_seconds(lambda: update(agent, replay), device) / each if device != "cpu" else None  # noqa: B023
-                answers.append({
+                yield {
                     "work": work, "mode": mode, "autocast": autocast, "updates/s": round(1 / each, 1),
                     "busy": busy if busy is None else f"{busy:.0%}", "first 5 updates, s": round(first, 1),
-                })  # fmt: skip
-                print(answers[-1], flush=True)
-    return answers
+                }  # fmt: skip
 
 
-def acting(scale: Scale, device: str) -> list[dict[str, Any]]:
+def acting(scale: Scale, device: str) -> Iterator[Row]:
     """Measure how long an actor waits for values of E observations."""
-    answers = []
     for network in ("data_efficient", "nature", "impala"):
         for mode in [mode for mode in scale.modes if "compiled" not in mode]:
             agent, _ = parts([f"network={network}"], device, mode, scale.rows)
-            answer: dict[str, Any] = {"network": network, "mode": mode}
+            answer: Row = {"network": network, "mode": mode}
             for envs in scale.envs:
                 obs = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (envs, 4, 84, 84), dtype=np.uint8))
                 for _ in range(5):
                     agent.values(obs)
                 each = seconds_each(lambda: agent.values(obs), scale.seconds / 4, device)  # noqa: B023
                 answer[f"{envs} envs, us"] = round(each * 1e6)
-            answers.append(answer)
-    return answers
+            yield answer
 
 
-def replay(scale: Scale, device: str) -> list[dict[str, Any]]:
+def replay(scale: Scale, device: str) -> Iterator[Row]:
     """Measure replay alone; what the host draws is sent to the device."""
-    answers = []
     for kind in ("on_device", "prioritized"):
         for size in (32, 256):
             cfg = settings([f"replay={kind}", f"replay.capacity={2 * scale.rows}"], device)
@@ -231,15 +226,13 @@ def replay(scale: Scale, device: str) -> list[dict[str, Any]]:
                 "prioritize, us": lambda: memory.update_priorities(batch.index, batch.generation, priority),  # noqa: B023
             }
             timings = {name: round(seconds_each(call, scale.seconds / 4, device) * 1e6) for name, call in calls.items()}
-            answers.append({"replay": kind, "batch of windows": size, **timings})
-    return answers
+            yield {"replay": kind, "batch of windows": size, **timings}
 
 
-def runs(scale: Scale, device: str, together: int) -> list[dict[str, Any]]:
+def runs(scale: Scale, device: str, together: int) -> Iterator[Row]:
     """Time whole runs from the command line, one alone and then several at once."""
     fast = [] if device == "cpu" else ["run.cuda_graph=true"]
     command = [sys.executable, "-m", "offpol.main", *scale.job, f"run.device={device}", "replay=on_device", *fast]
-    answers = []
     for number in dict.fromkeys((1, together)):
         with tempfile.TemporaryDirectory() as folder:
             places = [Path(folder) / str(k) for k in range(number)]
@@ -253,24 +246,24 @@ def runs(scale: Scale, device: str, together: int) -> list[dict[str, Any]]:
             if any(codes):
                 raise SystemExit(f"a run ended with exit code {max(codes)}: {' '.join(command)}")
             last = [json.loads((place / "metrics.jsonl").read_text().splitlines()[-1]) for place in places]
-        answers.append({
+        yield {
             "runs at once": number, "agent steps each": last[0]["agent_steps"], "all done after, s": round(took, 1),
             "updates/s each": round(float(np.mean([row["machine/updates_per_s"] for row in last])), 1),
-        })  # fmt: skip
-    return answers
+        }  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------- output
 
 
-def table(answers: list[dict[str, Any]]) -> str:
+def table(answers: list[Row]) -> str:
     """Lay out answers as a table in Markdown."""
     names = list(answers[0])
     lines = [names, ["---"] * len(names), *([str(answer[name]) for name in names] for answer in answers)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Scale]:
+    """Read the command line; return it, and how much is to be measured."""
     questions = ("same", "updates", "acting", "replay", "runs")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, ... or cpu, with --quick (cuda)")
@@ -292,15 +285,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     scale = QUICK if args.quick else replace(
         FULL, modes=tuple(args.modes or MODES), seconds=args.seconds, job=(*FULL.job, *steps)
     )  # fmt: skip
+    return args, scale
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    args, scale = parse(arguments)
     name = args.device if args.device == "cpu" else torch.cuda.get_device_name(args.device)
     everything: dict[str, Any] = {"device": name, "torch": torch.__version__}
     print(f"{name}, torch {torch.__version__}")
+    ask: dict[str, Callable[[Scale, str], Iterator[Row]]] = {
+        "same": same, "updates": updates, "acting": acting, "replay": replay,
+        "runs": partial(runs, together=args.together),
+    }  # fmt: skip
     for question in args.only:
-        ask = {"same": same, "updates": updates, "acting": acting, "replay": replay}.get(question)
-        everything[question] = ask(scale, args.device) if ask else runs(scale, args.device, args.together)
+        everything[question] = []
+        for row in ask[question](scale, args.device):
+            print(row, file=sys.stderr, flush=True)
+            everything[question].append(row)
+            if args.out:  # at once: a compiler may take longer than one has the GPU
+                args.out.write_text(json.dumps(everything, indent=2))
         print(f"\n{question}\n\n{table(everything[question])}", flush=True)
-        if args.out:
-            args.out.write_text(json.dumps(everything, indent=2))
 
 
 if __name__ == "__main__":
