@@ -279,7 +279,7 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Scale]:
         parser.error("--quick measures what is done step by step")
     if args.device == "cpu" and not args.quick:
         parser.error("on a CPU only --quick makes sense")
-    if args.device != "cpu" and not torch.cuda.is_available():
+    if args.device != "cpu" and (torch.device(args.device).index or 0) >= torch.cuda.device_count():
         parser.error(f"there is no {args.device} here, or this torch was built without CUDA")
     steps = (f"run.agent_steps={args.agent_steps}",) if args.agent_steps else ()
     scale = QUICK if args.quick else replace(

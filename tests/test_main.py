@@ -295,7 +295,7 @@ def test_progress_that_nobody_listens_to_costs_nothing(closed: int | None) -> No
 
 def test_empty_folders_of_the_users_are_left_alone(offpol: Command, tmp_path: Path) -> None:
     (tmp_path / "mine" / "empty").mkdir(parents=True)
-    refused = (*TINY, "run.device=cuda")  # found out when Hydra has made the run's folder
+    refused = (*TINY, "run.device=cuda:77")  # found out when Hydra has made the run's folder
     assert offpol(*refused, "hydra.run.dir=mine/empty").code == 2
     assert offpol(*refused, "hydra.run.dir=mine/empty/new/er").code == 2
     assert [path.name for path in (tmp_path / "mine").rglob("*")] == ["empty"]
@@ -355,9 +355,9 @@ def test_the_saved_config_starts_the_same_run_by_itself(offpol: Command, tmp_pat
 
 
 def test_a_sweep_runs_every_combination_and_survives_a_failure(offpol: Command, tmp_path: Path) -> None:
-    outcome = offpol("-m", *TINY, "run.eval_episodes=0", "run.device=cuda,cpu", "seed=0,1")
+    outcome = offpol("-m", *TINY, "run.eval_episodes=0", "run.device=cuda:77,cpu", "seed=0,1")
     assert outcome.code == 1
-    assert outcome.err.count("offpol: run.device is 'cuda', which this machine or this torch does not have") == 2
+    assert outcome.err.count("offpol: run.device is 'cuda:77', which this machine or this torch does not have") == 2
     assert "Traceback" not in outcome.err
     (sweep,) = (tmp_path / "runs" / "sweeps").iterdir()
     assert sorted(path.parent.name for path in sweep.rglob("metrics.jsonl")) == [
