@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from offpol.atari_protocol import rom_name, title
-from offpol.record.run_keys import BUDGET, GAME, INCIDENTAL
+from offpol.record.run_keys import BUDGET, GAME, INCIDENTAL, ON_DEVICE
 
 
 class Identified:
@@ -56,11 +56,13 @@ def pace_identity(cfg: Mapping[str, Any]) -> str:
 def config_hash(cfg: Mapping[str, Any], ignored: Collection[str]) -> str:
     """Return 10 hex digits of the SHA-256 of a resolved config without the keys `ignored`.
 
-    1 and 1.0 are equal, and so are the spellings of a game, Pong and pong.
+    1 and 1.0 are equal, and so are the spellings of a game, Pong and pong, and a replay on the host and on a device.
     """
     kept = {key: value for key, value in flatten(cfg) if key not in ignored}
     if "env.game" in kept:
         kept["env.game"] = game_of(cfg)
+    if kept.get("replay._target_") in ON_DEVICE:
+        kept["replay._target_"] = ON_DEVICE[kept["replay._target_"]]
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:10]
 
 

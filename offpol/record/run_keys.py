@@ -5,6 +5,8 @@ MACHINE = frozenset({
     "run.torch_threads", "run.device", "run.actor_device", "run.compile", "run.cuda_graph", "replay.storage",
     "replay.directory",
 })  # fmt: skip
+# What does the same on a device: draws the same windows but for rounding, from the same seed.
+ON_DEVICE = {"offpol.replay.on_device.OnDevice": "offpol.replay.prioritized.Prioritized"}
 CADENCES = frozenset({
     "run.log_every_agent_steps", "run.measure_every_updates", "run.checkpoint_every_agent_steps",
     "run.keep_checkpoints", "run.eval_num_envs",

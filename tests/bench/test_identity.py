@@ -51,6 +51,14 @@ def test_an_int_is_the_float_that_yaml_may_make_of_it(cfg: dict[str, Any]) -> No
     assert run_identity(changed(cfg, "agent.gamma", 1)) == run_identity(changed(cfg, "agent.gamma", 1.0))
 
 
+def test_a_run_on_a_gpu_is_a_seed_of_those_on_cpus(cfg: dict[str, Any]) -> None:
+    (job,) = expand(NO_SUITE, ["env.game=Pong", "replay=on_device", "run.device=cuda", "run.cuda_graph=true"])
+    assert job.cfg["replay"]["_target_"] != cfg["replay"]["_target_"]
+    assert run_identity(job.cfg) == run_identity(cfg)
+    (job,) = expand(NO_SUITE, ["env.game=Pong", "replay=on_device", "replay.alpha=0.7"])
+    assert run_identity(job.cfg) != run_identity(cfg)
+
+
 def test_what_is_ignored_exists(cfg: dict[str, Any]) -> None:
     known = {key for key, _ in flatten(cfg)} | {"env.render"}  # of gymnasium's envs
     assert known >= INCIDENTAL | RESUMABLE
