@@ -66,7 +66,7 @@ def test_a_difference_is_seen(gpu, tmp_path, capfd, monkeypatch) -> None:
 
 
 def test_what_makes_no_sense_is_said(gpu, capfd) -> None:
-    for arguments, sentence in ((["--device", "cpu"], "only --quick makes sense"), (["--device", "cuda:77"], "there is no cuda:77 here")):
+    for device, sentence in (("cpu", "only --quick makes sense"), ("cuda:77", "there is no cuda:77 here")):
         with pytest.raises(SystemExit):
-            gpu.main(arguments)
+            gpu.main(["--device", device])
         assert sentence in capfd.readouterr().err
