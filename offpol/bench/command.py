@@ -6,12 +6,10 @@ Runs are recognised by identity: finished ones are skipped, interrupted ones go 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -24,7 +22,7 @@ from offpol.bench.view import View, plan_text, tell_of_other_code, total_text, v
 from offpol.errors import ConfigError, RunError
 from offpol.output import say, tell
 from offpol.record.bench_plan import Entry, extend_plan
-from offpol.record.run_directory import require_writable
+from offpol.record.run_directory import held, require_writable
 from offpol.record.run_results import find_runs, read_run
 
 OWN_WORDS = ("suite", "only", "jobs", "out")
@@ -115,7 +113,7 @@ class Bench:
         self.waiting, self.finished = list(todo), finished
         self.failures: list[tuple[Task, str]] = []
         self.signals = 0
-        self.pool: Pool[Task] = Pool()
+        self.pool = Pool()
         self.view = View(request.suite or NO_SUITE.name, len(todo) + finished)
 
     def launch(self) -> int:
@@ -197,18 +195,6 @@ class Bench:
             self.view.say(f"failed: {task.name}: {why}")
 
 
-@contextmanager
-def only_one(out: Path) -> Iterator[None]:
-    """Hold a lock on a folder of runs; raise ConfigError where another bench holds it."""
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigError(f"Another offpol-bench works in {out}: wait for it, or choose another out=.") from error
-        yield
-
-
 def bench(request: Request) -> int:
     """Do what was asked for; return the exit code."""
     suite = (load_suite(request.suite, request.config_dir) if request.suite else NO_SUITE).only(request.only)
@@ -221,7 +207,9 @@ def bench(request: Request) -> int:
         tell_of_other_code(planned)
         return 0
     require_writable(request.out, "name another folder with out=...")
-    with only_one(request.out):
+    request.out.mkdir(parents=True, exist_ok=True)
+    refusal = f"Another offpol-bench works in {request.out}: wait for it, or choose another out=."
+    with held(request.out / ".lock", refusal):
         found = list(find_runs([request.out]))
         planned, paces = tasks(jobs, found, request.out), Paces(found)
         todo = [task for task in planned if task.state != "finished"]

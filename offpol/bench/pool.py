@@ -9,15 +9,17 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING
 
-Task = TypeVar("Task")
+if TYPE_CHECKING:
+    from offpol.bench.plan import Task
+
 LOG_TAIL_BYTES = 8192
 COMMAND = (sys.executable, "-m", "offpol.bench.child")
 
 
 @dataclass
-class Child(Generic[Task]):
+class Child:
     """A running process, what it is for, and where its output goes."""
 
     task: Task
@@ -25,11 +27,11 @@ class Child(Generic[Task]):
     log: Path
 
 
-class Pool(Generic[Task]):
+class Pool:
     """Runs `offpol` in child processes (see child.py)."""
 
     def __init__(self) -> None:
-        self.children: list[Child[Task]] = []
+        self.children: list[Child] = []
 
     def start(self, task: Task, arguments: Sequence[str], log: Path) -> None:
         """Start `offpol` with these arguments; what it prints is appended to `log`."""

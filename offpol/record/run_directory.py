@@ -74,16 +74,19 @@ def create(directory: Path, config: str, info: dict[str, Any], or_beside: bool) 
     raise ConfigError(f"{directory} is another run's folder: {NEVER_OVERWRITTEN}.")
 
 
-@contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
+def locked(directory: Path) -> contextlib.AbstractContextManager[None]:
     """Keep other processes out of a run's folder; raise ConfigError where one is in it. Ends with this process."""
-    with (directory / METRICS).open("ab") as file:
+    return held(directory / METRICS, f"{directory} is being written by another process: wait for it, or stop it first.")
+
+
+@contextlib.contextmanager
+def held(path: Path, refusal: str) -> Iterator[None]:
+    """Hold the lock on a file, made if it is missing; raise ConfigError with that sentence where another has it."""
+    with path.open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConfigError(
-                f"{directory} is being written by another process: wait for it, or stop it first."
-            ) from error
+            raise ConfigError(refusal) from error
         yield
 
 
