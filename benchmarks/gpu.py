@@ -136,13 +136,14 @@ def seconds_each(call: Callable[[], object], seconds: float, device: str) -> flo
     return (time.perf_counter() - began) / times
 
 
-def busy_seconds(call: Callable[[], object], device: str, times: int = 30) -> float:
-    """Add up the time that kernels take in one call."""
+def kernels(call: Callable[[], object], device: str, times: int = 30) -> tuple[float, float]:
+    """Count the kernels of one call, and add up the seconds that they take."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         for _ in range(times):
             call()
         wait(device)
-    return sum(event.self_device_time_total for event in profile.key_averages()) / times / 1e6
+    events = [event for event in profile.key_averages() if event.self_device_time_total]
+    return sum(e.count for e in events) / times, sum(e.self_device_time_total for e in events) / times / 1e6
 
 
 # ------------------------------------------------------------------------------------------- questions
@@ -182,10 +183,11 @@ def updates(scale: Scale, device: str) -> Iterator[Row]:
                 wait(device)
                 first = time.perf_counter() - began
                 each = seconds_each(lambda: update(agent, replay), scale.seconds, device)  # noqa: B023
-                busy = busy_seconds(lambda: update(agent, replay), device) / each if device != "cpu" else None  # noqa: B023
+                number, busy = kernels(lambda: update(agent, replay), device) if device != "cpu" else (None, None)  # noqa: B023
                 yield {
                     "work": work, "mode": mode, "autocast": autocast, "updates/s": round(1 / each, 1),
-                    "busy": busy if busy is None else f"{busy:.0%}", "first 5 updates, s": round(first, 1),
+                    "kernels": number, "busy": busy if busy is None else f"{busy / each:.0%}",
+                    "first 5 updates, s": round(first, 1),
                 }  # fmt: skip
 
 
