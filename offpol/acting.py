@@ -52,7 +52,7 @@ class Acting:
 
     def record(self) -> None:
         """Answer by CUDA graphs from now on."""
-        self._answer = Recorder(self._compute, self.device)
+        self._answer = Recorder(self._compute, self.device, priority=-1)  # an actor waits; updates are queued
 
     def _compute(self, obs: Tensor, network: Network, training: bool) -> tuple[Tensor, Tensor]:
         """Do the device's part of `values`; `training` is the network's own mode, which sets graphs apart."""

@@ -41,6 +41,8 @@ class Actors:
 
         seed_globals(seed_for(self.cfg["seed"], "worker", worker + num_workers * restarts))
         run = {**self.cfg["run"], "device": "cpu", "actor_device": None}
+        if self.cfg["run"]["device"] != "cpu":
+            run["autocast"] = "none"  # slower on a CPU
         agent = build_agent({**self.cfg, "run": run}, self.spec)
         return agent, self._actor(agent.values, worker, num_workers, restarts)
 
@@ -175,7 +177,8 @@ def _device(name: str | None, key: str) -> str | None:
         device = torch.empty(1, device=name).device  # cuda becomes cuda:0, the one there is
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         raise ConfigError(
-            f"run.{key} is '{name}', which this machine or this torch does not have: cpu, or where there is a GPU cuda."
+            f"run.{key} is '{name}', which this machine or this torch does not have: cpu, or where there is a GPU "
+            "cuda. (What looks at a run of another machine: --device cpu.)"
         ) from error
     if device.type == "cuda" and key == "device":
         torch.cuda.set_device(device)  # what names no device means this one

@@ -14,15 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-RECORDING = threading.Lock()  # of one graph at a time: recording waits for the whole device, which breaks another
+# Recording waits for the whole device, which breaks another recording, and until torch 2.12 no other thread may draw
+# random numbers on that GPU meanwhile.
+RECORDING = threading.Lock()
 WARM_UP = 3  # times that work is done as it is, before it is recorded: libraries choose their algorithms meanwhile
 
 
 class SideStream:
     """For `with`: work inside runs on a stream of its own, after what was asked for before and before what comes."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.stream, self.pool = torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
+    def __init__(self, device: torch.device, priority: int) -> None:
+        self.stream, self.pool = torch.cuda.Stream(device, priority), torch.cuda.graph_pool_handle()
         self._inside: Any = None
 
     def __enter__(self) -> None:
@@ -69,8 +71,9 @@ class Recorder:
     next call of any variant: they share their memory.
     """
 
-    def __init__(self, work: Callable[..., Any], device: torch.device) -> None:
-        self.work, self.device, self.aside = work, device, SideStream(device)
+    def __init__(self, work: Callable[..., Any], device: torch.device, priority: int = 0) -> None:
+        self.work, self.device, self.priority = work, device, priority
+        self.aside = SideStream(device, priority)
         self.calls: Counter[Hashable] = Counter()
         self.recorded: dict[Hashable, tuple[Tensor, Callable[[], None], Any]] = {}
 
@@ -80,17 +83,20 @@ class Recorder:
         with self.aside:
             self.calls[key] += 1
             if self.calls[key] <= WARM_UP:
-                return self.work(inputs, *variant)
+                with RECORDING:
+                    return self.work(inputs, *variant)
             if key not in self.recorded:
                 kept = inputs.clone()
                 self.recorded[key] = (kept, *record(partial(self.work, kept, *variant), self.aside.pool))
             kept, replay, answer = self.recorded[key]
             kept.copy_(inputs)
-            replay()
+            with RECORDING:
+                replay()
             return answer
 
     def invalidate(self) -> None:
         """Record anew: something that the work reads was put elsewhere."""
         self.calls.clear()
         self.recorded.clear()
-        self.aside = SideStream(self.device)  # with a pool of its own: answers that are kept may hold on to the old one
+        # With a pool of its own: answers that are kept may hold on to the old one.
+        self.aside = SideStream(self.device, self.priority)

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from offpol import processes
 from offpol.checks import check_config
 from offpol.cli import command_line
-from offpol.cli.overlaid import replaced_by_task
+from offpol.cli.overlaid import left_on_host, replaced_by_task
 from offpol.cli.resuming import resumed_config
 from offpol.config import conf_dir
 from offpol.errors import ConfigError, RunError
@@ -91,6 +91,9 @@ def _told(composed: DictConfig, hydra_cfg: Any) -> dict[str, Any]:
             f"the task is put on top of the experiment and replaces its {', '.join(replaced)}: to have your own, give "
             f"it on the command line, as in {replaced[0]}=..."
         )
+    if own := left_on_host(hydra_cfg):
+        way = "replay.alpha=0 draws as that does" if own == "uniform" else f"nothing on a device draws as {own} does"
+        sentences.append(f"replay=on_device draws by priorities, where the experiment has replay={own}: {way}.")
     for sentence in sentences:
         if sentence not in SAID:
             SAID.add(sentence)

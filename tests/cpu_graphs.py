@@ -70,7 +70,7 @@ def record(work: Callable[[], Any], pool: Any) -> tuple[Callable[[], None], Any]
 
 
 class SideStream(nullcontext):
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, priority: int) -> None:
         super().__init__()
         self.pool = None
 

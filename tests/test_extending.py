@@ -153,6 +153,19 @@ def test_what_a_task_replaces_of_an_experiment_is_told(tmp_path: Path, monkeypat
     assert replaced("-m", "experiment=mine", "seed=0,1") == [rest]
 
 
+@pytest.mark.parametrize(("words", "said"), [
+    ("experiment=dqn replay=on_device", "replay=uniform: replay.alpha=0 draws as that does."),
+    ("experiment=puffer replay=on_device", "replay=recent: nothing on a device draws as recent does."),
+    ("experiment=dqn replay=on_device replay.alpha=0", ""), ("experiment=rainbow replay=on_device", ""),
+    ("replay=on_device", ""), ("experiment=dqn", ""), ("experiment=dqn replay=prioritized", ""),
+])  # fmt: skip
+def test_a_replay_on_a_device_that_is_another_one_is_told(words: str, said: str, tmp_path, monkeypatch, capfd) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = call(main, (*words.split(), "task=chain", "run.device=cuda:77"), monkeypatch, capfd)
+    assert said in outcome.err
+    assert ("draws by priorities" in outcome.err) == bool(said)
+
+
 @pytest.mark.parametrize(("seam", "name", "values", "said"), [
     ("behavior", "Forgot", "share: 0.2\n", "The behavior Forgot gave at agent step 0 the probabilities"),
     ("policy", "Twice", "", "The policy gave at agent step 0 the probabilities"),

@@ -134,6 +134,10 @@ REFUSED = {
     "combination": (["env=chain", "network=nature", "run.num_envs=1"], "network"),
     "device": ([*TINY, "run.device=cuda:77"], "run.device is 'cuda:77', which this machine"),
     "size": ([*TINY, "replay.capacity=99999999999999"], "replay does not fit into memory: Unable to allocate"),
+    "device size": (
+        [*TINY, "replay=on_device", "replay.capacity=99999999999999"],
+        "replay does not fit into memory: 3,200,000",
+    ),
     "length": ([*TINY, "run.agent_steps=-5"], "run: agent_steps must be at least 1, but is -5."),
     "count": ([*TINY, "run.num_envs=0"], "run: num_envs must be at least 1, but is 0."),
 }

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from offpol.bench.suite import Job
 from offpol.record.identity import agent_identity, pace_identity, run_identity
+from offpol.record.run_keys import ON_DEVICE
 from offpol.record.run_results import RunResult
 
 
@@ -21,6 +23,7 @@ class Task:
     directory: Path
     state: Literal["finished", "resume", "start"]
     agent_steps: int  # taken already
+    elsewhere: tuple[str, ...] = ()  # overrides of where it is computed, if it goes on with others than it began with
 
     @property
     def name(self) -> str:
@@ -43,7 +46,7 @@ class Task:
         `config_dir` is a folder of further yaml.
         """
         if self.state == "resume":
-            return [*more, f"resume={self.directory}"]
+            return [*self.elsewhere, *more, f"resume={self.directory}"]
         place = "'" + str(self.directory).replace("\\", "\\\\").replace("'", "\\'") + "'"
         flags = ["--config-dir", config_dir] if config_dir else []
         return [*flags, *self.job.overrides, *more, f"hydra.run.dir={place}"]
@@ -67,8 +70,16 @@ def _task(job: Job, run: RunResult | None, out: Path) -> Task:
     if run and run.finished:
         return Task(job, run.directory, "finished", run.budget)
     if run and run.saved_agent_steps:
-        return Task(job, run.directory, "resume", run.saved_agent_steps)
+        return Task(job, run.directory, "resume", run.saved_agent_steps, _elsewhere(job.cfg, run.cfg))
     return Task(job, _free_folder(job, out), "start", 0)
+
+
+def _elsewhere(asked: Mapping[str, Any], saved: Mapping[str, Any]) -> tuple[str, ...]:
+    """List what is asked of devices and was not so before, as overrides; the replay stays where it was."""
+    wanted = {key: asked["run"][key] for key in ("device", "actor_device", "compile", "cuda_graph")}
+    wanted["cuda_graph"] = wanted["cuda_graph"] and saved["replay"]["_target_"] in ON_DEVICE
+    changed = {key: value for key, value in wanted.items() if saved["run"].get(key, value) != value}
+    return tuple(f"run.{key}={json.dumps(value)}" for key, value in changed.items())
 
 
 def _free_folder(job: Job, out: Path) -> Path:

@@ -39,6 +39,15 @@ def replaced_by_task(composed: DictConfig, content: Mapping[str, Any], hydra: An
     return [key for key in found if not asked(key, hydra)]
 
 
+def left_on_host(hydra: Any) -> str | None:
+    """Name the replay that the experiment has, where replay=on_device was put in its place and draws otherwise."""
+    groups: dict[str, str] = {}
+    _read(f"experiment/{hydra.runtime.choices.get('experiment')}", folders(hydra), groups)
+    own = groups.get("replay", "prioritized")
+    moved = hydra.runtime.choices.get("replay") == "on_device"
+    return own if moved and own not in ("prioritized", "on_device") and not asked("replay.alpha", hydra) else None
+
+
 def _read(path: str, sources: list[Path], groups: dict[str, str]) -> DictConfig:
     """Return what a yaml file and those of its defaults list set, unresolved; note the groups they choose."""
     file = next((file for source in sources if (file := source / f"{path}.yaml").is_file()), None)

@@ -21,10 +21,11 @@ import numpy as np
 from offpol.actor import Episode
 from offpol.agent import Agent, Update
 from offpol.assembly import Parts, build_parts
+from offpol.cli.command_line import load_saved
 from offpol.config import build
 from offpol.errors import ConfigError
 from offpol.inspect.logged_rows import LoggedRows
-from offpol.inspect.mu_compare import TOLERANCE, Checked, compare
+from offpol.inspect.mu_compare import BFLOAT16, TF32, TOLERANCE, Checked, compare
 from offpol.inspect.mu_formulas import formula
 from offpol.layers import is_noisy
 from offpol.record import provenance, run_directory
@@ -74,9 +75,16 @@ def check(cfg: dict[str, Any], directory: Path, checkpoint: str | None, steps: i
         parts = build_parts(cfg, Path(scratch))
         if is_noisy(parts.agent.network):
             raise ConfigError(NOISY)
-        stored = _stored(cfg, directory, found, parts, rng)
-        fresh = _fresh(cfg, Path(scratch), found, parts, rng)
+        rounding = max(_rounding(cfg), _rounding(load_saved(directory)))
+        stored = _stored(cfg, directory, found, parts, Checked("stored", rounding=rounding), rng)
+        fresh = _fresh(cfg, Path(scratch), found, parts, Checked("fresh", rounding=rounding), rng)
     return Result(found.path.name, cfg["behavior"]["_target_"].split(".")[-1], stored, fresh)
+
+
+def _rounding(cfg: Mapping[str, Any]) -> float:
+    """Tell how much more than float32 rounds what a run computes values in: on GPUs that is TF32."""
+    run = cfg["run"]
+    return BFLOAT16 if run["autocast"] == "bfloat16" else TF32 if run["device"] != "cpu" else 1.0
 
 
 def _together(cfg: Mapping[str, Any]) -> bool:
@@ -96,10 +104,10 @@ def _require_known_schedules(cfg: Mapping[str, Any], agent_steps: int) -> None:
 
 
 def _stored(
-    cfg: Mapping[str, Any], directory: Path, found: Checkpoint, parts: Parts, rng: np.random.Generator
-) -> Checked:
+    cfg: Mapping[str, Any], directory: Path, found: Checkpoint, parts: Parts, checked: Checked,
+    rng: np.random.Generator,
+) -> Checked:  # fmt: skip
     """Check rows of the replay that were acted by parameters which are still there."""
-    checked = Checked("stored")
     acts = "target_network" if parts.agent.target.acts else "network"
     kept = [found, *older_than(found.path, only=["agent"])]
     versions = {each.about["updates"]: each.state["agent"][acts] for each in kept}
@@ -121,7 +129,9 @@ def _same_code(directory: Path) -> bool:
     return clean and all(then.get(key) == now[key] for key in ("git", "versions")) and not other_code(then)
 
 
-def _fresh(cfg: Mapping[str, Any], scratch: Path, found: Checkpoint, parts: Parts, rng: np.random.Generator) -> Checked:
+def _fresh(
+    cfg: Mapping[str, Any], scratch: Path, found: Checkpoint, parts: Parts, checked: Checked, rng: np.random.Generator
+) -> Checked:
     """Go on from the checkpoint, keep the parameters of every version, and check the rows that this adds."""
     parts.agent.load_state_dict(found.state["agent"])
     parts.replay.load_state_dict(found.state["replay"])
@@ -132,7 +142,7 @@ def _fresh(cfg: Mapping[str, Any], scratch: Path, found: Checkpoint, parts: Part
     run.go_on(found)
     with run:
         parts.topology.run(parts.actors, parts.agent, parts.replay, run)
-    checked = Checked("fresh", largest_lag_updates=run.largest_lag)
+    checked.largest_lag_updates = run.largest_lag
     if memory.full:
         checked.note = f"ended after {run.agent_steps - found.about['agent_steps']:,} agent steps, as memory is bounded"
     since = (before - parts.actors.spec.stack).clamp(min=0)
@@ -199,7 +209,8 @@ class _Watched(Run):
 def write(result: Result, out: Path) -> Path:
     """Write mu.json into a folder."""
     path = out / "mu.json"
-    run_directory.write_json(path, {**asdict(result), "right": result.right, "tolerance": TOLERANCE})
+    tolerance = TOLERANCE * result.fresh.rounding
+    run_directory.write_json(path, {**asdict(result), "right": result.right, "tolerance": tolerance})
     return path
 
 

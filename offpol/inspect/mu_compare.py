@@ -15,6 +15,7 @@ from offpol.inspect.mu_formulas import Expected, Situation, formula
 from offpol.types import StateDict
 
 TOLERANCE = 1e-4  # of log mu; rounding of float32 stays far below
+TF32, BFLOAT16 = 30.0, 300.0  # how much more these round: 10 and 7 bits of a number, where float32 has 23
 MAX_ROWS = 5_000  # of each kind
 SHOWN = 5  # wrong rows that are told one by one
 
@@ -25,6 +26,7 @@ class Checked:
 
     kind: str
     note: str = ""
+    rounding: float = 1.0  # of values, in units of what float32 makes: what is wrong is above so many times TOLERANCE
     rows: int = 0
     versions: int = 0
     largest_lag_updates: int = 0
@@ -52,7 +54,8 @@ class Checked:
         lag = f", up to {self.largest_lag_updates} updates behind the learner" if self.kind == "fresh" else ""
         return [
             f"  {self.kind}: {self.rows:,} {what}{note}",
-            f"    largest |log mu logged - recomputed| {self.largest_error:.1e}; wrong: {self.num_wrong:,}",
+            f"    largest |log mu logged - recomputed| {self.largest_error:.1e}; "
+            f"wrong, above {TOLERANCE * self.rounding:g}: {self.num_wrong:,}",
             f"    {self.versions:,} versions{lag}; epsilon {low:.4g} to {high:.4g}; {self.explored:,} explored, "
             f"{self.ties:,} ties, {self.undecided:,} where rounding decides which value is the largest",
             f"    are actions drawn as often as mu says? {self.draws_z:+.1f} standard deviations off (4 would be a no)",
@@ -70,6 +73,7 @@ def compare(
 ) -> Checked:  # fmt: skip
     """Recompute log mu of the rows that `wanted` [S, K] selects and whose version's parameters are there."""
     network, expected = agent.acting.copy_of(agent.acting_network), formula(behavior)
+    streams = len(rows.first)
     chosen = np.argwhere(wanted & rows.valid & rows.complete() & np.isin(rows.version, list(versions)))
     if len(chosen) > MAX_ROWS:
         chosen = chosen[rng.choice(len(chosen), MAX_ROWS, replace=False)]
@@ -78,7 +82,7 @@ def compare(
         stream, row = chosen[version == number].T
         network.load_state_dict(versions[int(number)])
         q, pi = (values.double().numpy() for values in agent.values(rows.observations(stream, row), network))
-        at = Situation(q, pi, rows.action[stream, row], rows.agent_steps[row], stream, len(rows.first))
+        at = Situation(q, pi, rows.action[stream, row], rows.agent_steps[row], stream, streams, checked.rounding)
         found, log_mu = expected(behavior, at), rows.log_mu[stream, row].astype(np.float64)
         _judge(checked, found, at, log_mu, {"row": rows.first[stream] + row, "version": np.full(len(row), number)})
         checked.versions += 1
@@ -99,7 +103,7 @@ def _judge(checked: Checked, found: Expected, at: Situation, log_mu: NDArray, ab
     checked.undecided += int(found.undecided.sum())
     low, high = float(found.epsilon.min()), float(found.epsilon.max())
     checked.epsilon = min(checked.epsilon[0], low), max(checked.epsilon[1], high)
-    for i in np.flatnonzero(error > TOLERANCE * found.slack).tolist():
+    for i in np.flatnonzero(error > TOLERANCE * checked.rounding * found.slack).tolist():
         checked.num_wrong += 1
         if len(checked.wrong) < SHOWN:
             checked.wrong.append({

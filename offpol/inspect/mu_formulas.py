@@ -27,6 +27,7 @@ class Situation:
     agent_steps: NDArray  # [N] before the step
     stream: NDArray  # [N]
     num_streams: int
+    rounding: float = 1.0  # of the values, in units of what float32 makes
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def epsilon_greedy(cfg: Mapping[str, Any], at: Situation) -> Expected:
     """Share 1 - epsilon evenly among the actions of largest value, and epsilon among all."""
     values, rows = at.q if cfg["over"] == "q" else at.pi, np.arange(len(at.action))
     top, epsilon = values.max(1, keepdims=True), _epsilon(cfg, at)
-    best, near = values == top, values >= top - NEAR * (np.abs(values).max() + 1e-3)
+    best, near = values == top, values >= top - NEAR * at.rounding * (np.abs(values).max() + 1e-3)
     base = best / best.sum(1, keepdims=True)
     undecided = near.sum(1) > best.sum(1)
     loose = undecided & near[rows, at.action]  # the action taken may share with any of the near ones, or not be best

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,11 @@ class DeviceFrames:
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype, device: torch.device) -> None:
         self.shape, self.dtype = shape, dtype
         kind = torch.from_numpy(np.empty(0, dtype)).dtype
-        self.tensor = torch.empty((shape[0] + 1, *shape[1:]), dtype=kind, device=device)
+        try:
+            self.tensor = torch.empty((shape[0] + 1, *shape[1:]), dtype=kind, device=device)
+        except RuntimeError as error:  # torch has no other word for it
+            size = math.prod(shape) * dtype.itemsize / 1e9
+            raise MemoryError(f"{size:,.1f} GB of frames on {device}") from error
         self.tensor[-1] = 0
 
     def __setitem__(self, slots: Ints, frames: NDArray) -> None:

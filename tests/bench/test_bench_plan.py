@@ -1,9 +1,11 @@
 """What a bench finds finished, goes on with and starts; how long it says that it will take."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from fake_runs import write_plan, write_run
 
 from offpol.bench.plan import Paces, makespan, tasks
@@ -63,6 +65,26 @@ def test_trained_but_not_evaluated_is_not_finished(jobs: list[Job], tmp_path: Pa
     early = {"agent_steps": 50_000, "epsilon": 0.0, "mean": 99.0, "episodes": 5}
     (run / "evaluation.json").write_text(json.dumps(early))  # of a run that was since made longer
     assert planned([job], tmp_path)["retrace", "Pong", 0][0] == "resume"
+
+
+def test_a_run_goes_on_where_it_is_asked_to(jobs: list[Job], tmp_path: Path) -> None:
+    """On another device, and back; only what is recorded with its draws needs the replay to be there."""
+    saved = pick(jobs, "retrace", "Pong", 0)
+    run = write_run(tmp_path / "run", saved, None, reached=0.4)
+
+    def arguments(replay: str, **wanted: object) -> list[str]:
+        cfg = {**saved.cfg, "run": {**saved.cfg["run"], **wanted}}
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        config["replay"]["_target_"] = f"offpol.replay.{replay}"
+        (run / "config.yaml").write_text(yaml.safe_dump(config))
+        (task,) = tasks([replace(saved, cfg=cfg)], find_runs([tmp_path]), tmp_path)
+        return task.arguments("run.torch_threads=1")
+
+    here = ["run.torch_threads=1", f"resume={run}"]
+    gpu = {"device": "cuda", "cuda_graph": True}
+    assert arguments("prioritized.Prioritized") == here
+    assert arguments("prioritized.Prioritized", **gpu) == ['run.device="cuda"', *here]
+    assert arguments("on_device.OnDevice", **gpu) == ['run.device="cuda"', "run.cuda_graph=true", *here]
 
 
 def test_a_run_is_called_with_its_folder_whatever_its_name(jobs: list[Job]) -> None:

@@ -1,6 +1,7 @@
 """Is mu computed right? The check says yes to what is right, in every kind of run, and no to every kind of mistake."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from offpol.config import conf_dir
 from offpol.errors import ConfigError
 from offpol.inspect import command, mu_check
 from offpol.inspect.logged_rows import LoggedRows
+from offpol.inspect.mu_compare import Checked, _judge
 from offpol.inspect.mu_formulas import Situation, formula
 from offpol.replay.uniform import Uniform
 from offpol.types import EnvSpec, Rows
@@ -216,6 +218,29 @@ def test_rounding_may_decide_a_near_tie_but_nothing_else() -> None:
         assert not certain.undecided.any()
     third = formula(greedy)(greedy, situation([1.0, 1.0 + 1e-8, 0.5], 2))
     assert set(third.allowed[0].round(6)) == {0.1}
+
+
+def test_a_gpu_rounds_more(tmp_path: Path) -> None:
+    """TF32 has 10 bits of a number, bfloat16 7: a gap that they may close is one of rounding."""
+    run = {"device": "cpu", "autocast": "none"}
+    rounding = [mu_check._rounding({"run": run | more}) for more in ({}, {"device": "cuda"}, {"autocast": "bfloat16"})]
+    assert rounding == [1, 30, 300]
+    greedy = {"_target_": "offpol.behavior.epsilon_greedy.EpsilonGreedy", "over": "q", "ladder_exponent": 0.0,
+              "epsilon": {"start": 0.3, "end": 0.3, "over_agent_steps": 0, "from_agent_steps": 0}}  # fmt: skip
+    at = situation([1.0, 1.0002, 0.5], 0)
+    undecided = [formula(greedy)(greedy, replace(at, rounding=each)).undecided.all() for each in rounding]
+    assert undecided == [False, True, True]
+
+
+@pytest.mark.parametrize(("rounding", "wrong"), [(1.0, 1), (30.0, 0)])
+def test_what_is_wrong_depends_on_what_it_was_computed_in(rounding: float, wrong: int) -> None:
+    policy = {"_target_": "offpol.behavior.epsilon_policy.EpsilonPolicy", "ladder_exponent": 0.0,
+              "epsilon": {"start": 0.0, "end": 0.0, "over_agent_steps": 0, "from_agent_steps": 0}}  # fmt: skip
+    at, checked = replace(situation([0.25, 0.25, 0.5], 0), rounding=rounding), Checked("stored", rounding=rounding)
+    about = {"row": np.zeros(1), "version": np.zeros(1)}
+    _judge(checked, formula(policy)(policy, at), at, np.log(np.array([0.25])) + 3e-4, about)
+    assert checked.num_wrong == wrong
+    assert f"wrong, above {rounding * 1e-4:g}: {wrong}" in "\n".join(checked.in_words("rows"))
 
 
 @pytest.mark.parametrize("stack", [1, 3])

@@ -164,10 +164,11 @@ def test_a_run_is_read_for_another_device(tmp_path: Path, jobs: list[Job]) -> No
     """Whatever its actors computed on: here there may be one device alone."""
     write_run(tmp_path / "r", jobs[0], 1.0)
     config = yaml.safe_load((tmp_path / "r" / "config.yaml").read_text())
-    config["run"] |= {"device": "cuda", "actor_device": "cuda:1"}
+    config["run"] |= {"device": "cuda", "actor_device": "cuda:1", "cuda_graph": True, "autocast": "bfloat16"}
     (tmp_path / "r" / "config.yaml").write_text(yaml.safe_dump(config))
     run = load_saved(tmp_path / "r", "cpu")["run"]
-    assert (run["device"], run["actor_device"]) == ("cpu", None)
+    assert (run["device"], run["actor_device"], run["cuda_graph"], run["autocast"]) == ("cpu", None, False, "none")
+    assert load_saved(tmp_path / "r", "cuda")["run"]["autocast"] == "bfloat16"
     assert load_saved(tmp_path / "r")["run"]["actor_device"] == "cuda:1"
     del config["run"]
     (tmp_path / "r" / "config.yaml").write_text(yaml.safe_dump(config))

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,14 @@ def test_the_ladder_of_epsilons_goes_over_all_workers(tmp_path) -> None:
     whole = parts.behavior.probs(q, pi, 500)
     assert len({row.tolist()[1] for row in whole}) == 4
     torch.testing.assert_close(actor.behavior.probs(q[2:], pi[2:], 500), whole[2:])
+
+
+def test_workers_of_a_gpu_compute_as_a_cpu_does_best(tmp_path) -> None:
+    actors = parts_of(tmp_path).actors
+    for device, autocast in (("cuda", "none"), ("cpu", "bfloat16")):  # which an actor on this CPU was asked for
+        run = {**actors.cfg["run"], "device": device, "autocast": "bfloat16"}
+        agent, _ = replace(actors, cfg={**actors.cfg, "run": run}).build_worker(0, 2, 0)
+        assert (agent.acting.device.type, agent.acting.autocast) == ("cpu", autocast)
 
 
 MISTAKES = {
