@@ -177,7 +177,7 @@ def load_saved(directory: Path, device: str | None = None) -> dict:
         raise ConfigError(f"{path} is not as a run saved it: it holds a list.")
     own = current({str(key): value for key, value in cfg.items() if key not in ("defaults", "hydra")})
     if device is not None and isinstance(own.get("run"), dict):  # what is none is told where it is checked
-        elsewhere = device == "cpu" != own["run"].get("device", "cpu")
+        elsewhere = device == "cpu" and own["run"].get("device", "cpu") != "cpu"
         own["run"] |= {"device": device, "actor_device": None, "compile": False, "cuda_graph": False}
         own["run"] |= {"autocast": "none"} if elsewhere else {}  # slower on a CPU, and its actors do without
     return own
