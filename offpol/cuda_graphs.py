@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Recording waits for the whole device, which breaks another recording, and until torch 2.12 no other thread may draw
-# random numbers on that GPU meanwhile.
+# Recording waits for the whole device, which breaks another recording; and in older torch (2.11) no other thread may
+# draw random numbers on that GPU meanwhile.
 RECORDING = threading.Lock()
 WARM_UP = 3  # times that work is done as it is, before it is recorded: libraries choose their algorithms meanwhile
 

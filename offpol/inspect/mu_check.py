@@ -75,16 +75,20 @@ def check(cfg: dict[str, Any], directory: Path, checkpoint: str | None, steps: i
         parts = build_parts(cfg, Path(scratch))
         if is_noisy(parts.agent.network):
             raise ConfigError(NOISY)
-        rounding = max(_rounding(cfg), _rounding(load_saved(directory)))
+        rounding = _rounding(cfg["run"], load_saved(directory)["run"])
         stored = _stored(cfg, directory, found, parts, Checked("stored", rounding=rounding), rng)
         fresh = _fresh(cfg, Path(scratch), found, parts, Checked("fresh", rounding=rounding), rng)
     return Result(found.path.name, cfg["behavior"]["_target_"].split(".")[-1], stored, fresh)
 
 
-def _rounding(cfg: Mapping[str, Any]) -> float:
-    """Tell how much more than float32 rounds what a run computes values in: on GPUs that is TF32."""
-    run = cfg["run"]
-    return BFLOAT16 if run["autocast"] == "bfloat16" else TF32 if run["device"] != "cpu" else 1.0
+def _rounding(*runs: Mapping[str, Any]) -> float:
+    """Tell how much more than float32 the values of the run and of its check may be apart, from their sections `run`.
+
+    On CPUs both compute alike, in whatever type. A GPU takes TF32 for float32, and may add up in another order.
+    """
+    if all(run["device"] == "cpu" for run in runs):
+        return 1.0
+    return BFLOAT16 if any(run["autocast"] == "bfloat16" for run in runs) else TF32
 
 
 def _together(cfg: Mapping[str, Any]) -> bool:

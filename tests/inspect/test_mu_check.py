@@ -201,34 +201,36 @@ def test_a_behavior_without_a_formula_is_refused() -> None:
         formula({"_target_": "mine.Explorer"})
 
 
+GREEDY = {"_target_": "offpol.behavior.epsilon_greedy.EpsilonGreedy", "over": "q", "ladder_exponent": 0.0,
+          "epsilon": {"start": 0.3, "end": 0.3, "over_agent_steps": 0, "from_agent_steps": 0}}  # fmt: skip
+
+
 def situation(q: list[float], action: int) -> Situation:
     values = np.array([q])
     return Situation(values, values, np.array([action]), np.zeros(1), np.zeros(1), 1)
 
 
 def test_rounding_may_decide_a_near_tie_but_nothing_else() -> None:
-    greedy = {"_target_": "offpol.behavior.epsilon_greedy.EpsilonGreedy", "over": "q", "ladder_exponent": 0.0,
-              "epsilon": {"start": 0.3, "end": 0.3, "over_agent_steps": 0, "from_agent_steps": 0}}  # fmt: skip
-    near = formula(greedy)(greedy, situation([1.0, 1.0 + 1e-8, 0.5], 0))
+    near = formula(GREEDY)(GREEDY, situation([1.0, 1.0 + 1e-8, 0.5], 0))
     assert set(near.allowed[0].round(6)) == {0.1, 0.8, 0.45}
     assert near.undecided.all()
     for q, action, mu in (([1.0, 1.01, 0.5], 0, 0.1), ([1.0, 1.01, 0.5], 1, 0.8), ([1.0, 1.0, 0.5], 0, 0.45)):
-        certain = formula(greedy)(greedy, situation(q, action))
+        certain = formula(GREEDY)(GREEDY, situation(q, action))
         assert set(certain.allowed[0].round(6)) == {mu}
         assert not certain.undecided.any()
-    third = formula(greedy)(greedy, situation([1.0, 1.0 + 1e-8, 0.5], 2))
+    third = formula(GREEDY)(GREEDY, situation([1.0, 1.0 + 1e-8, 0.5], 2))
     assert set(third.allowed[0].round(6)) == {0.1}
 
 
-def test_a_gpu_rounds_more(tmp_path: Path) -> None:
-    """TF32 has 10 bits of a number, bfloat16 7: a gap that they may close is one of rounding."""
-    run = {"device": "cpu", "autocast": "none"}
-    rounding = [mu_check._rounding({"run": run | more}) for more in ({}, {"device": "cuda"}, {"autocast": "bfloat16"})]
+def test_a_gpu_rounds_more() -> None:
+    """TF32 has 10 bits of a number, bfloat16 7: a gap that they may close is one of rounding. CPUs compute alike."""
+    cpu, gpu = {"device": "cpu", "autocast": "none"}, {"device": "cuda", "autocast": "none"}
+    half = {"autocast": "bfloat16"}
+    rounding = [mu_check._rounding(*runs) for runs in ((cpu, cpu), (cpu, gpu), (cpu, gpu | half))]
     assert rounding == [1, 30, 300]
-    greedy = {"_target_": "offpol.behavior.epsilon_greedy.EpsilonGreedy", "over": "q", "ladder_exponent": 0.0,
-              "epsilon": {"start": 0.3, "end": 0.3, "over_agent_steps": 0, "from_agent_steps": 0}}  # fmt: skip
+    assert mu_check._rounding(cpu | half, cpu | half) == 1
     at = situation([1.0, 1.0002, 0.5], 0)
-    undecided = [formula(greedy)(greedy, replace(at, rounding=each)).undecided.all() for each in rounding]
+    undecided = [formula(GREEDY)(GREEDY, replace(at, rounding=each)).undecided.all() for each in rounding]
     assert undecided == [False, True, True]
 
 
