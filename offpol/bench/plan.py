@@ -100,10 +100,13 @@ class Pace(NamedTuple):
 
 
 class Paces:
-    """Measured speeds, looked up for a job by runs like it: other seeds, else other games, else other budgets."""
+    """Measured speeds, looked up for a job by runs like it: other seeds, else other games, else other budgets.
+
+    A GPU says nothing of a CPU, nor updates that are compiled or recorded of those that are not.
+    """
 
     def __init__(self, runs: Iterable[RunResult] = ()) -> None:
-        self._measured: dict[str, list[Pace]] = {}
+        self._measured: dict[tuple[str, ...], list[Pace]] = {}
         for run in runs:
             self.add(run)
 
@@ -133,8 +136,13 @@ class Paces:
         return pace and (task.budget - done) / pace.agent_steps_per_s + pace.evaluation_s
 
 
-def _keys(cfg: Any) -> list[str]:
-    return [f"run {run_identity(cfg)}", f"agent {agent_identity(cfg)}", f"pace {pace_identity(cfg)}"]
+def _keys(cfg: Any) -> list[tuple[str, ...]]:
+    run = cfg["run"]
+    device, *_ = run["device"].split(":")
+    how = device, *(key for key in ("compile", "cuda_graph") if run[key])
+    return [
+        ("run", run_identity(cfg), *how), ("agent", agent_identity(cfg), *how), ("pace", pace_identity(cfg), *how),
+    ]  # fmt: skip
 
 
 def _evaluation_s(run: RunResult) -> float:
