@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 class Terms(NamedTuple):
     """Scalars that change from update to update; tensors (0-dim) inside a CUDA graph."""
 
-    updates: int | Tensor  # how many there are with this one
+    updates: int | Tensor  # the number of this update, from 1
     gamma: float | Tensor
     window: int  # the transitions that are used of each window
     follow: bool  # the target network moves afterwards
@@ -54,7 +54,7 @@ class Update(NamedTuple):
 
     priority: Tensor  # [B] |td error| in value units
     metrics: dict[str, Tensor]  # 0-dim; empty unless measured
-    finite: Tensor  # 0-dim bool: so are the loss, its gradient and all priorities
+    finite: Tensor  # 0-dim bool: loss, gradient and all priorities are finite
 
 
 def discounts(batch: Batch, gamma: float | Tensor) -> Tensor:
@@ -178,21 +178,18 @@ class Agent:
             td_error = (returns - self.critic.value(taken).mean(0)).abs() * valid
             priority = self._priority(td_error.view(self.train_positions, -1), valid.view(self.train_positions, -1))
             if measure:
-                if self.joins_steps:
-                    inputs, targets = self._whole(windows, terms.gamma)
-                metrics |= health(windows, inputs, targets, terms.updates)
-                metrics |= {
+                metrics |= self._health(windows, inputs, targets, terms) | {
                     "loss": loss, "critic_loss": scale @ critic_loss, "policy_loss": scale @ policy_loss,
                     "td_error_abs_mean": td_error @ share,
                     "outside_support_share": self.critic.outside(returns).to(share.dtype) @ share,
                 }  # fmt: skip
                 if self.policy.learned:
                     metrics["online_policy_entropy"] = entropy(output.policy_logits.log_softmax(-1)) @ share
-                metrics = {name: number.detach() for name, number in metrics.items()}
             sound = loss + priority.sum()
         gradient_norm = self._step(loss, share, terms.follow)
         if measure:
             metrics["gradient_norm"] = gradient_norm
+        metrics = {name: number.detach() for name, number in metrics.items()}
         return Update(priority, metrics, (sound + gradient_norm).isfinite())
 
     def horizon(self) -> tuple[float, int]:
@@ -219,18 +216,24 @@ class Agent:
     def trace_inputs(self, batch: Batch) -> TraceInputs:
         """Return what the trace would be shown of a batch now, the values of all rows by the target network."""
         gamma, window = self.horizon()
-        return self._whole(batch.to(self.device).shortened(window), gamma)[0]
+        return self._whole(batch.to(self.device).shortened(window), gamma)
+
+    def _health(self, windows: Batch, inputs: TraceInputs, targets: TraceTargets, terms: Terms) -> dict[str, Tensor]:
+        """Measure windows by what the trace saw and answered, evaluated anew where it saw them joined."""
+        if self.joins_steps:
+            inputs = self._whole(windows, terms.gamma)
+            targets = self.trace(inputs)
+        return health(windows, inputs, targets, terms.updates)
 
     @torch.compiler.disable
-    def _whole(self, batch: Batch, gamma: float | Tensor) -> tuple[TraceInputs, TraceTargets]:
-        """Evaluate every row of windows, for people: what the trace sees, and what it answers.
+    def _whole(self, batch: Batch, gamma: float | Tensor) -> TraceInputs:
+        """Evaluate every row of windows, for people.
 
         What networks and critics draw for it on the CPU is drawn aside: measuring is not to change a run.
         """
         with torch.random.fork_rng(devices=[]):
             obs = batch.obs.transpose(0, 1).flatten(0, 1).float()
-            inputs, _ = self._evaluate(batch, obs, None, discounts(batch, gamma))
-            return inputs, self.trace(inputs)
+            return self._evaluate(batch, obs, None, discounts(batch, gamma))[0]
 
     @torch.no_grad()
     def _targets(
@@ -260,7 +263,7 @@ class Agent:
         q_values = self.critic.join(self.critic.value(output.q_logits))
         if self.policy.double:
             own = self._complete(online, self.network, obs, self.train_positions * len(batch))
-            pi = self.policy.probs(self._q_values(own), own.policy_logits)
+            pi = self.policy.probs(self.critic.value(own.q_logits).mean(0), own.policy_logits)
         else:
             pi = self.policy.probs(q_values, output.policy_logits)
         inputs = TraceInputs.of(
@@ -278,10 +281,6 @@ class Agent:
             q_logits=torch.cat([known.q_logits[:, :rows], rest.q_logits], 1),
             policy_logits=torch.cat([known.policy_logits[:rows], rest.policy_logits]),
         )
-
-    def _q_values(self, output: NetworkOutput) -> Tensor:
-        """Decode and join the critics: [H, M, A, K] -> [M, A]."""
-        return self.critic.value(output.q_logits).mean(0)
 
     def _step(self, loss: Tensor, share: Tensor, follow: bool) -> Tensor:
         """Descend a loss that is the mean of rows weighted by `share` [M]; return the gradient's norm."""

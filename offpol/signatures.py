@@ -67,11 +67,12 @@ def stand_in(module: str, name: str) -> type | None:
 
 
 class _Source:
-    """One parsed module: its classes, and a lazy namespace for evaluating their annotations."""
+    """One parsed module: its classes and what else it names, and a lazy namespace for evaluating annotations."""
 
     def __init__(self, module: str, tree: ast.Module) -> None:
         self.names = _Names(module, self)
         self.classes = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef)}
+        self.assigned = {ast.unparse(n.targets[0]): n.value for n in tree.body if isinstance(n, ast.Assign)}
         self.imported = {
             alias.asname or alias.name: (node.module or "", alias.name)
             for node in tree.body
@@ -91,11 +92,21 @@ class _Names(dict):
         module, original = self.source.imported.get(name, (self.module, name))
         if module in LIGHT_MODULES:
             return getattr(importlib.import_module(module), original)
-        known = name in self.source.imported or name in self.source.classes
-        found = stand_in(module, original) if known else None
+        found = None
+        if name in self.source.imported or name in self.source.classes or name in self.source.assigned:
+            found = stand_in(module, original) or _alias(module, original)
         if found is None:
             raise KeyError(name)
         return found
+
+
+def _alias(module: str, name: str) -> object | None:
+    """Return what a module's `name` stands for in annotations, as in Kind = Literal["a", "b"]."""
+    source = _source(module)
+    value = source.assigned.get(name) if source else None
+    if source is None or value is None or any(isinstance(node, ast.Call) for node in ast.walk(value)):
+        return None
+    return _evaluate(ast.unparse(value), source.names)
 
 
 def _source(module: str) -> _Source | None:

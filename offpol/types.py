@@ -318,7 +318,6 @@ class Network(Module, Protocol):
 class Critic(Module, Protocol):
     """An nn.Module: what the K outputs of an action mean."""
 
-    num_bins: int
     num_critics: int
     separate_networks: bool  # each critic of an ensemble has a whole network, not a head of one
     initial_logits: Tensor  # [K] what an action's logits are to be before anything is learned
@@ -350,10 +349,9 @@ class Policy(Module, Protocol):
     learned: bool  # it reads the network's policy logits and trains them
     needs_mu: bool  # its loss compares pi with the logged probability
     weighs_advantage: bool  # its loss multiplies the trace's advantage by pi/mu
-    reads_rows: Literal[
-        "next", "trained", "all"
-    ]  # of a window, which rows' target outputs it reads: those that returns
-    # bootstrap from, the trained ones too, or all, as one whose `regularise` changes every reward must say
+    # Of a window, the rows whose target outputs it reads: those that returns bootstrap from, the trained ones too, or
+    # all, as one whose `regularise` changes every reward must say.
+    reads_rows: Literal["next", "trained", "all"]
 
     def probs(self, q: Tensor, policy_logits: Tensor) -> Tensor:
         """Return pi(.|s) from Q(s, .) and the network's policy logits, all [..., A].
@@ -371,12 +369,16 @@ class Policy(Module, Protocol):
 class Trace(Protocol):
     """A pure function from a window to learning targets.
 
-    An operator that is linear in the values it bootstraps from may say so by an attribute `mixture`; a critic that
-    learns distributions then applies it to them (offpol.mixture). "taken": where the trace goes on, c_t Q(s_t, a_t)
-    is taken off the bootstrap E_pi Q(s_t, .); "expected": c_t E_pi Q(s_t, .) is. One that reads `log_mu` says so by
-    `needs_mu = True`, one whose advantage is multiplied by pi/mu already by `weighted_advantage = True`. One whose
-    first return stays the same where a window is joined to one n-step transition (offpol.n_step_transitions) says so by
-    `joins_steps = True`: the networks are then spared all rows of a window but its first and the one bootstrapped from.
+    A class states what holds of it, each checked or used where it matters, and leaves out what does not:
+
+    - `needs_mu = True`: it reads `log_mu`, which noisy layers do not have.
+    - `mixture = "taken"` or `"expected"`: it is linear in the values that it bootstraps from, so that critics may learn
+      distributions through it (offpol.mixture). Where the trace goes on, c_t Q(s_t, a_t) is taken off the bootstrap
+      E_pi Q(s_t, .), or c_t E_pi Q(s_t, .) is.
+    - `weighted_advantage = True`: its advantage is multiplied by pi/mu already.
+    - `joins_steps = True`: its first return stays the same where a window is joined to one n-step transition
+      (offpol.n_step_transitions), so that networks are spared all rows but the first and the one bootstrapped from.
+    - `off_policy = False`: it corrects nothing and is for data of pi itself; an agent with a replay refuses it.
     """
 
     def __call__(self, inputs: TraceInputs) -> TraceTargets: ...
@@ -392,7 +394,7 @@ class Actors(Protocol):
     def build(self, values: Values, restarts: int = 0) -> Actor:
         """Build the actor of all streams, in the learner's process; `values` are of the learner's agent.
 
-        One that stands in for a lost one counts its `restarts`, and gets random numbers of its own.
+        `restarts` counts those that were lost before it, so that each draws its own random numbers.
         """
 
     def build_worker(self, worker: int, num_workers: int, restarts: int) -> tuple[Agent, Actor]:

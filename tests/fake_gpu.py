@@ -109,7 +109,7 @@ def update(overrides: list[str]) -> set[str]:
     with gpu.mode:
         gpu.agent(agent)
         gpu.replay(replay)
-        assert agent.critic.initial_logits.shape == (agent.critic.num_bins,)  # asked for wherever the critic is
+        assert agent.critic.initial_logits.ndim == 1  # asked for wherever the critic is
         for measure in (False, True):
             chances, terms = replay.chances(agent.batch_size), agent.next_terms()
             numbers = np.concatenate(([float(terms.updates), float(terms.gamma)], chances))

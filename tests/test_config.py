@@ -202,6 +202,24 @@ def test_annotations_as_strings_and_inherited_fields_are_resolved(tmp_path, monk
         sys.modules.pop(module)
 
 
+def test_types_that_a_module_names_are_resolved_without_importing_it(tmp_path, monkeypatch) -> None:
+    (tmp_path / "kinds_part.py").write_text(
+        "from typing import Literal\nKind = Literal['a', 'b']\nraise RuntimeError\n"
+    )
+    (tmp_path / "naming_part.py").write_text(
+        "from typing import Literal\nfrom kinds_part import Kind\nOther = Literal['c']\nLater = list(range(3))\n"
+        "class Naming:\n    def __init__(self, kind: Kind, other: Other | None, later: Later) -> None: ...\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    part = {"_target_": "naming_part.Naming", "kind": "a", "other": None, "later": "anything"}
+    check(part, [], "part")
+    with pytest.raises(ConfigError, match=r"part.kind is 'zzz', but must be one of a, b"):
+        check({**part, "kind": "zzz"}, [], "part")
+    with pytest.raises(ConfigError, match=r"part.other is 'zzz', but must be "):
+        check({**part, "other": "zzz"}, [], "part")
+    assert not {"kinds_part", "naming_part"} & set(sys.modules)
+
+
 def test_what_a_constructor_hands_on_to_its_parent_is_checked_too(tmp_path, monkeypatch) -> None:
     (tmp_path / "parents.py").write_text(
         "from __future__ import annotations\nfrom typing import Literal\n"

@@ -1,12 +1,12 @@
 """HL-Gauss: values learned by classification against a smoothed histogram of the target."""
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from offpol.critic_base import HistogramCritic
+from offpol.value_transform import Transform
 
 
 class HLGauss(HistogramCritic):
@@ -27,7 +27,7 @@ class HLGauss(HistogramCritic):
 
     def __init__(
         self, v_min: float, v_max: float, num_bins: int, sigma_ratio: float,
-        transform: Literal["none", "signed_hyperbolic"], num_critics: int, minimum_of: int,
+        transform: Transform, num_critics: int, minimum_of: int,
         separate_networks: bool,
     ) -> None:  # fmt: skip
         super().__init__(v_min, v_max, num_bins, num_critics, minimum_of, separate_networks, transform)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from offpol.critic_base import CriticBase
+from offpol.value_transform import Transform
 
 
 class Scalar(CriticBase):
@@ -17,7 +18,7 @@ class Scalar(CriticBase):
     """
 
     def __init__(
-        self, error: Literal["huber", "mse"], delta: float, transform: Literal["none", "signed_hyperbolic"],
+        self, error: Literal["huber", "mse"], delta: float, transform: Transform,
         num_critics: int, minimum_of: int,
         separate_networks: bool,
     ) -> None:  # fmt: skip

@@ -1,12 +1,11 @@
 """Two-hot: values learned by classification, the target shared between its two nearest bins."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from offpol.critic_base import HistogramCritic
 from offpol.mixture import split
+from offpol.value_transform import Transform
 
 
 class TwoHot(HistogramCritic):
@@ -17,7 +16,7 @@ class TwoHot(HistogramCritic):
     """
 
     def __init__(
-        self, v_min: float, v_max: float, num_bins: int, transform: Literal["none", "signed_hyperbolic"],
+        self, v_min: float, v_max: float, num_bins: int, transform: Transform,
         num_critics: int, minimum_of: int, separate_networks: bool,
     ) -> None:  # fmt: skip
         super().__init__(v_min, v_max, num_bins, num_critics, minimum_of, separate_networks, transform)

@@ -26,7 +26,7 @@ def problem(critic: Critic, seed: int = 0, **fields: torch.Tensor) -> tuple[Trac
     """Float32 windows and a target network's logits [H, B, n+1, A, K] whose values they are."""
     inputs = changed(random_inputs(seed, windows=WINDOWS, n=N, actions=ACTIONS), **fields)
     generator = torch.Generator().manual_seed(seed)
-    shape = (critic.num_critics, WINDOWS, N + 1, ACTIONS, critic.num_bins)
+    shape = (critic.num_critics, WINDOWS, N + 1, ACTIONS, len(critic.initial_logits))
     logits = torch.randn(shape, generator=generator)
     q_values = critic.value(logits).mean(0).detach()
     return TraceInputs.of(
@@ -47,7 +47,7 @@ def learn(critic: Critic, seed: int = 0, **fields: torch.Tensor) -> tuple[torch.
 @every_critic
 def test_values_have_their_shape_and_are_float32_or_better(file: Path) -> None:
     critic = load(file)
-    logits = torch.randn(2, 5, ACTIONS, critic.num_bins)
+    logits = torch.randn(2, 5, ACTIONS, len(critic.initial_logits))
     values = critic.value(logits)
     assert values.shape == (2, 5, ACTIONS)
     assert critic.value(logits.bfloat16()).dtype == torch.float32
@@ -59,7 +59,7 @@ def test_values_have_their_shape_and_are_float32_or_better(file: Path) -> None:
 @every_critic
 def test_a_value_starts_at_the_return_of_nothing(file: Path) -> None:
     critic = load(file)
-    assert critic.initial_logits.shape == (critic.num_bins,)
+    assert critic.initial_logits.shape == (len(critic.initial_logits),)
     assert critic.value(critic.initial_logits).abs().item() < 0.2
 
 
@@ -67,7 +67,7 @@ def test_a_value_starts_at_the_return_of_nothing(file: Path) -> None:
 def test_the_loss_is_one_number_a_row_and_no_gradient_goes_through_the_target(file: Path) -> None:
     critic = load(file)
     targets = learn(critic)[0].detach().requires_grad_()
-    logits = torch.randn(2, WINDOWS * N, critic.num_bins, requires_grad=True)
+    logits = torch.randn(2, WINDOWS * N, len(critic.initial_logits), requires_grad=True)
     loss = critic.loss(logits, targets)
     assert loss.shape == (2, WINDOWS * N)
     loss.sum().backward()
@@ -79,7 +79,7 @@ def test_the_loss_is_one_number_a_row_and_no_gradient_goes_through_the_target(fi
 def test_a_row_does_not_depend_on_the_others(file: Path) -> None:
     critic = load(file)
     targets, _ = learn(critic)
-    logits = torch.randn(2, WINDOWS * N, critic.num_bins)
+    logits = torch.randn(2, WINDOWS * N, len(critic.initial_logits))
     some = torch.tensor([7, 2, 2])
     torch.testing.assert_close(critic.loss(logits[:, some], targets[some]), critic.loss(logits, targets)[:, some])
 
@@ -90,7 +90,7 @@ def test_the_loss_is_finite_for_any_return(file: Path, size: float) -> None:
     critic = load(file)
     reward = size * torch.randn(WINDOWS, N, generator=torch.Generator().manual_seed(1)).double()
     targets, _ = learn(critic, reward=reward)
-    logits = torch.randn(2, WINDOWS * N, critic.num_bins, requires_grad=True)
+    logits = torch.randn(2, WINDOWS * N, len(critic.initial_logits), requires_grad=True)
     bounded = file.stem != "scalar" or size < 1e10  # half the square of 1e20 is no float32
     loss = critic.loss(logits, targets) if bounded else torch.zeros(2, WINDOWS * N, requires_grad=True)
     assert loss.isfinite().all()
@@ -128,6 +128,6 @@ def test_compiled_equals_eager(file: Path) -> None:
     compiled = torch.compile(loss)
     for seed in range(2):
         inputs, source = problem(critic, seed)
-        logits = torch.randn(2, WINDOWS * N, critic.num_bins)
+        logits = torch.randn(2, WINDOWS * N, len(critic.initial_logits))
         want = loss(logits, inputs, source)
         torch.testing.assert_close(compiled(logits, inputs, source), want, rtol=1e-4, atol=1e-4)
