@@ -78,12 +78,11 @@ def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 def game_of(cfg: Mapping[str, Any]) -> str:
     """Name what a config plays as `EnvSpec.name` does, without building it: Breakout, MinAtar-breakout, CartPole-v1."""
-    env = cfg["env"]
-    kind = env["_target_"].split(".")[-2]
-    if kind == "atari":
+    env, target = cfg["env"], cfg["env"]["_target_"]
+    if target.startswith("offpol.env.atari."):
         return title(rom_name(env["game"]))
-    if kind == "minatar":
+    if target.startswith("offpol.env.minatar."):
         return f"MinAtar-{env['game']}"
-    if kind == "chain":
+    if target.startswith("offpol.env.chain."):
         return f"Chain-{env['length']}"
-    return str(env.get("id", env.get("game", kind)))
+    return str(env.get("id", env.get("game", target.split(".")[-2])))

@@ -98,9 +98,11 @@ def training_epsilon(cfg: Mapping[str, Any]) -> float | None:
 
 def changes(run: RunResult) -> list[str]:
     """List how a run's env differs from its preset, or from the env's own yaml where there are no presets."""
-    kind = run.cfg["env"]["_target_"].split(".")[-2]
+    target = run.cfg["env"]["_target_"]
     protocol = run.cfg["env"].get("protocol") or run.cfg["env"]
-    name = f"preset/{protocol['name']}" if "name" in protocol else kind
+    if "name" not in protocol and not target.startswith("offpol.env."):
+        return []
+    name = f"preset/{protocol['name']}" if "name" in protocol else target.split(".")[2]
     path = conf_dir() / "env" / f"{name}.yaml"
     usual = yaml.safe_load(path.read_text()) if path.is_file() else {}
     own = {"_target_", "game", "id", "render"}

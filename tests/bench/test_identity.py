@@ -89,3 +89,11 @@ def test_games_are_named_as_the_env_names_itself(overrides: list[str]) -> None:
     env = build_env(job.cfg, 1, "env")
     env.close()
     assert game_of(job.cfg) == env.spec.name
+
+
+@pytest.mark.parametrize(("env", "name"), [
+    ({"_target_": "mine.chain.Rope"}, "chain"), ({"_target_": "mine.atari.Jax", "game": "mine"}, "mine"),
+    ({"_target_": "mine.minatar.Own", "id": "Own-v1"}, "Own-v1"),
+])  # fmt: skip
+def test_envs_of_others_are_not_taken_for_ours_by_their_modules_name(env: dict[str, str], name: str) -> None:
+    assert game_of({"env": env}) == name
