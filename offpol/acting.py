@@ -1,4 +1,4 @@
-"""How networks are called: in the precision that was asked for, and by actors on a device of theirs."""
+"""Forward passes: in the precision that was asked for, and for actors on their own device."""
 
 from __future__ import annotations
 

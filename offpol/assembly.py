@@ -1,4 +1,4 @@
-"""Parts from a config: with training.py, the only reader of it. Builds and wires what checks.py has found right."""
+"""Parts from a config that checks.py has found right: built, and wired together."""
 
 from __future__ import annotations
 
@@ -37,8 +37,6 @@ class Actors:
         return self._actor(values, 0, 1, restarts)
 
     def build_worker(self, worker: int, num_workers: int, restarts: int) -> tuple[Agent, Actor]:
-        from offpol.seeding import seed_for, seed_globals
-
         seed_globals(seed_for(self.cfg["seed"], "worker", worker + num_workers * restarts))
         run = {**self.cfg["run"], "device": "cpu", "actor_device": None}
         if self.cfg["run"]["device"] != "cpu":
@@ -47,9 +45,6 @@ class Actors:
         return agent, self._actor(agent.values, worker, num_workers, restarts)
 
     def _actor(self, values: Values, worker: int, num_workers: int, restarts: int) -> Actor:
-        from offpol.actor import Actor
-        from offpol.seeding import seed_for
-
         share, index = self.spec.num_envs // num_workers, worker + num_workers * restarts
         env = build_env(self.cfg, share, "env", index)
         behavior = build_behavior(self.cfg, worker * share, self.spec.num_envs)
@@ -152,8 +147,6 @@ def build_parts(cfg: Mapping[str, Any], directory: Path) -> Parts:
         device=str(agent.device),
     )  # fmt: skip
     check_together(cfg, replay.capacity_rows)
-    if processes.world_size() > 1 and (cfg["run"]["compile"] or cfg["run"]["cuda_graph"]):
-        raise ConfigError("run.compile and run.cuda_graph are for one process: turn them off to learn in several.")
     compile_or_record(agent, replay, compile=cfg["run"]["compile"], cuda_graph=cfg["run"]["cuda_graph"])
     return Parts(Actors(cfg, spec), behavior, agent, replay, topology)
 

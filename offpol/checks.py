@@ -85,3 +85,5 @@ def _check_processes(cfg: Mapping[str, Any]) -> None:
             f"agent.batch_size is {batch}, but must be a multiple of {processes.world_size()}: each of the processes "
             "that torchrun started takes an equal share of a batch."
         )
+    if processes.world_size() > 1 and (cfg["run"]["compile"] or cfg["run"]["cuda_graph"]):
+        raise ConfigError("run.compile and run.cuda_graph are for one process: turn them off to learn in several.")

@@ -1,4 +1,4 @@
-"""Layers that several networks share: byte images in, values and policy out."""
+"""Layers that several networks share: images in, values and policy out."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class SpectralConv2d(nn.Conv2d):
 
 
 def require_image(spec: EnvSpec, network: str, height: int, width: int) -> int:
-    """Check that observations are stacked gray images of at least height x width; return the channels."""
+    """Check that observations are images [channels, height, width] of at least that size; return the channels."""
     if len(spec.obs_shape) != 3 or spec.obs_shape[1] < height or spec.obs_shape[2] < width:
         raise ValueError(
             f"network {network} needs images of at least {height}x{width} pixels, but {spec.name} gives "

@@ -192,9 +192,8 @@ class Run:
         learning_curve(self.directory, self.title, self.levels)
 
     def _log(self) -> None:
-        machine = self.meter.row(
-            self.agent_steps, self.updates
-        )  # first: what this row costs is the next row's, or shares could exceed 1
+        # First, so that what this row costs is the next row's: shares could exceed 1 otherwise.
+        machine = self.meter.row(self.agent_steps, self.updates)
         self.guard.check()
         row: dict[str, float] = {
             "updates": self.updates,

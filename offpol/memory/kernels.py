@@ -15,7 +15,7 @@ def _load() -> tuple[ModuleType, ModuleType]:
     return import_module(f"offpol.memory.kernels_{kind}"), import_module(f"offpol.memory.tree_kernels_{kind}")
 
 
-def _load_with_a_cache_that_goes() -> tuple[ModuleType, ModuleType]:
+def _load_with_temporary_cache() -> tuple[ModuleType, ModuleType]:
     import numba
 
     folder = tempfile.mkdtemp(prefix="offpol-numba-")
@@ -27,4 +27,4 @@ def _load_with_a_cache_that_goes() -> tuple[ModuleType, ModuleType]:
 try:
     KERNELS, TREE_KERNELS = _load()
 except RuntimeError:  # numba found no place for what it compiled: neither this folder nor a home can be written
-    KERNELS, TREE_KERNELS = _load_with_a_cache_that_goes()
+    KERNELS, TREE_KERNELS = _load_with_temporary_cache()

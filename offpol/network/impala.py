@@ -60,5 +60,5 @@ class Impala(nn.Module):
         channels_last(self)
 
     def forward(self, obs: Tensor) -> NetworkOutput:
-        """Map byte images [M, stack, height, width] to values and policy."""
+        """Map images [M, stack, height, width] to values and policy."""
         return self.heads(self.torso(obs))

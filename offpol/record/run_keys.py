@@ -1,4 +1,4 @@
-"""What the keys of a config that change nothing that is learned, or only for how long, are to a run."""
+"""Keys of a config by what they change: how, how often or for how long is computed, but not what is learned."""
 
 # Where and how it is computed: changes no more than rounding.
 MACHINE = frozenset({
