@@ -175,13 +175,14 @@ class Agent:
         loss = scale @ (critic_loss + self.policy_coefficient * policy_loss)
 
         with torch.no_grad():
-            td_error = (returns - self.critic.value(taken).mean(0)).abs() * valid
+            reachable = self.critic.clamp(returns)
+            td_error = (reachable - self.critic.value(taken).mean(0)).abs() * valid
             priority = self._priority(td_error.view(self.train_positions, -1), valid.view(self.train_positions, -1))
             if measure:
                 metrics |= self._health(windows, inputs, targets, terms) | {
                     "loss": loss, "critic_loss": scale @ critic_loss, "policy_loss": scale @ policy_loss,
                     "td_error_abs_mean": td_error @ share,
-                    "outside_support_share": self.critic.outside(returns).to(share.dtype) @ share,
+                    "outside_support_share": (reachable != returns).to(share.dtype) @ share,
                 }  # fmt: skip
                 if self.policy.learned:
                     metrics["online_policy_entropy"] = entropy(output.policy_logits.log_softmax(-1)) @ share

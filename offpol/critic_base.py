@@ -49,9 +49,9 @@ class CriticBase(nn.Module):
         """Return what `loss` compares with [B, n, ...]: the trace's returns [B, n]."""
         return traced.returns
 
-    def outside(self, returns: Tensor) -> Tensor:
-        """Tell which targets [...] cannot be represented: none."""
-        return torch.zeros_like(returns, dtype=torch.bool)
+    def clamp(self, returns: Tensor) -> Tensor:
+        """Return the nearest returns [...] that can be represented: themselves."""
+        return returns
 
     def encode(self, returns: Tensor) -> Tensor:
         """Map returns to the scale that the outputs are in."""
@@ -89,7 +89,9 @@ class HistogramCritic(CriticBase, ABC):
 
     @property
     def initial_logits(self) -> Tensor:
-        """Logits [K] of a return of 0, or the nearest one in the support."""
+        """Logits [K] of a return of 0, or the nearest in the support; all equal where it is the support's middle."""
+        if self.low == -self.high:
+            return torch.zeros(self.num_bins)
         return histogram_logits(self.probs(self.atoms.new_zeros(())))
 
     def value(self, logits: Tensor) -> Tensor:
@@ -105,9 +107,9 @@ class HistogramCritic(CriticBase, ABC):
         """Return the cross-entropy [...] of logits [..., K] against encoded targets [...], in nats."""
         return -(self.probs(targets) * torch.log_softmax(logits, -1)).sum(-1)
 
-    def outside(self, returns: Tensor) -> Tensor:
-        """Tell which targets [...] lie outside [v_min, v_max], and are clamped."""
-        return (returns < self.v_min) | (returns > self.v_max)
+    def clamp(self, returns: Tensor) -> Tensor:
+        """Return the nearest returns [...] in [v_min, v_max]."""
+        return returns.clamp(self.v_min, self.v_max)
 
 
 FLOOR = 0.01  # share of an initial histogram that is spread evenly

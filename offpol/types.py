@@ -338,8 +338,8 @@ class Critic(Module, Protocol):
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Compare logits [H, M, K] with rows of `targets` [M, ...]; return [H, M], no gradient to the targets."""
 
-    def outside(self, returns: Tensor) -> Tensor:
-        """Tell which targets [...] the critic cannot represent (bool)."""
+    def clamp(self, returns: Tensor) -> Tensor:
+        """Return the nearest returns [...] that the critic can represent: its loss goes no further."""
 
 
 class Policy(Module, Protocol):

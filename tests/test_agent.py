@@ -9,6 +9,7 @@ from torch import nn
 
 from offpol.agent import Agent, TargetConfig, discounts
 from offpol.combinations import check_buffers
+from offpol.critic.categorical import Categorical
 from offpol.critic.scalar import Scalar
 from offpol.layers import HeadsConfig
 from offpol.network.mlp import MLP
@@ -33,10 +34,11 @@ def make_agent(
     settings = {
         "gamma": 0.9, "window": window, "train_positions": train_positions, "batch_size": 5,
         "policy_coefficient": 1.0, "priority_max_share": 0.9, "target": TargetConfig(rate, period, False),
-        "optimizer": OptimizerConfig(1e-3, 1e-5, 0.0, 10.0), **CONSTANT,
+        "optimizer": OptimizerConfig(1e-3, 1e-5, 0.0, 10.0), **CONSTANT, **changes,
     }  # fmt: skip
-    critic = Scalar("mse", 1.0, "none", critics, 0, False)
-    return Agent(build_network, critic, policy or Greedy(False), trace or Retrace(0.9), **(settings | changes))
+    critic = settings.pop("critic", None) or Scalar("mse", 1.0, "none", critics, 0, False)
+    build_network = settings.pop("build_network", build_network)
+    return Agent(build_network, critic, policy or Greedy(False), trace or Retrace(0.9), **settings)
 
 
 def make_batch(window=3, size=5, seed=1) -> Batch:
@@ -71,6 +73,22 @@ def test_one_step_loss_is_the_textbook_q_learning_loss() -> None:
     absolute = error.detach().abs() * batch.valid
     priority = 0.9 * absolute.amax(1) + 0.1 * absolute.sum(1) / batch.valid.sum(1)
     torch.testing.assert_close(update.priority, priority)
+
+
+def test_what_a_critic_cannot_represent_keeps_no_priority() -> None:
+    """Its loss ends at the edge of the support: an error beyond would be drawn for ever and never fall."""
+    critic = Categorical(-1.0, 1.0, 21, 1, False)
+    network = partial(MLP, (16,), False, HEADS, spec=SPEC, outputs=Outputs(critic.initial_logits, 1, True))
+    agent = make_agent(OneStep(), build_network=network, critic=critic, gamma=0.0)
+    with torch.no_grad():
+        for parameter in agent.network.heads.q_out.parameters():
+            parameter.zero_()
+        agent.network.heads.q_out.bias.view(-1, 21)[:, -1] = 100.0  # Q is 1 everywhere
+    batch = make_batch().replace(reward=torch.full((5, 3), 7.0))
+    update = agent.update(batch, measure=True)
+    assert update.metrics["outside_support_share"] == 1
+    assert update.metrics["critic_loss"] < 1e-6
+    assert update.priority.max() < 1e-6
 
 
 def test_the_loss_of_an_ensemble_is_the_sum_of_its_members_losses() -> None:

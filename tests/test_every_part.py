@@ -148,5 +148,5 @@ def test_an_ensemble_of_networks_learns_each_its_own(critic: str, tmp_path: Path
 
 
 def test_puffer_goes_with_a_policy_that_leaves_its_advantage_alone() -> None:
-    plain_agent(Puffer(0.9, 1.0, 1.0), PolicyGradient("none", 1.0, 0.0))
+    plain_agent(Puffer(0.9, 1.0, 1.0), PolicyGradient("none", 1.0, 0.0, False))
     plain_agent(Puffer(0.9, 1.0, 1.0), CMPO(1.0, 0.0, 1.0, 0.9))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import ale_py
 import gymnasium
 import numpy as np
 import torch
@@ -13,8 +14,6 @@ from gymnasium.wrappers import FlattenObservation, TransformObservation
 from offpol.env_loop import EnvLoop
 from offpol.errors import ConfigError, install
 from offpol.types import EnvSpec
-
-ATARI = ("ALE/", "NoFrameskip-v", "Deterministic-v")  # in ids that ale-py registers
 
 
 class Gymnasium(EnvLoop):
@@ -37,20 +36,17 @@ class Gymnasium(EnvLoop):
         self, id: str, make_kwargs: dict[str, object], reward_clipping: bool, render: bool, *, num_envs: int, seed: int
     ) -> None:
         wanted: dict[str, Any] = {"render_mode": "rgb_array"} | make_kwargs if render else make_kwargs
-        if id.startswith("ALE/"):
-            import ale_py
-
-            gymnasium.register_envs(ale_py)
-        if any(mark in id for mark in ATARI) and make_kwargs.get("obs_type") != "ram":
+        gymnasium.register_envs(ale_py)
+        try:
+            made = [gymnasium.make(id, disable_env_checker=True, **wanted) for _ in range(num_envs)]
+        except (gymnasium.error.Error, TypeError, ImportError) as error:
+            raise ValueError(f"id={id} with make_kwargs={make_kwargs} cannot be built: {error}") from error
+        if isinstance(made[0].unwrapped, ale_py.AtariEnv) and len(made[0].observation_space.shape or ()) > 1:
             raise ValueError(
                 f"id={id} is an Atari game, whose frames may already be skipped, or not, and which is none of the "
                 "protocols that scores are known for: play it by env=atari env.game=..., which skips them once. (Its "
                 "memory can be watched here, as env.id=ALE/Breakout-v5 +env.make_kwargs.obs_type=ram.)"
             )
-        try:
-            made = [gymnasium.make(id, disable_env_checker=True, **wanted) for _ in range(num_envs)]
-        except (gymnasium.error.Error, TypeError, ImportError) as error:
-            raise ValueError(f"id={id} with make_kwargs={make_kwargs} cannot be built: {error}") from error
         envs = [_with_plain_observations(env, id) for env in made]
         self._renders = render
         super().__init__(envs, _spec(envs[0], id, num_envs), seed, reward_clipping)

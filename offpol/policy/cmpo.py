@@ -13,8 +13,8 @@ class CMPO(LearnedPolicy):
     """loss = -sum_a target(a) log pi(a|s) - gradient rho (G - V) / scale log pi(a_t|s) (Hessel et al. 2021).
 
     target(a) is proportional to pi'(a) exp(clip((Q(s, a) - V(s)) / scale, -clip, clip)), pi', Q and V of the target
-    network: at most tanh(clip / 2) from pi' in total variation. scale is the running root mean square of Q - V over
-    all actions. rho = min(rho_clip, pi/mu) of the online policy, detached; G - V is the trace's advantage.
+    network: at most tanh(clip / 2) from pi' in total variation. G - V is the trace's advantage, and scale its running
+    root mean square: both terms are of the order of 1. rho = min(rho_clip, pi/mu) of the online policy, detached.
     """
 
     def __init__(self, clip: float, gradient: float, rho_clip: float, scale_decay: float) -> None:
@@ -35,9 +35,8 @@ class CMPO(LearnedPolicy):
         log_pi = torch.log_softmax(inputs.logits, -1)
         log_taken = log_pi.gather(-1, inputs.action.unsqueeze(-1)).squeeze(-1)
         with torch.no_grad():
-            gaps = inputs.gaps
-            scale = self.scale(joint_mean(gaps.square().mean(-1), inputs.share))
-            scaled = gaps / scale
+            scale = self.scale(joint_mean(inputs.advantage.square(), inputs.share))
+            scaled = inputs.gaps / scale
             log_prior = inputs.log_prior
             target = torch.softmax(log_prior + scaled.clamp(-self.clip, self.clip), -1)
             rho = log_ratio(log_taken, inputs.log_mu).exp().clamp(max=self.rho_clip)

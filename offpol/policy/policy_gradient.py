@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from offpol.policy_base import LearnedPolicy, entropy, log_ratio
+from offpol.processes import joint_mean
 from offpol.types import PolicyInputs
 
 
@@ -21,16 +22,22 @@ class PolicyGradient(LearnedPolicy):
       action is stored, so its logged term stands for it: the same mean over mu, free of G's noise, but with a
       weight that has no bound, as the paper's has. Where pi leaves mu far behind, `beta_loo` varies far less.
     - beta_loo: beta (G - Q(a)) grad pi(a) + sum_a' Q(a') grad pi(a'), beta = min(clip, 1/mu(a)) (Gruslys et al. 2018).
+
+    With `normalise`, for the first two, A has mean 0 and standard deviation 1 in every batch, as in PPO and PufferLib.
     """
 
-    def __init__(self, correction: Literal["vtrace", "none", "acer", "beta_loo"], clip: float, entropy: float) -> None:
+    def __init__(
+        self, correction: Literal["vtrace", "none", "acer", "beta_loo"], clip: float, entropy: float, normalise: bool
+    ) -> None:
         super().__init__()
         if not clip > 0:
             raise ValueError(f"clip must be positive, but is {clip}: 1 is usual, 10 for acer.")
         if not entropy >= 0:
             raise ValueError(f"entropy must not be negative, but is {entropy}: 0 leaves the bonus out.")
+        if normalise and correction not in ("vtrace", "none"):
+            raise ValueError(f"normalise is for the advantages of vtrace and none, not for {correction}: turn it off.")
         self.needs_mu, self.weighs_advantage = correction != "none", correction == "vtrace"
-        self.correction, self.clip, self.entropy = correction, clip, entropy
+        self.correction, self.clip, self.entropy, self.normalise = correction, clip, entropy, normalise
 
     def loss(self, inputs: PolicyInputs, measure: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss [M] whose gradient is the negative of the one above, and numbers to log."""
@@ -41,12 +48,13 @@ class PolicyGradient(LearnedPolicy):
         gap = gaps.gather(-1, taken).squeeze(-1)
         surprise = inputs.returns - inputs.q_values.gather(-1, taken).squeeze(-1)  # G - Q(a)
         rho = log_ratio(log_taken.detach(), inputs.log_mu).exp()
+        advantage = _normalised(inputs.advantage, inputs.share) if self.normalise else inputs.advantage
         if self.correction == "vtrace":
             weight = rho.clamp(max=self.clip)
-            objective = weight * inputs.advantage * log_taken
+            objective = weight * advantage * log_taken
         elif self.correction == "none":
             weight = torch.ones_like(rho)
-            objective = inputs.advantage * log_taken
+            objective = advantage * log_taken
         elif self.correction == "acer":
             weight = rho.clamp(max=self.clip)
             objective = (weight * (surprise + gap) + (rho - weight) * gap) * log_taken
@@ -58,3 +66,9 @@ class PolicyGradient(LearnedPolicy):
             return loss, {}
         saturated = (weight >= self.clip).to(weight.dtype)
         return loss, {"mean_weight": weight @ inputs.share, "saturated_weights": saturated @ inputs.share}
+
+
+def _normalised(advantage: Tensor, share: Tensor) -> Tensor:
+    """Shift and scale advantages [M] to mean 0 and standard deviation 1 over the rows that count."""
+    centred = advantage - joint_mean(advantage, share)
+    return centred / (joint_mean(centred.square(), share).sqrt() + 1e-8)

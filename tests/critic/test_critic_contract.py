@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 from trace_cases import changed, random_inputs
 
 from offpol.config import build, conf_dir
+from offpol.critic.categorical import Categorical
 from offpol.trace.retrace import Retrace
 from offpol.types import Critic, TraceInputs
 
@@ -53,13 +54,19 @@ def test_values_have_their_shape_and_are_float32_or_better(file: Path) -> None:
     assert critic.value(logits.bfloat16()).dtype == torch.float32
     assert critic.value(logits.double()).dtype == torch.float64
     assert critic.join(values).shape == (5, ACTIONS)
-    assert critic.outside(values[0]).dtype == torch.bool
+    assert critic.clamp(values[0]).shape == values[0].shape
+
+
+def test_histograms_around_0_start_even_and_others_at_0() -> None:
+    assert Categorical(-10.0, 10.0, 51, 1, False).initial_logits.unique().tolist() == [0.0]
+    skewed = Categorical(-10.0, 30.0, 51, 1, False)
+    assert abs(skewed.value(skewed.initial_logits).item()) < 0.2
 
 
 @every_critic
 def test_a_value_starts_at_the_return_of_nothing(file: Path) -> None:
     critic = load(file)
-    assert critic.initial_logits.shape == (len(critic.initial_logits),)
+    assert critic.initial_logits.ndim == 1
     assert critic.value(critic.initial_logits).abs().item() < 0.2
 
 

@@ -81,7 +81,7 @@ def test_decoding_is_exact_inside_and_off_by_a_known_amount_at_an_edge() -> None
 def test_a_narrow_sigma_is_a_one_hot_and_outside_is_told() -> None:
     critic = HLGauss(-1.0, 1.0, 4, 1e-3, "none", 1, 0, False)
     assert critic.probs(torch.tensor([-0.9, 0.3])).tolist() == [[1, 0, 0, 0], [0, 0, 1, 0]]
-    assert critic.outside(torch.tensor([-1.1, -1.0, 1.0, 1.01])).tolist() == [True, False, False, True]
+    assert critic.clamp(torch.tensor([-1.5, -1.0, 0.5, 1.5])).tolist() == [-1.0, -1.0, 0.5, 1.0]
 
 
 def test_value_is_float32_for_half_precision_logits_and_critics_broadcast() -> None:
@@ -152,7 +152,7 @@ def test_a_transformed_critic_learns_h_of_the_return() -> None:
     torch.testing.assert_close(hl_gauss.probs(y), want, rtol=0, atol=1e-9)
     inside = torch.tensor([-100.0, -1.0, 0.5, 150.0])
     assert ((hl_gauss.value(hl_gauss.probs(inside).log()) - inside).abs() < 0.01 * inside.abs() + 0.01).all()
-    assert hl_gauss.outside(torch.tensor([-301.0, 299.0, 301.0])).tolist() == [True, False, True]
+    assert hl_gauss.clamp(torch.tensor([-301.0, 299.0, 301.0])).tolist() == [-300.0, 299.0, 300.0]
 
 
 def test_an_ensemble_joins_by_its_mean_or_a_random_subsets_minimum() -> None:

@@ -167,7 +167,7 @@ def test_108_000_frames_are_27_000_decisions():
     env.close()
 
 
-@pytest.mark.parametrize("id", ["ALE/Breakout-v5", "ale_py:ALE/Breakout-v5", "BreakoutNoFrameskip-v4"])
+@pytest.mark.parametrize("id", ["ALE/Breakout-v5", "ale_py:ALE/Breakout-v5", "BreakoutNoFrameskip-v4", "Breakout-v4"])
 def test_atari_cannot_be_played_past_its_protocol(id):
     """Else its frames could be skipped twice, or its sticky actions differ from what a report says."""
     with pytest.raises(ValueError, match="play it by env=atari"):

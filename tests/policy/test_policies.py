@@ -60,6 +60,20 @@ def test_softmax_q() -> None:
     torch.testing.assert_close(got, torch.tensor(want), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("correction", ["none", "vtrace"])
+def test_normalised_advantages_have_mean_0_and_deviation_1_over_the_rows_that_count(correction: str) -> None:
+    inputs = random_inputs()
+    counted = [inputs.advantage[m].item() for m in range(ROWS) if inputs.share[m]]
+    mean = sum(counted) / len(counted)
+    deviation = math.sqrt(sum((x - mean) ** 2 for x in counted) / len(counted)) + 1e-8
+
+    def oracle(pi, prior, q, v, a, mu, g, advantage):
+        rho = 1.0 if correction == "none" else min(1.3, pi[a] / mu)
+        return [rho * (advantage - mean) / deviation if i == a else 0.0 for i in range(ACTIONS)]
+
+    check_gradient(PolicyGradient(correction, 1.3, 0.0, True), inputs, oracle)
+
+
 def test_behavior_cloning() -> None:
     inputs = random_inputs()
 
@@ -77,8 +91,7 @@ def test_behavior_cloning() -> None:
 def test_cmpo(clip: float, gradient: float) -> None:
     inputs = random_inputs()
     valid = [m for m in range(ROWS) if inputs.share[m]]
-    squares = [(x - row(inputs, m)[3]) ** 2 for m in valid for x in inputs.q_values[m].tolist()]
-    scale = math.sqrt(sum(squares) / len(squares))
+    scale = math.sqrt(sum(inputs.advantage[m].item() ** 2 for m in valid) / len(valid))
 
     def target(prior: list[float], q: list[float], v: float) -> list[float]:
         raw = [p * math.exp(min(max((x - v) / scale, -clip), clip)) for p, x in zip(prior, q, strict=True)]
@@ -155,18 +168,18 @@ def test_policy_gradients(clip: float) -> None:
         return [advantage * (other == a) for other in range(ACTIONS)]
 
     for correction, oracle in [("vtrace", vtrace), ("none", none), ("acer", acer), ("beta_loo", beta_loo)]:
-        check_gradient(PolicyGradient(correction, clip, 0.0), inputs, oracle)
+        check_gradient(PolicyGradient(correction, clip, 0.0, False), inputs, oracle)
 
 
 def test_shares_at_the_cap_are_told_where_there_is_one() -> None:
     inputs = random_inputs()
-    assert "saturated_weights" in PolicyGradient("vtrace", 1.0, 0.0).loss(inputs, measure=True)[1]
-    assert "saturated_weights" not in PolicyGradient("none", 1.0, 0.0).loss(inputs, measure=True)[1]
+    assert "saturated_weights" in PolicyGradient("vtrace", 1.0, 0.0, False).loss(inputs, measure=True)[1]
+    assert "saturated_weights" not in PolicyGradient("none", 1.0, 0.0, False).loss(inputs, measure=True)[1]
 
 
 def test_the_entropy_bonus() -> None:
     inputs = replace(random_inputs(), advantage=torch.zeros(ROWS))
-    loss, _ = PolicyGradient("vtrace", 1.0, 0.3).loss(inputs)
+    loss, _ = PolicyGradient("vtrace", 1.0, 0.3, False).loss(inputs)
     entropies = [-sum(p * math.log(p) for p in row(inputs, m)[0]) for m in range(ROWS)]
     torch.testing.assert_close(loss.detach(), -0.3 * torch.tensor(entropies), rtol=0, atol=1e-9)
 
@@ -183,7 +196,7 @@ def test_the_mean_over_mu_is_the_policy_gradient(correction: str, clip: float) -
         logits=logits, pi=prior.expand(ACTIONS, -1), q_values=q.expand(ACTIONS, -1), action=torch.arange(ACTIONS),
         log_mu=mu.log(), returns=q, advantage=q - v, share=torch.full((ACTIONS,), 1 / ACTIONS),
     )  # fmt: skip
-    loss, _ = PolicyGradient(correction, clip, 0.0).loss(inputs)
+    loss, _ = PolicyGradient(correction, clip, 0.0, False).loss(inputs)
     (grad,) = torch.autograd.grad((mu * loss).sum(), logits)
     pi = torch.softmax(logits[0].detach(), -1)
     slopes = pi * (q - v)
@@ -201,7 +214,7 @@ def test_acer_truncation_is_biased_without_its_correction() -> None:
         logits=logits, pi=prior.expand(ACTIONS, -1), q_values=q.expand(ACTIONS, -1), action=torch.arange(ACTIONS),
         log_mu=mu.log(), returns=returns, advantage=returns, share=torch.full((ACTIONS,), 1 / ACTIONS),
     )  # fmt: skip
-    loss, _ = PolicyGradient("acer", clip, 0.0).loss(inputs)
+    loss, _ = PolicyGradient("acer", clip, 0.0, False).loss(inputs)
     (grad,) = torch.autograd.grad((mu * loss).sum(), logits)
     pi, v = torch.softmax(logits[0].detach(), -1), (prior * q).sum()
     rho = pi / mu
@@ -221,8 +234,9 @@ def test_acer_truncation_is_biased_without_its_correction() -> None:
         (lambda: CMPO(1.0, -0.1, 1.0, 0.9), "gradient"),
         (lambda: CMPO(1.0, 0.0, 1.0, 1.0), "scale_decay"),
         (lambda: MPO(0.0, 0.1, 1.0, 1.0, 0.1), "epsilon"),
-        (lambda: PolicyGradient("acer", 0.0, 0.0), "clip"),
-        (lambda: PolicyGradient("acer", 1.0, -1.0), "entropy"),
+        (lambda: PolicyGradient("acer", 1.0, 0.0, True), "normalise"),
+        (lambda: PolicyGradient("acer", 0.0, 0.0, False), "clip"),
+        (lambda: PolicyGradient("acer", 1.0, -1.0, False), "entropy"),
     ],
 )
 def test_refusals(make, message: str) -> None:
