@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +15,7 @@ from offpol.actor import Actor, Episode
 from offpol.agent import Agent
 from offpol.assembly import build_agent, build_env, env_spec
 from offpol.behavior.epsilon_greedy import EpsilonGreedy
+from offpol.deadline import Deadline
 from offpol.errors import RunError
 from offpol.output import is_terminal
 from offpol.record.checkpoint import Checkpoint, load_checkpoint
@@ -26,23 +29,29 @@ LONGEST_GAME = 200_000  # agent steps, after which a game is taken for one that 
 MAX_PICTURES = 1_500  # of a film
 
 
-def evaluate(actor: Actor, episodes: int, pictures: list[np.ndarray] | None = None) -> list[Episode]:
+def evaluate(
+    actor: Actor, episodes: int, pictures: list[np.ndarray] | None = None, deadline_s: float = math.inf
+) -> list[Episode]:
     """Play full games and return them; each env plays its share, fixed beforehand.
 
     Taking the first games that end, whichever env they come from, would prefer short ones. `pictures` is filled
     with the first game of env 0, one RGB picture [height, width, 3] per agent step. Raises RunError for a game that
-    does not end.
+    does not end; where a step takes longer than `deadline_s`, the process ends.
     """
     num_envs = actor.env.spec.num_envs
     owed = np.array([episodes // num_envs + (env < episodes % num_envs) for env in range(num_envs)])
     filming = pictures is not None
     played: list[Episode] = []
     lasting = np.zeros(num_envs, dtype=np.int64)  # agent steps of the games that are being played
-    with tqdm(total=episodes, unit=" games", disable=not is_terminal(), leave=False) as bar:
+    hangs = f"{actor.env.spec.name} hangs in the evaluation: a step takes over topology.deadline_s={deadline_s:g} s."
+    deadline = Deadline(deadline_s, lambda: hangs)
+    with closing(deadline), tqdm(total=episodes, unit=" games", disable=not is_terminal(), leave=False) as bar:
         while owed.any():
             if filming and pictures is not None:
                 pictures.append(actor.env.render())
-            _, ended = actor.step(actor.act(agent_steps=0, policy_version=0))
+            decision = actor.act(agent_steps=0, policy_version=0)
+            with deadline:
+                _, ended = actor.step(decision)
             lasting += 1
             for episode in ended:
                 lasting[episode.stream] = 0
@@ -90,7 +99,7 @@ def evaluation(
     agent.acting_network.train(False)  # no noise in noisy layers
     try:
         actor = Actor(env, behavior, agent.values, seed=seed_for(seed, "evaluation actions"))
-        played = evaluate(actor, episodes, pictures)
+        played = evaluate(actor, episodes, pictures, cfg["topology"].get("deadline_s", math.inf))
     finally:
         agent.acting_network.train()
         env.close()

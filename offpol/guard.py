@@ -80,6 +80,13 @@ def require_finite(name: str, outcome: EnvStep, action: np.ndarray, obs_before: 
             raise NotFinite(f"{name} delivered {what} that is not finite, in env {stream}", {"env_step": evidence})
 
 
+def way_out(directory: Path, saved_at: int | None) -> str:
+    """Say how a run that ended by accident goes on from its newest checkpoint, at `saved_at` agent steps."""
+    if saved_at is None:
+        return "there is no checkpoint yet, so the run has to start again"
+    return f"the checkpoint at {saved_at:,} agent steps is whole: {resume_command(directory)}"
+
+
 def explained(error: Exception, directory: Path, agent_steps: int, saved_at: int | None) -> Exception:
     """Turn what ended a run into one sentence where that is possible; save the evidence there is.
 
@@ -89,21 +96,17 @@ def explained(error: Exception, directory: Path, agent_steps: int, saved_at: int
         agent_steps: where it happened.
         saved_at: agent steps at the newest checkpoint; None where there is none.
     """
-    way_out = (
-        f"the checkpoint at {saved_at:,} agent steps is whole: {resume_command(directory)}"
-        if saved_at is not None
-        else "there is no checkpoint yet, so the run has to start again"
-    )
+    go_on = way_out(directory, saved_at)
     if isinstance(error, NotFinite):
         torch.save({"what": str(error), "agent_steps": agent_steps, **error.evidence}, directory / EVIDENCE)
         return RunError(
             f"{error}, at agent step {agent_steps:,}. What it was found in is saved as {directory / EVIDENCE}; once "
-            f"the cause is mended, {way_out}"
+            f"the cause is mended, {go_on}"
         )
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return RunError(
             f"{error.filename or directory} cannot be written at agent step {agent_steps:,}: {error.strerror}. Make "
-            f"room; {way_out}"
+            f"room; {go_on}"
         )
-    error.add_note(f"The run ended at agent step {agent_steps:,}; {way_out}")
+    error.add_note(f"The run ended at agent step {agent_steps:,}; {go_on}")
     return error

@@ -1,13 +1,14 @@
 """Evaluation: full games, fixed shares, honest intervals."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
 import torch
 
+from offpol import deadline, film
 from offpol import evaluate as evaluate_module
-from offpol import film
 from offpol.actor import Actor, Episode
 from offpol.errors import ConfigError, RunError
 from offpol.evaluate import evaluate, summarize
@@ -62,6 +63,15 @@ def test_a_game_without_an_end_ends_the_evaluation(monkeypatch) -> None:
     assert len(play(2, 2)) == 2  # of 3 and 6 agent steps
     with pytest.raises(RunError, match="a game of Clock has not ended after 8 agent steps of the evaluation"):
         play(3, 3)
+
+
+def test_a_step_that_takes_too_long_ends_the_evaluation_by_name(monkeypatch, capfd) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(deadline.os, "_exit", lambda code: ended.set())
+    slow = Actor(Clock(1), First(), lambda obs: (torch.full((len(obs), 2), 0.5),) * 2, seed=0)
+    monkeypatch.setattr(slow, "step", lambda decision: (ended.wait(10), [Episode(0, 0.0, 1)]))
+    evaluate(slow, 1, deadline_s=0.05)
+    assert "Clock hangs in the evaluation: a step takes over topology.deadline_s=0.05 s." in capfd.readouterr().err
 
 
 def test_the_first_game_of_the_first_env_is_filmed(tmp_path) -> None:

@@ -20,6 +20,8 @@ def current(cfg: dict[str, Any]) -> dict[str, Any]:
         for value in cfg.get(section, {}).values():
             if isinstance(value, dict) and "over_agent_steps" in value:
                 value.setdefault("from_agent_steps", 0)  # schedules began at once
+    if cfg.get("topology", {}).get("_target_") == "offpol.topology.sync.Sync":
+        cfg["topology"].setdefault("deadline_s", 120.0)
     if cfg.get("policy", {}).get("_target_") == "offpol.policy.policy_gradient.PolicyGradient":
         cfg["policy"].setdefault("normalise", False)
     return cfg

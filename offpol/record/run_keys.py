@@ -3,7 +3,7 @@
 # Where and how it is computed: changes no more than rounding.
 MACHINE = frozenset({
     "run.torch_threads", "run.device", "run.actor_device", "run.compile", "run.cuda_graph", "replay.storage",
-    "replay.directory",
+    "replay.directory", "topology.deadline_s",
 })  # fmt: skip
 # What does the same on a device: draws the same windows but for rounding, from the same seed.
 ON_DEVICE = {"offpol.replay.on_device.OnDevice": "offpol.replay.prioritized.Prioritized"}

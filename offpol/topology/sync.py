@@ -6,6 +6,8 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from offpol.agent import Agent
+from offpol.deadline import Deadline, require_positive
+from offpol.guard import way_out
 from offpol.learning import learn
 from offpol.run import Run
 from offpol.types import Actors, Replay, StateDict
@@ -13,11 +15,28 @@ from offpol.types import Actors, Replay, StateDict
 
 @dataclass(frozen=True)
 class Sync:
-    """Alternate one step of all envs with the updates the replay ratio then asks for."""
+    """Alternate one step of all envs with the updates the replay ratio then asks for.
+
+    Args:
+        deadline_s: seconds that a step of all envs may take before the run is ended.
+    """
+
+    deadline_s: float
+
+    def __post_init__(self) -> None:
+        require_positive(self.deadline_s)
 
     def run(self, actors: Actors, agent: Agent, replay: Replay, run: Run) -> None:
         """Act and learn until `run` says it is done."""
-        with closing(actors.build(agent.values)) as actor:
+
+        def hangs() -> str:
+            return (
+                f"{actors.spec.name} hangs at agent step {run.agent_steps:,}: a step takes longer than "
+                f"topology.deadline_s={self.deadline_s:g} s. Mend it, or raise the deadline; "
+                f"{way_out(run.directory, run.saved_at)}"
+            )
+
+        with closing(actors.build(agent.values)) as actor, closing(Deadline(self.deadline_s, hangs)) as deadline:
             if run.resumed:
                 actor.load_state_dict(run.resumed["actor"])
 
@@ -28,7 +47,7 @@ class Sync:
             while not run.done:
                 with run.timed("act"):
                     decision = actor.act(run.agent_steps, agent.updates)
-                with run.timed("env"):
+                with run.timed("env"), deadline:
                     rows, episodes = actor.step(decision)
                 with run.timed("add"):
                     replay.add(rows)

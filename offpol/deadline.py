@@ -1,0 +1,62 @@
+"""An end to what hangs: an env that does not answer can neither be stopped nor waited for."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+
+from offpol.output import tell
+
+LONGEST_PERIOD_S = 1.0  # between two looks
+
+
+class Deadline:
+    """Ends the process, with exit code 1, where what is done in `with` it takes longer than `seconds`.
+
+    Before that it says `what()`, and where the process stands. What was written stays whole: checkpoints are renamed
+    into place. Time in which the whole process is stopped (Ctrl-Z) does not count. Close it when it is not needed.
+
+    Raises ValueError unless `seconds` is positive; infinity never ends anything.
+    """
+
+    def __init__(self, seconds: float, what: Callable[[], str]) -> None:
+        require_positive(seconds)
+        self._seconds, self._what = seconds, what
+        self._watched, self._number, self._inside = threading.get_ident(), 0, False
+        self._closed = threading.Event()
+        if seconds != float("inf"):
+            threading.Thread(target=self._watch, name="deadline", daemon=True).start()
+
+    def __enter__(self) -> None:
+        self._number += 1
+        self._inside = True
+
+    def __exit__(self, *error: object) -> None:
+        self._inside = False
+
+    def close(self) -> None:
+        """Watch no longer."""
+        self._closed.set()
+
+    def _watch(self) -> None:
+        period = min(LONGEST_PERIOD_S, self._seconds / 4)
+        number, waited = 0, 0.0
+        while not self._closed.wait(period):
+            waited = waited + period if self._inside and self._number == number else 0.0
+            number = self._number
+            if waited >= self._seconds:
+                self._end()
+
+    def _end(self) -> None:
+        where = traceback.format_stack(sys._current_frames()[self._watched])
+        tell(f"{''.join(where)}offpol: {self._what()}")
+        os._exit(1)
+
+
+def require_positive(seconds: float) -> None:
+    """Raise ValueError unless a deadline in seconds is positive."""
+    if not seconds > 0:
+        raise ValueError(f"deadline_s must be positive, but is {seconds}: .inf waits for ever.")

@@ -1,0 +1,63 @@
+"""What hangs in an env ends the run, by name."""
+
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from command import TINY
+from test_data_parallel import ENVIRONMENT
+
+from offpol import deadline
+from offpol.deadline import Deadline
+
+
+@pytest.fixture
+def ended(monkeypatch) -> threading.Event:
+    """Is set where the process would have ended."""
+    event = threading.Event()
+    monkeypatch.setattr(deadline.os, "_exit", lambda code: event.set())
+    return event
+
+
+def test_what_takes_too_long_is_said_with_where_it_is(ended: threading.Event, capfd) -> None:
+    watched = Deadline(0.05, lambda: "the env hangs")
+    with watched:
+        assert ended.wait(10)
+    watched.close()
+    said = capfd.readouterr().err
+    assert said.rstrip().endswith("offpol: the env hangs")
+    assert "assert ended.wait(10)" in said
+
+
+def test_many_short_steps_and_waits_between_them_end_nothing(ended: threading.Event) -> None:
+    watched = Deadline(0.2, lambda: "")
+    for _ in range(40):
+        with watched:
+            time.sleep(0.01)
+    time.sleep(0.3)
+    watched.close()
+    assert not ended.is_set()
+
+
+def test_no_thread_waits_for_ever() -> None:
+    before = threading.active_count()
+    Deadline(float("inf"), lambda: "")
+    assert threading.active_count() == before
+    with pytest.raises(ValueError, match="deadline_s must be positive, but is 0"):
+        Deadline(0.0, lambda: "")
+
+
+def test_a_run_whose_env_hangs_says_where_to_go_on(tmp_path) -> None:
+    def offpol(*arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "offpol.main", *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+
+    fault = ("env._target_=faulty.Faulty", "+env.at_step=80", "+env.fault=sleep", "+env.marker=hung")
+    done = offpol(*TINY, *fault, "topology.deadline_s=1.0", "hydra.run.dir=run")
+    assert done.returncode == 1
+    assert "time.sleep(1e6)" in done.stderr
+    assert "offpol: Chain-8 hangs at agent step " in done.stderr
+    assert "is whole: offpol resume=run" in done.stderr
+    assert offpol("resume=run", "topology.deadline_s=9.0").returncode == 0
