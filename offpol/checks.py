@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from offpol import processes
 from offpol.config import check, coerce
 from offpol.errors import ConfigError, did_you_mean
+from offpol.output import tell
+from offpol.record.identity import flatten, game_of
+from offpol.record.run_directory import CONFIG
+from offpol.record.run_keys import GAME, INCIDENTAL
 
 AGENT = "offpol.agent.Agent"
 
@@ -39,6 +44,7 @@ def check_config(cfg: Mapping[str, Any]) -> None:
         check(cfg[name], runtime, name)
     if coerce(cfg["seed"], int, "seed") < 0:  # type: ignore[operator]
         raise ConfigError(f"seed is {cfg['seed']}, but must not be negative.")
+    _check_offline(cfg)
     if "capacity" in cfg["replay"]:  # in rows, as far as yaml tells; the built replay is asked again
         check_together(cfg, cfg["replay"]["capacity"])
 
@@ -70,6 +76,25 @@ def check_together(cfg: Mapping[str, Any], capacity_rows: int) -> None:
             f"run.learning_starts_agent_steps is {starts} and run.agent_steps {ends}, so this run would never learn: "
             "start sooner, play longer, or only play with run.replay_ratio=0."
         )
+
+
+def _check_offline(cfg: Mapping[str, Any]) -> None:
+    """Refuse the stored data of another game; say how else its env was played."""
+    source = cfg["replay"].get("offline")
+    if not isinstance(source, str) or not (Path(source) / CONFIG).is_file():
+        return
+    from offpol.record.run_results import read_run
+
+    stored = read_run(Path(source))
+    if stored.game != (own := game_of(cfg)):
+        raise ConfigError(
+            f"replay.offline={source} is a run of {stored.game}, but this one plays {own}: use data of the same env."
+        )
+    theirs, ours = dict(flatten(stored.cfg["env"], "env.")), dict(flatten(cfg["env"], "env."))
+    other = [key for key in ours.keys() - INCIDENTAL - GAME if theirs.get(key, ours[key]) != ours[key]]
+    if other:
+        played = ", ".join(f"{key}={theirs[key]}" for key in sorted(other))
+        tell(f"offpol: the data of replay.offline={source} was gathered with {played}, and this run plays otherwise.")
 
 
 def _check_processes(cfg: Mapping[str, Any]) -> None:

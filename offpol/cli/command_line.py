@@ -34,6 +34,7 @@ from offpol.cli.mistakes import (
 from offpol.cli.swapped import for_other_parts
 from offpol.config import conf_dir
 from offpol.errors import ConfigError
+from offpol.record.identity import located
 from offpol.record.renamed import current
 
 VERSION_BASE = "1.3"
@@ -148,6 +149,8 @@ def plain(cfg: DictConfig, hydra: Any = None, left_out: list[str] | None = None)
     for name in ("task", "recipe"):
         content.pop(name, None)
     current(content)  # which may be a saved one, by --config-path
+    if isinstance(source := content.get("replay", {}).get("offline"), str):
+        content["replay"]["offline"] = located(source)  # the saved config is read from other folders too
     hydra = hydra or cfg.get("hydra")
     for section, key in for_other_parts(content, hydra) if hydra else ():
         del content[section][key]

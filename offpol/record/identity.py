@@ -6,10 +6,13 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from offpol.atari_protocol import rom_name, title
 from offpol.record.run_keys import BUDGET, GAME, INCIDENTAL, ON_DEVICE
+
+MINARI = "minari:"  # what names of datasets begin with, where a run's folder could stand
 
 
 class Identified:
@@ -56,11 +59,14 @@ def pace_identity(cfg: Mapping[str, Any]) -> str:
 def config_hash(cfg: Mapping[str, Any], ignored: Collection[str]) -> str:
     """Return 10 hex digits of the SHA-256 of a resolved config without the keys `ignored`.
 
-    1 and 1.0 are equal, and so are the spellings of a game, Pong and pong, and a replay on the host and on a device.
+    1 and 1.0 are equal, and so are the spellings of a game, Pong and pong, of a path, and a replay on the host and on a
+    device.
     """
     kept = {key: value for key, value in flatten(cfg) if key not in ignored}
     if "env.game" in kept:
         kept["env.game"] = game_of(cfg)
+    if isinstance(kept.get("replay.offline"), str):
+        kept["replay.offline"] = located(kept["replay.offline"])
     if kept.get("replay._target_") in ON_DEVICE:
         kept["replay._target_"] = ON_DEVICE[kept["replay._target_"]]
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:10]
@@ -74,6 +80,11 @@ def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from flatten(value, f"{key}.")
         else:
             yield key, int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def located(source: str) -> str:
+    """Name stored data so that it is found from any folder: the path of a run in full, or minari:ID as it is."""
+    return source if source.startswith(MINARI) else str(Path(source).expanduser().absolute())
 
 
 def game_of(cfg: Mapping[str, Any]) -> str:
