@@ -148,7 +148,7 @@ class OnDevice:
         with self.lock:
             if self._refused:
                 raise ValueError("Priorities must be finite and not too large to be added up: did the loss diverge?")
-            written = torch.from_numpy(self.ring.slots(self.ring.oldest, self.ring.counts))
+            written = torch.from_numpy(self.ring.written)
             draws = {
                 "rng": self._rng.bit_generator.state, "masses": self.sums.masses[written.to(self.device)].cpu(),
                 "largest_mass": float(self._largest_mass), "agent_steps": self._agent_steps,
@@ -168,7 +168,7 @@ class OnDevice:
             load_rows(self.ring, state["rows"])
             self.ring.load_drawable()
             masses = torch.zeros(self.ring.size, dtype=torch.float64)
-            masses[torch.from_numpy(self.ring.slots(self.ring.oldest, self.ring.counts))] = draws["masses"]
+            masses[torch.from_numpy(self.ring.written)] = draws["masses"]
             self.sums.load(masses)
             self._rng.bit_generator.state = draws["rng"]
             self._largest_mass.fill_(draws["largest_mass"])

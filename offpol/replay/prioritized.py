@@ -131,7 +131,7 @@ class Prioritized:
         saved, oldest first, as `rows` to `load_state_dict`.
         """
         with self._lock:
-            written = self.ring.slots(self.ring.oldest, self.ring.counts)
+            written = self.ring.written
             draws = {
                 "rng": self._rng.bit_generator.state, "masses": torch.from_numpy(self.tree.masses[written]),
                 "largest_mass": self._largest_mass, "agent_steps": self._agent_steps,
@@ -150,7 +150,7 @@ class Prioritized:
         with self._lock:
             load_rows(self.ring, state["rows"])
             masses = np.zeros(self.ring.size)
-            masses[self.ring.slots(self.ring.oldest, self.ring.counts)] = draws["masses"].numpy()
+            masses[self.ring.written] = draws["masses"].numpy()
             self.tree.load(masses)
             self._set_alpha(draws["alpha"], draws["largest_mass"])
             self._rng.bit_generator.state = draws["rng"]

@@ -36,7 +36,7 @@ class Recent(Uniform):
                 f"{window + 3} or more."
             )
         self.newest_rows = newest_rows
-        self.capacity_rows = spec.num_envs * min(newest_rows, self.ring.rows_per_stream)
+        self.capacity_rows = min(spec.num_envs * newest_rows, self.ring.size)
 
     def sample(self, batch_size: int) -> Batch:
         """Draw windows [B] with replacement; RuntimeError where none is drawable. See `gather` for the layout."""
