@@ -13,11 +13,10 @@ from offpol.memory.storage import Allocate
 from offpol.types import EnvSpec, Rows
 
 # What a row stores beside its frame, in one half of a cache line: drawn rows lie anywhere in memory, and each
-# line that must be fetched costs more than the copying.
+# line that must be fetched costs more than the copying. Without gaps: `DeviceRing` splits it by bytes.
 RECORD = np.dtype({
     "names": ["action", "policy_version", "reward", "behavior_log_prob", "terminated", "truncated", "valid", "history"],
     "formats": [np.int64, np.int64, np.float32, np.float32, np.bool_, np.bool_, np.bool_, np.uint8],
-    "offsets": [0, 8, 16, 20, 24, 25, 26, 27],
     "itemsize": 32,
 })  # fmt: skip
 
