@@ -21,7 +21,7 @@ def monte_carlo_returns(ring: Ring, gamma: float) -> tuple[NDArray, NDArray]:
     returns, rest = np.zeros(ring.size), np.ones(ring.size)
     for stream in range(ring.num_streams):
         rows = np.arange(ring.oldest[stream], ring.counts[stream])
-        slots = stream * ring.rows_per_stream + rows % ring.rows_per_stream
+        slots = ring.slot_of(stream, rows)
         records = ring.records[slots]
         valid = records["valid"]
         follows = np.append(valid[1:], False)[: len(rows)]  # the row after is of the same episode

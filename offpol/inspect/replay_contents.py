@@ -52,7 +52,7 @@ def show(args: argparse.Namespace) -> None:
 
 def facts(ring: Ring, about: dict[str, Any]) -> dict[str, object]:
     """Say in numbers what a ring holds; lengths count episodes that lie in it from start to end."""
-    rows = ring.records[ring.slots(ring.oldest, ring.counts)]
+    rows = ring.records[ring.written]
     ends = int((rows["terminated"] | rows["truncated"]).sum())
     valid = int(rows["valid"].sum())
     return {
@@ -67,7 +67,7 @@ def facts(ring: Ring, about: dict[str, Any]) -> dict[str, object]:
 
 def ages_updates(ring: Ring, updates: int) -> np.ndarray:
     """Return the age of each valid row: updates since the parameters that acted."""
-    rows = ring.records[ring.slots(ring.oldest, ring.counts)]
+    rows = ring.records[ring.written]
     return updates - rows["policy_version"][rows["valid"]]
 
 

@@ -43,12 +43,9 @@ def contact_sheet(path: Path, ring: Ring, number: int, rng: np.random.Generator)
     Raises RuntimeError where no window is stored.
     """
     starts = ring.draw(rng, number)
-    stream, position = np.divmod(starts, ring.rows_per_stream)
-    offsets = (position[:, None] + np.arange(ring.window + 1)) % ring.rows_per_stream
-    slots = stream[:, None] * ring.rows_per_stream + offsets  # [number, n+1]
     figure = Figure(figsize=(1.6 * (ring.window + 1), 1.9 * number), layout="constrained")
     axes = figure.subplots(number, ring.window + 1, squeeze=False)
-    for line, slot_line in zip(axes, slots, strict=True):
+    for line, slot_line in zip(axes, ring.window_slots(starts, ring.window), strict=True):
         for axis, slot in zip(line, slot_line, strict=True):
             axis.imshow(_image(ring.frames[slot]), cmap="gray", aspect="auto", interpolation="nearest")
             axis.set_title(_caption(ring.records[slot], last=slot == slot_line[-1]), fontsize=6)

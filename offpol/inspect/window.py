@@ -67,9 +67,7 @@ def _frames(columns: Sequence[Axes], subject: Subject, windows: Windows, w: int,
     n = windows.inputs.q.shape[1]
     source, slot = windows.place[w]
     ring = list(subject.sources.values())[source][0]
-    stream, position = divmod(int(slot), ring.rows_per_stream)
-    for t, axes in enumerate(columns):
-        slot_t = stream * ring.rows_per_stream + (position + t) % ring.rows_per_stream
+    for t, (axes, slot_t) in enumerate(zip(columns, ring.window_slots(np.array([slot]), n)[0], strict=True)):
         frame, row = ring.frames[slot_t], ring.records[slot_t]
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_color(LIGHT)

@@ -78,23 +78,20 @@ class DeviceRing(Ring):
     def add(self, rows: Rows, first_stream: int = 0) -> tuple[Ints, Bools]:
         """Copy one row to each of the streams first_stream .. first_stream + E - 1; as `Ring.add`."""
         changed, drawable = super().add(rows, first_stream)
-        self._copy_newest(np.arange(first_stream, first_stream + len(rows.valid)))
+        self._copy(self.newest(np.arange(first_stream, first_stream + len(rows.valid))))
         return changed, drawable
 
     def cut(self, stream: int) -> None:
         """Make the newest row of a stream a bootstrap row; as `Ring.cut`."""
         super().cut(stream)
         if self.counts[stream]:
-            self._copy_newest(np.array([stream]))
+            self._copy(self.newest(np.array([stream])))
 
     def load_drawable(self) -> None:
         """Copy everything but the frames to the device, after rows were loaded."""
         slots = np.arange(self.size)
         self._copy(slots)
         self.generations.copy_(upload(np.where(self.drawable(slots), self.generation(slots), 0), self.device))
-
-    def _copy_newest(self, streams: Ints) -> None:
-        self._copy(streams * self.rows_per_stream + (self.counts[streams] - 1) % self.rows_per_stream)
 
     def _copy(self, slots: Ints) -> None:
         """Copy the records of slots to the device, whole, and take them apart there."""

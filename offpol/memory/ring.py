@@ -13,11 +13,10 @@ from offpol.memory.storage import Allocate
 from offpol.types import EnvSpec, Rows
 
 # What a row stores beside its frame, in one half of a cache line: drawn rows lie anywhere in memory, and each
-# line that must be fetched costs more than the copying.
+# line that must be fetched costs more than the copying. Without gaps: `DeviceRing` splits it by bytes.
 RECORD = np.dtype({
     "names": ["action", "policy_version", "reward", "behavior_log_prob", "terminated", "truncated", "valid", "history"],
     "formats": [np.int64, np.int64, np.float32, np.float32, np.bool_, np.bool_, np.bool_, np.uint8],
-    "offsets": [0, 8, 16, 20, 24, 25, 26, 27],
     "itemsize": 32,
 })  # fmt: skip
 
@@ -96,8 +95,7 @@ class Ring:
         if not 0 <= stream < self.num_streams:
             raise ValueError(f"stream={stream} does not exist: this replay has streams 0 to {self.num_streams - 1}.")
         if self.counts[stream]:
-            newest = stream * self.rows_per_stream + (self.counts[stream] - 1) % self.rows_per_stream
-            self.fields["valid"][newest] = False
+            self.fields["valid"][self.newest(np.array([stream]))] = False
 
     def _check(self, rows: Rows, first_stream: int) -> None:
         number = len(rows.valid)
@@ -128,12 +126,30 @@ class Ring:
         """The number of the oldest row that is still there, of each stream [S]."""
         return np.maximum(self.counts - self.rows_per_stream, 0)
 
+    @property
+    def written(self) -> Ints:
+        """The slots of all rows that are still there, stream after stream, the oldest row first."""
+        return self.slots(self.oldest, self.counts)
+
+    def newest(self, streams: Ints) -> Ints:
+        """Return the slots of the newest rows of streams [B] that have any."""
+        return self.slot_of(streams, self.counts[streams] - 1)
+
+    def slot_of(self, stream: Ints | int, row: Ints) -> Ints:
+        """Return the slots of rows by stream and number, which are broadcast together."""
+        return stream * self.rows_per_stream + row % self.rows_per_stream
+
+    def window_slots(self, starts: Ints, n: int) -> Ints:
+        """Return the slots [B, n+1] of the rows of windows of n transitions that start at slots [B]."""
+        stream, position = np.divmod(starts[:, None], self.rows_per_stream)
+        return self.slot_of(stream, position + np.arange(n + 1))
+
     def slots(self, start: Ints, stop: Ints) -> Ints:
         """List the slots of rows start .. stop - 1 of each stream [S], stream after stream."""
         length = stop - start
         stream = np.repeat(np.arange(self.num_streams), length)
         row = np.arange(length.sum()) + np.repeat(start - (np.cumsum(length) - length), length)
-        return stream * self.rows_per_stream + row % self.rows_per_stream
+        return self.slot_of(stream, row)
 
     def generation(self, slots: Ints) -> Ints:
         """Count how often slots [B] were written."""
@@ -179,8 +195,7 @@ class Ring:
         if self.num_drawable:
             return
         row = self.counts[:, None] - self.window + np.arange(self.window)  # starts that wait for more rows
-        slot = np.arange(self.num_streams)[:, None] * self.rows_per_stream + row % self.rows_per_stream
-        waiting = (row >= 0) & self.fields["valid"][slot]
+        waiting = (row >= 0) & self.fields["valid"][self.slot_of(np.arange(self.num_streams)[:, None], row)]
         missing = np.where(waiting, 1 + np.arange(self.window), self.window + 1).min()
         raise RuntimeError(
             f"No window of {self.window} transitions can be drawn yet: at least {missing} more rows of one stream are "

@@ -95,13 +95,16 @@ class Mixed:
 
     def state_dict(self, since: Tensor | None = None) -> StateDict:
         """Return the online replay's state, and of the offline one everything but the rows."""
-        offline = None if self.offline is None else self.offline.state_dict()["draws"]
+        offline = None
+        if self.offline is not None:
+            all_rows = torch.from_numpy(self.offline.ring.counts)  # none are new
+            offline = self.offline.state_dict(all_rows)["draws"]
         mix = {"agent_steps": self._agent_steps, "owed": self._owed, "offline": offline}
         return self.online.state_dict(since) | {"mix": mix}
 
     def load_state_dict(self, state: StateDict) -> None:
         """Go on exactly from where the state was taken; the offline data must be the same."""
-        self.online.load_state_dict({name: part for name, part in state.items() if name != "mix"})
+        self.online.load_state_dict(state)
         self._agent_steps, self._owed = state["mix"]["agent_steps"], state["mix"]["owed"]
         if self.offline is not None:
             rows = [rows_since(self.offline.ring)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Literal
 
 import numpy as np
@@ -12,14 +11,14 @@ from torch import Tensor
 from offpol.memory.block_sums import BlockSums
 from offpol.memory.device_ring import DeviceRing
 from offpol.memory.kernels_numpy import Floats
-from offpol.record.segments import load_rows, rows_since
+from offpol.memory.ring_replay import RingReplay
 from offpol.replay.prioritized import check_settings
 from offpol.schedule import Schedule
 from offpol.transfer import upload
 from offpol.types import Batch, EnvSpec, Rows, StateDict
 
 
-class OnDevice:
+class OnDevice(RingReplay):
     """What `Prioritized` is, with everything that a learner reads on its device.
 
     Random numbers come from the host, by the same generator: the same seed draws the same windows as `Prioritized`,
@@ -36,6 +35,8 @@ class OnDevice:
     `lock` must be held by whoever calls `chances`, `draw` or `prioritize` by themselves.
     """
 
+    ring: DeviceRing
+
     def __init__(
         self, capacity: int, alpha: float, beta: Schedule, epsilon: float, new_priority: Literal["max"],
         uniform_mix: float, draws: Literal["stratified", "iid"], normaliser: Literal["batch", "buffer"], *,
@@ -47,16 +48,14 @@ class OnDevice:
         self.alpha, self.beta, self.epsilon = alpha, beta, epsilon
         self.uniform_mix, self.draws, self.normaliser = uniform_mix, draws, normaliser
         self.device = torch.device(device)
-        self.ring = DeviceRing(capacity, spec=spec, window=window, device=self.device)
+        ring = DeviceRing(capacity, spec=spec, window=window, device=self.device)
+        super().__init__(ring, seed, {"alpha": alpha, "epsilon": epsilon, "new_priority": "max"})
         self.sums = BlockSums(self.ring.size, self.device, smallest=normaliser == "buffer")
-        self.capacity_rows = self.ring.size
         # [1]: what torch.compile (2.13) writes to a float64 tensor without dimensions is lost.
         self._largest_mass = self._mass(torch.ones(1, dtype=torch.float64, device=self.device))
         self._dropped = torch.zeros((), dtype=torch.int64, device=self.device)
         self._refused = torch.zeros((), dtype=torch.bool, device=self.device)
         self._agent_steps = 0
-        self._rng = np.random.default_rng(np.random.SeedSequence(seed))
-        self.lock = threading.Lock()
 
     def add(self, rows: Rows, first_stream: int = 0) -> None:
         """Append one row to each of the streams first_stream .. first_stream + E - 1; see `Ring.add` for errors."""
@@ -68,11 +67,6 @@ class OnDevice:
                 self.ring.generations[index] = generations
                 self.sums.set(index, torch.where(generations > 0, self._largest_mass, 0.0))
             self._agent_steps += int(np.count_nonzero(rows.valid))
-
-    def cut(self, stream: int) -> None:
-        """End a stream whose env was lost: its newest row becomes a bootstrap row, its next starts anew."""
-        with self.lock:
-            self.ring.cut(stream)
 
     def sample(self, batch_size: int) -> Batch:
         """Draw windows [B] with replacement; RuntimeError where none is drawable. See `gather` for the layout."""
@@ -93,12 +87,12 @@ class OnDevice:
     def chances(self, batch_size: int) -> Floats:
         """Draw the random numbers of one `draw` on the host, float64 [2 B + 2]; RuntimeError where none is drawable."""
         self.ring.require_drawable()
-        share, slots = self._rng.random(batch_size), np.full(batch_size, -1.0)
+        share, slots = self.rng.random(batch_size), np.full(batch_size, -1.0)
         if self.draws == "stratified":
             share = (share + np.arange(batch_size, dtype=np.float64)) / batch_size
         if self.uniform_mix:
-            uniform = self._rng.random(batch_size) < self.uniform_mix
-            slots[uniform] = self.ring.draw(self._rng, int(np.count_nonzero(uniform)))
+            uniform = self.rng.random(batch_size) < self.uniform_mix
+            slots[uniform] = self.ring.draw(self.rng, int(np.count_nonzero(uniform)))
         return np.concatenate(([self.beta(self._agent_steps), self.ring.num_drawable], share, slots))
 
     def draw(self, chances: Tensor) -> Batch:
@@ -136,45 +130,25 @@ class OnDevice:
         """How many priorities came too late, by now; waits for the device."""
         return int(self._dropped)
 
-    def __len__(self) -> int:
-        return self.ring.num_drawable
+    def _own_state(self) -> StateDict:
+        """Return what `Prioritized` does; ValueError where priorities were not finite since the replay was made."""
+        if self._refused:
+            raise ValueError("Priorities must be finite and not too large to be added up: did the loss diverge?")
+        written = torch.from_numpy(self.ring.written).to(self.device)
+        return {
+            "masses": self.sums.masses[written].cpu(), "largest_mass": float(self._largest_mass),
+            "agent_steps": self._agent_steps, "dropped": self.dropped_priorities, "alpha": self.alpha,
+        }  # fmt: skip
 
-    def state_dict(self, since: Tensor | None = None) -> StateDict:
-        """Return `rows`, a list of one segment of the ring, and `draws`, everything else; as `Prioritized`.
-
-        Raises:
-            ValueError: where priorities were not finite since the replay was made.
-        """
-        with self.lock:
-            if self._refused:
-                raise ValueError("Priorities must be finite and not too large to be added up: did the loss diverge?")
-            written = torch.from_numpy(self.ring.slots(self.ring.oldest, self.ring.counts))
-            draws = {
-                "rng": self._rng.bit_generator.state, "masses": self.sums.masses[written.to(self.device)].cpu(),
-                "largest_mass": float(self._largest_mass), "agent_steps": self._agent_steps,
-                "dropped": self.dropped_priorities, "alpha": self.alpha, "made_with": self._made_with(),
-            }  # fmt: skip
-            return {"rows": [rows_since(self.ring, since)], "draws": draws}
-
-    def load_state_dict(self, state: StateDict) -> None:
-        """Go on from where the state was taken; ValueError where it does not fit this replay."""
-        draws = state["draws"]
-        if draws.get("made_with") != self._made_with():
-            raise ValueError(
-                f"The saved priorities were made with {draws.get('made_with')}, this replay has {self._made_with()}: "
-                f"set these as they were."
-            )
-        with self.lock:
-            load_rows(self.ring, state["rows"])
-            self.ring.load_drawable()
-            masses = torch.zeros(self.ring.size, dtype=torch.float64)
-            masses[torch.from_numpy(self.ring.slots(self.ring.oldest, self.ring.counts))] = draws["masses"]
-            self.sums.load(masses)
-            self._rng.bit_generator.state = draws["rng"]
-            self._largest_mass.fill_(draws["largest_mass"])
-            self._dropped.fill_(draws["dropped"])
-            self._refused.fill_(False)
-            self._agent_steps = draws["agent_steps"]
+    def _load_own_state(self, draws: StateDict) -> None:
+        self.ring.load_drawable()
+        masses = torch.zeros(self.ring.size, dtype=torch.float64)
+        masses[torch.from_numpy(self.ring.written)] = draws["masses"]
+        self.sums.load(masses)
+        self._largest_mass.fill_(draws["largest_mass"])
+        self._dropped.fill_(draws["dropped"])
+        self._refused.fill_(False)
+        self._agent_steps = draws["agent_steps"]
 
     def _mass(self, absolute: Tensor) -> Tensor:
         return (absolute + self.epsilon) ** self.alpha
@@ -182,12 +156,6 @@ class OnDevice:
     def _probability(self, mass: Tensor, number: Tensor) -> Tensor:
         share = mass / self.sums.total
         return (1 - self.uniform_mix) * share + self.uniform_mix / number if self.uniform_mix else share
-
-    def _made_with(self) -> dict[str, object]:
-        return {
-            "alpha": self.alpha, "epsilon": self.epsilon, "new_priority": "max", "window": self.ring.window,
-            "rows per stream": self.ring.rows_per_stream,
-        }  # fmt: skip
 
 
 def _last(index: Tensor, counts: Tensor, values: Tensor, otherwise: Tensor) -> Tensor:

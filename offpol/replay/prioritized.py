@@ -1,6 +1,5 @@
 """Prioritized replay: windows are drawn the more often, the more there was to learn from them last time."""
 
-import threading
 from dataclasses import asdict
 from typing import Literal
 
@@ -11,15 +10,15 @@ from torch import Tensor
 from offpol.memory.context_tree import ContextTree
 from offpol.memory.kernels_numpy import Floats, Ints
 from offpol.memory.ring import Ring
+from offpol.memory.ring_replay import RingReplay
 from offpol.memory.storage import allocator
 from offpol.memory.sum_tree import SumTree
 from offpol.memory.windows import gather
-from offpol.record.segments import load_rows, rows_since
 from offpol.schedule import Schedule
 from offpol.types import Batch, EnvSpec, Rows, StateDict
 
 
-class Prioritized:
+class Prioritized(RingReplay):
     """Draw windows in proportion to priority^alpha (Schaul et al. 2016, eq. 1 and section 3.4).
 
     P(i) = (1 - uniform_mix) m_i / sum_j m_j + uniform_mix / N with the mass m = (|priority| + epsilon)^alpha, where
@@ -60,23 +59,22 @@ class Prioritized:
         self.alpha, self.beta, self.epsilon = self.alpha_schedule(0), beta, epsilon
         self.new_priority = new_priority
         self.uniform_mix, self.draws, self.normaliser = uniform_mix, draws, normaliser
-        allocate = allocator(storage, directory, run_directory)
-        self.ring = Ring(capacity, spec=spec, window=window, allocate=allocate)
+        ring = Ring(capacity, spec=spec, window=window, allocate=allocator(storage, directory, run_directory))
+        moves = self.alpha_schedule.start != self.alpha_schedule.end
+        saved_alpha = asdict(self.alpha_schedule) if moves else self.alpha
+        super().__init__(ring, seed, {"alpha": saved_alpha, "epsilon": epsilon, "new_priority": new_priority})
         self._largest_mass = (1 + epsilon) ** self.alpha
         smallest = normaliser == "buffer"
         self.tree: SumTree | ContextTree = (
             SumTree(self.ring.size, smallest=smallest) if new_priority == "max"
             else ContextTree(self.ring.size, self._largest_mass, smallest=smallest)
         )  # fmt: skip
-        self.capacity_rows = self.ring.size
         self.dropped_priorities = 0
         self._agent_steps = 0
-        self._rng = np.random.default_rng(np.random.SeedSequence(seed))
-        self._lock = threading.Lock()
 
     def add(self, rows: Rows, first_stream: int = 0) -> None:
         """Append one row to each of the streams first_stream .. first_stream + E - 1; see `Ring.add` for errors."""
-        with self._lock:
+        with self.lock:
             slots, drawable = self.ring.add(rows, first_stream)
             first = np.nan if self.new_priority == "neighborhood" else self._largest_mass
             self.tree.set(slots, np.where(drawable, first, 0.0))
@@ -84,18 +82,13 @@ class Prioritized:
             if self.alpha != self.alpha_schedule.end:
                 self._move_alpha()
 
-    def cut(self, stream: int) -> None:
-        """End a stream whose env was lost: its newest row becomes a bootstrap row, its next starts anew."""
-        with self._lock:
-            self.ring.cut(stream)
-
     def sample(self, batch_size: int) -> Batch:
         """Draw windows [B] with replacement; see `gather` for the layout of what comes.
 
         Raises:
             RuntimeError: where nothing is drawable, or every priority is 0.
         """
-        with self._lock:
+        with self.lock:
             self.ring.require_drawable()
             starts, mass = self._draw(batch_size)
             lowest = self.tree.smallest if self.normaliser == "buffer" else np.inf
@@ -114,57 +107,34 @@ class Prioritized:
             IndexError: where an index is no slot.
         """
         drawn, written, value = index.numpy(force=True), generation.numpy(force=True), priority.numpy(force=True)
-        with self._lock:
+        with self.lock:
             current, largest = self.tree.prioritize(self.ring, drawn, written, value, self.epsilon, self.alpha)
             self._largest_mass = max(self._largest_mass, largest)
             dropped = len(drawn) - current
             self.dropped_priorities += dropped
             return dropped
 
-    def __len__(self) -> int:
-        return self.ring.num_drawable
-
-    def state_dict(self, since: Tensor | None = None) -> StateDict:
-        """Return `rows`, a list of one segment of the ring, and `draws`, everything else.
-
-        For an incremental checkpoint give the last segment's `stop` as `since`, and hand all segments that were
-        saved, oldest first, as `rows` to `load_state_dict`.
-        """
-        with self._lock:
-            written = self.ring.slots(self.ring.oldest, self.ring.counts)
-            draws = {
-                "rng": self._rng.bit_generator.state, "masses": torch.from_numpy(self.tree.masses[written]),
-                "largest_mass": self._largest_mass, "agent_steps": self._agent_steps,
-                "dropped": self.dropped_priorities, "alpha": self.alpha, "made_with": self._made_with(),
-            }  # fmt: skip
-            return {"rows": [rows_since(self.ring, since)], "draws": draws}
-
-    def load_state_dict(self, state: StateDict) -> None:
-        """Go on exactly from where the state was taken; ValueError where it does not fit this replay."""
-        draws = state["draws"]
-        if draws["made_with"] != self._made_with():
-            raise ValueError(
-                f"The saved priorities were made with {draws['made_with']}, this replay has {self._made_with()}: "
-                f"set these as they were."
-            )
-        with self._lock:
-            load_rows(self.ring, state["rows"])
-            masses = np.zeros(self.ring.size)
-            masses[self.ring.slots(self.ring.oldest, self.ring.counts)] = draws["masses"].numpy()
-            self.tree.load(masses)
-            self._set_alpha(draws["alpha"], draws["largest_mass"])
-            self._rng.bit_generator.state = draws["rng"]
-            self._agent_steps = draws["agent_steps"]
-            self.dropped_priorities = draws["dropped"]
-
     def _draw(self, number: int) -> tuple[Ints, Floats]:
         """Draw windows; return their slots [B] and masses [B]."""
-        starts, mass = self.tree.draw(self._rng, number, self.draws == "stratified")
+        starts, mass = self.tree.draw(self.rng, number, self.draws == "stratified")
         if self.uniform_mix:
-            uniform = self._rng.random(number) < self.uniform_mix
-            starts[uniform] = self.ring.draw(self._rng, int(np.count_nonzero(uniform)))
+            uniform = self.rng.random(number) < self.uniform_mix
+            starts[uniform] = self.ring.draw(self.rng, int(np.count_nonzero(uniform)))
             mass = self.tree.at(starts)
         return starts, mass
+
+    def _own_state(self) -> StateDict:
+        return {
+            "masses": torch.from_numpy(self.tree.masses[self.ring.written]), "largest_mass": self._largest_mass,
+            "agent_steps": self._agent_steps, "dropped": self.dropped_priorities, "alpha": self.alpha,
+        }  # fmt: skip
+
+    def _load_own_state(self, draws: StateDict) -> None:
+        masses = np.zeros(self.ring.size)
+        masses[self.ring.written] = draws["masses"].numpy()
+        self.tree.load(masses)
+        self._set_alpha(draws["alpha"], draws["largest_mass"])
+        self._agent_steps, self.dropped_priorities = draws["agent_steps"], draws["dropped"]
 
     def _move_alpha(self) -> None:
         """Raise all masses to the alpha that is due now, unless it moved by less than a hundredth of its way."""
@@ -178,14 +148,6 @@ class Prioritized:
         self.alpha, self._largest_mass = alpha, largest_mass
         if isinstance(self.tree, ContextTree):
             self.tree.prior = (1 + self.epsilon) ** alpha
-
-    def _made_with(self) -> dict[str, object]:
-        schedule = self.alpha_schedule
-        alpha = self.alpha if schedule.start == schedule.end else asdict(schedule)
-        return {
-            "alpha": alpha, "epsilon": self.epsilon, "new_priority": self.new_priority, "window": self.ring.window,
-            "rows per stream": self.ring.rows_per_stream,
-        }  # fmt: skip
 
 
 def check_settings(

@@ -5,9 +5,8 @@ from typing import Literal
 import numpy as np
 
 from offpol.memory.kernels_numpy import Ints
-from offpol.memory.windows import gather
 from offpol.replay.uniform import Uniform
-from offpol.types import Batch, EnvSpec
+from offpol.types import EnvSpec
 
 
 class Recent(Uniform):
@@ -36,24 +35,20 @@ class Recent(Uniform):
                 f"{window + 3} or more."
             )
         self.newest_rows = newest_rows
-        self.capacity_rows = spec.num_envs * min(newest_rows, self.ring.rows_per_stream)
-
-    def sample(self, batch_size: int) -> Batch:
-        """Draw windows [B] with replacement; RuntimeError where none is drawable. See `gather` for the layout."""
-        with self._lock:
-            self.ring.require_drawable()
-            slots = self._drawable()
-            if not len(slots):
-                raise RuntimeError(
-                    f"No window of {self.ring.window} transitions lies in the newest {self.newest_rows} rows of a "
-                    "stream: raise newest_rows."
-                )
-            starts = slots[self._rng.integers(len(slots), size=batch_size)]
-            probability = np.full(batch_size, 1 / len(slots), np.float32)
-            return gather(self.ring, starts, probability, np.ones(batch_size, np.float32))
+        self.capacity_rows = min(spec.num_envs * newest_rows, self.ring.size)
 
     def __len__(self) -> int:
         return len(self._drawable())
+
+    def _draw(self, batch_size: int) -> tuple[Ints, int]:
+        self.ring.require_drawable()
+        slots = self._drawable()
+        if not len(slots):
+            raise RuntimeError(
+                f"No window of {self.ring.window} transitions lies in the newest {self.newest_rows} rows of a stream: "
+                "raise newest_rows."
+            )
+        return slots[self.rng.integers(len(slots), size=batch_size)], len(slots)
 
     def _drawable(self) -> Ints:
         start = np.maximum(self.ring.oldest, self.ring.counts - self.newest_rows)

@@ -88,6 +88,19 @@ def test_streams_that_advance_apart_and_are_cut(seed):
         world.check()
 
 
+def test_slots_are_told_by_stream_and_row_and_by_window():
+    world = World(streams=3, rows=9, window=2, stack=2, lengths=[5, 12], seed=3)
+    for _ in range(40):
+        world.step_some()
+    naive, ring, streams = world.naive, world.rings[0], range(3)
+    ends = [len(rows) for rows in naive.streams]
+    starts = naive.drawable()
+    slots = ring.window_slots(np.array([naive.slot(*start) for start in starts]), 2)
+    assert slots.tolist() == [[naive.slot(stream, k + t) for t in range(3)] for stream, k in starts]
+    assert ring.written.tolist() == [naive.slot(s, k) for s in streams for k in range(max(0, ends[s] - 9), ends[s])]
+    assert ring.newest(np.array([2, 0])).tolist() == [naive.slot(s, ends[s] - 1) for s in (2, 0)]
+
+
 def test_changes_that_add_reports_are_all_changes():
     world = World(streams=2, rows=8, window=3, stack=4, lengths=[1, 3, 8], seed=0)
     known = [np.zeros(ring.size, bool) for ring in world.rings]
