@@ -146,6 +146,12 @@ def build_parts(cfg: Mapping[str, Any], directory: Path) -> Parts:
         cfg["replay"], "replay", spec=spec, window=cfg["agent"]["window"], seed=seed, run_directory=str(directory),
         device=str(agent.device),
     )  # fmt: skip
+    if needs_mu and not getattr(replay, "mu_known", True):
+        raise ConfigError(
+            f"replay.offline={cfg['replay']['offline']} does not say with which probabilities its actions were drawn, "
+            "which the trace or the policy compares with: take a trace that does not (tree_backup, n_step, one_step, "
+            "q_lambda, peng), and a policy that does not."
+        )
     check_together(cfg, replay.capacity_rows)
     compile_or_record(agent, replay, compile=cfg["run"]["compile"], cuda_graph=cfg["run"]["cuda_graph"])
     return Parts(Actors(cfg, spec), behavior, agent, replay, topology)

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from offpol.errors import ConfigError, install
+from offpol.offline import is_noisy
 from offpol.output import tell
 from offpol.record.segments import rows_of, unbroken_from
 
@@ -32,6 +33,8 @@ Fields = dict[str, np.ndarray]
 
 def export_dataset(run_directory: Path, dataset_id: str) -> int:
     """Write the replay of a run's newest checkpoint as a new dataset; return the number of transitions.
+
+    Probabilities that nobody knows, as of noisy layers, are NaN.
 
     Raises ConfigError without a checkpoint or without Minari, ValueError for an id that is taken or malformed.
     """
@@ -45,6 +48,9 @@ def export_dataset(run_directory: Path, dataset_id: str) -> int:
     episodes = [episode for stream in _streams(rows) for episode in _episodes(stream)]
     if not episodes:
         raise ConfigError(f"{run_directory} has no two rows of one stream in its replay: nothing to export.")
+    if is_noisy(run_directory):
+        for episode in episodes:
+            episode["behavior_log_prob"] = np.full_like(episode["behavior_log_prob"], np.nan)
     frame = episodes[0]["obs"]
     low, high = (0, 255) if frame.dtype == np.uint8 else (-np.inf, np.inf)
     highest = max(int(episode["action"].max()) for episode in episodes)
@@ -63,8 +69,7 @@ def export_dataset(run_directory: Path, dataset_id: str) -> int:
 def import_dataset(dataset_id: str, stack: int) -> dict[str, torch.Tensor]:
     """Return a local dataset as one stream of rows, in the form of `offpol.record.segments.rows_since`.
 
-    `stack` is the env's: frames are stacked within episodes. Without logged probabilities a uniform policy over the
-    actions is taken for the behavior, which corrections then trust.
+    `stack` is the env's: frames are stacked within episodes. Probabilities that were not logged are NaN.
 
     Raises ConfigError where there is no such dataset, or its spaces are not an array and a Discrete.
     """
@@ -76,7 +81,7 @@ def import_dataset(dataset_id: str, stack: int) -> dict[str, torch.Tensor]:
         raise ConfigError(f"There is no local Minari dataset '{dataset_id}'; there are: {known}.") from error
     if not hasattr(dataset.action_space, "n") or not dataset.observation_space.shape:
         raise ConfigError(f"Minari dataset '{dataset_id}' needs array observations and a Discrete action space.")
-    parts = [_rows(episode, int(dataset.action_space.n), stack) for episode in dataset.iterate_episodes()]
+    parts = [_rows(episode, stack) for episode in dataset.iterate_episodes()]
     fields = {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in parts[0]}
     number = torch.tensor([len(fields["action"])])
     return fields | {
@@ -132,7 +137,7 @@ def _buffer(minari: ModuleType, episode: Fields) -> Any:
     )  # fmt: skip
 
 
-def _rows(episode: Any, num_actions: int, stack: int) -> Fields:
+def _rows(episode: Any, stack: int) -> Fields:
     """Return an episode of T transitions as T + 1 rows, the last one with `valid` False."""
     number = len(episode.rewards)
 
@@ -140,7 +145,7 @@ def _rows(episode: Any, num_actions: int, stack: int) -> Fields:
         return np.append(np.asarray(values)[:number].astype(dtype), np.zeros(1, dtype))
 
     infos = episode.infos or {}
-    log_prob = infos.get("behavior_log_prob", np.full(number, -np.log(num_actions)))
+    log_prob = infos.get("behavior_log_prob", np.full(number, np.nan))
     return {
         "obs": np.asarray(episode.observations), "action": padded(episode.actions, np.int64),
         "reward": padded(episode.rewards, np.float32), "terminated": padded(episode.terminations, np.bool_),

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import NamedTuple
 
 from offpol.errors import ConfigError
+from offpol.record.identity import MINARI
 from offpol.record.run_directory import CONFIG
 from offpol.record.segments import Segment, rows_of
 from offpol.types import EnvSpec
 
-MINARI = "minari:"
+
+class Stored(NamedTuple):
+    """What `load_offline` finds."""
+
+    segments: list[Segment]  # oldest first, fit for `offpol.record.segments.load_rows`
+    mu_known: bool  # the logged probabilities are those that actions were drawn with
 
 
-def load_offline(source: str, spec: EnvSpec) -> list[Segment]:
-    """Return the stored rows of `source` as segments, oldest first, fit for `offpol.record.segments.load_rows`.
+def load_offline(source: str, spec: EnvSpec) -> Stored:
+    """Return the stored rows of `source`.
 
+    Where a dataset logged no probabilities, those of a uniform policy stand for them: what is measured stays finite.
     Policy versions are counted back from 0, the newest one's: as if it had acted when the run that reads them began.
 
     Args:
@@ -27,6 +36,7 @@ def load_offline(source: str, spec: EnvSpec) -> list[Segment]:
         from offpol.minari import import_dataset
 
         segments = [import_dataset(source.removeprefix(MINARI), stack=spec.stack)]
+        mu_known = not any(bool(segment["behavior_log_prob"].isnan().any()) for segment in segments)
     else:
         from offpol.record.checkpoint import load_newest
 
@@ -34,6 +44,7 @@ def load_offline(source: str, spec: EnvSpec) -> list[Segment]:
             raise ConfigError(f"replay.offline={source} is no run: give the folder of one, or minari:ID for a dataset.")
         found = load_newest(Path(source) / "checkpoints", only=["replay"])
         segments = rows_of(found.state["replay"], str(found.path))
+        mu_known = not is_noisy(Path(source))
     saved = (segments[0]["obs"].dtype, tuple(segments[0]["obs"].shape[1:]))
     if saved != (spec.dtype, spec.frame_shape):
         raise ValueError(
@@ -47,4 +58,19 @@ def load_offline(source: str, spec: EnvSpec) -> list[Segment]:
             "data of the same env."
         )
     newest = max(int(segment["policy_version"].max()) for segment in segments)
-    return [{**segment, "policy_version": segment["policy_version"] - newest} for segment in segments]
+    uniform = -math.log(spec.num_actions)
+    segments = [
+        {
+            **segment, "policy_version": segment["policy_version"] - newest,
+            "behavior_log_prob": segment["behavior_log_prob"].nan_to_num(uniform),
+        }
+        for segment in segments
+    ]  # fmt: skip
+    return Stored(segments, mu_known)
+
+
+def is_noisy(run: Path) -> bool:
+    """Tell whether a run acted by noisy layers, whose actions have no known probability."""
+    from offpol.record.run_results import read_run
+
+    return (run / CONFIG).is_file() and bool(read_run(run).cfg["network"].get("heads", {}).get("noisy"))

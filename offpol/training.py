@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 from collections.abc import Mapping
@@ -48,19 +49,20 @@ def train(
             directory, settings, title=f"{spec.name}, seed {cfg['seed']}", levels=reference_levels(spec.name),
             frames_per_agent_step=spec.frames_per_agent_step,
         )  # fmt: skip
-        if resumed is not None:
-            restore(run, parts)
-        add_gauges(run, parts)
-        try:
-            with run, process_group(parts.agent):
-                if resumed is not None:
-                    config = command_line.relaunchable(cfg)
-                    run_directory.note_resumption(directory, run.agent_steps, resumed, config, own_code(cfg))
-                parts.topology.run(parts.actors, parts.agent, parts.replay, run)
-            if not run.interrupted:
-                return finish(cfg, run, parts.agent)
-        except Exception as error:
-            raise explained(error, directory, run.agent_steps, run.saved_at) from error.__cause__
+        with contextlib.closing(run.logger):
+            if resumed is not None:
+                restore(run, parts)
+            add_gauges(run, parts)
+            try:
+                with run, process_group(parts.agent):
+                    if resumed is not None:
+                        config = command_line.relaunchable(cfg)
+                        run_directory.note_resumption(directory, run.agent_steps, resumed, config, own_code(cfg))
+                    parts.topology.run(parts.actors, parts.agent, parts.replay, run)
+                if not run.interrupted:
+                    return finish(cfg, run, parts.agent)
+            except Exception as error:
+                raise explained(error, directory, run.agent_steps, run.saved_at) from error.__cause__
     say(f"Interrupted and saved at {run.agent_steps:,} agent steps. Go on: {resume_command(directory)}")
     sys.exit(128 + (run.signal or 0))
 

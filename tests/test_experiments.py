@@ -75,6 +75,37 @@ def test_agents_of_offline_data_say_that_they_need_it(experiment: str, tmp_path:
         build_parts(of(experiment), tmp_path)
 
 
+def test_stored_data_is_of_the_same_env_found_from_anywhere_and_not_asked_for_what_it_does_not_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    def offpol(*arguments: str) -> tuple[int, str]:
+        done = call(main, arguments, monkeypatch, capfd)
+        return done.code, done.err
+
+    monkeypatch.chdir(tmp_path)
+    short = (*TINY, "run.agent_steps=120", "run.eval_episodes=0")
+    noisy = ("network.heads.noisy=0.5", "trace=n_step", "policy=greedy")
+    assert offpol(*short, "hydra.run.dir=known")[0] == 0
+    assert offpol(*short, *noisy, "hydra.run.dir=noisy")[0] == 0
+    mixed = (*short, "replay=mixed", "hydra.run.dir=mixed")
+    code, said = offpol(*mixed, "replay.offline=noisy")
+    assert code == 2
+    assert "noisy does not say with which probabilities its actions were drawn" in said
+    code, said = offpol(*mixed, "replay.offline=known", "env.length=5")
+    assert code == 2
+    assert "is a run of Chain-8, but this one plays Chain-5: use data of the same env" in said
+    code, said = offpol(*mixed, "replay.offline=known", "env.slip=0.25")
+    assert code == 0
+    assert "was gathered with env.slip=0.1, and this run plays otherwise" in said
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert offpol(f"resume={tmp_path / 'mixed'}", "run.agent_steps=160")[0] == 0
+    assert offpol(f"resume={tmp_path / 'known'}", "run.agent_steps=240")[0] == 0
+    code, said = offpol(f"resume={tmp_path / 'mixed'}", "run.agent_steps=200")
+    assert code == 2
+    assert "does not hold the rows that this run has been learning from" in said
+
+
 RESETS = ("agent.resets.every_updates=4", "agent.annealing.over_updates=3")  # within ten updates
 
 

@@ -122,7 +122,7 @@ def _sources(
         rings["online" if share else "stored"] = (joined(segments, window), 1 - share)
     if share > 0:
         try:
-            rings["offline"] = (joined(load_offline(replay["offline"], spec), window), share)
+            rings["offline"] = (joined(load_offline(replay["offline"], spec).segments, window), share)
         except ValueError as error:
             raise ConfigError(f"replay.{error}") from error
     return rings

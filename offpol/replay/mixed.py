@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -9,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from offpol.errors import ConfigError
 from offpol.offline import load_offline
-from offpol.record.segments import load_rows, rows_per_stream, rows_since
+from offpol.record.segments import Segment, load_rows, rows_per_stream, rows_since
 from offpol.replay.prioritized import Prioritized
 from offpol.schedule import Schedule
 from offpol.types import Batch, EnvSpec, Rows, StateDict
@@ -31,6 +33,8 @@ class Mixed:
         alpha, beta, epsilon: of the priorities, as in `Prioritized`; alpha 0 is uniform.
         storage, directory: of the online rows, as of `Prioritized`; offline ones lie in memory.
         spec, window, seed, run_directory: as of `Prioritized`.
+
+    `mu_known` says whether the offline rows' logged probabilities are those that their actions were drawn with.
 
     Raises ValueError for a share outside [0, 1], or offline data that is missing or of another env.
     """
@@ -56,7 +60,11 @@ class Mixed:
         self.online = Prioritized(capacity, **settings, **place, spec=spec, seed=seed)
         self.capacity_rows = self.online.capacity_rows
         self.offline_share = offline_share
-        self.offline = _offline(offline, spec, settings, seed + 1) if offline is not None else None
+        self._source, self.offline, self._digest, self.mu_known = offline, None, "", True
+        if offline is not None:
+            segments, self.mu_known = load_offline(offline, spec)
+            self.offline = _offline(segments, offline, spec, settings, seed + 1)
+            self._digest = hashlib.sha256(self.offline.ring.records.tobytes()).hexdigest()  # of all but the frames
         self._agent_steps, self._owed = 0, 0.0
 
     def add(self, rows: Rows, first_stream: int = 0) -> None:
@@ -90,6 +98,11 @@ class Mixed:
             dropped += self.offline.update_priorities(shifted, generation[old], priority[old.to(priority.device)])
         return dropped
 
+    @property
+    def dropped_priorities(self) -> int:
+        """Priorities that came too late; offline rows are never overwritten."""
+        return self.online.dropped_priorities
+
     def __len__(self) -> int:
         return len(self.online)
 
@@ -99,11 +112,16 @@ class Mixed:
         if self.offline is not None:
             all_rows = torch.from_numpy(self.offline.ring.counts)  # none are new
             offline = self.offline.state_dict(all_rows)["draws"]
-        mix = {"agent_steps": self._agent_steps, "owed": self._owed, "offline": offline}
+        mix = {"agent_steps": self._agent_steps, "owed": self._owed, "offline": offline, "rows": self._digest}
         return self.online.state_dict(since) | {"mix": mix}
 
     def load_state_dict(self, state: StateDict) -> None:
-        """Go on exactly from where the state was taken; the offline data must be the same."""
+        """Go on exactly from where the state was taken; ConfigError where the offline data is not the same."""
+        if state["mix"].get("rows", self._digest) != self._digest:
+            raise ConfigError(
+                f"replay.offline={self._source} does not hold the rows that this run has been learning from: put them "
+                "back, or begin a new run."
+            )
         self.online.load_state_dict(state)
         self._agent_steps, self._owed = state["mix"]["agent_steps"], state["mix"]["owed"]
         if self.offline is not None:
@@ -111,8 +129,7 @@ class Mixed:
             self.offline.load_state_dict({"rows": rows, "draws": state["mix"]["offline"]})
 
 
-def _offline(source: str, spec: EnvSpec, settings: dict[str, Any], seed: int) -> Prioritized:
-    segments = load_offline(source, spec)
+def _offline(segments: list[Segment], source: str, spec: EnvSpec, settings: dict[str, Any], seed: int) -> Prioritized:
     streams, rows = len(segments[0]["start"]), rows_per_stream(segments)
     replay = Prioritized(
         streams * rows, **settings, storage="memory", directory=None, spec=replace(spec, num_envs=streams), seed=seed

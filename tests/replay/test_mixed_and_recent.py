@@ -130,7 +130,7 @@ def test_data_without_rows_is_refused(tmp_path) -> None:
 
 def test_offline_versions_are_counted_back_from_the_newest(run) -> None:
     """As if their policy had acted until the run that reads them began."""
-    segments = load_offline(str(run[0]), SPEC)
+    segments = load_offline(str(run[0]), SPEC).segments
     ring = run[1].ring
     own = ring.records["policy_version"][ring.slots(ring.oldest, ring.counts)]
     read = torch.cat([segment["policy_version"] for segment in segments]).numpy()
@@ -201,6 +201,21 @@ def test_what_is_missing_between_two_checkpoints_is_not_bridged(tmp_path) -> Non
     assert logged.first.tolist() == [30, 0, 0]
     action = ring.fields["action"][kept[0]]
     np.testing.assert_array_equal(logged.action[0, 23 - len(action) : 23], action)
+
+
+def test_a_dataset_without_probabilities_is_known_to_have_none(run, tmp_path, monkeypatch) -> None:
+    pytest.importorskip("minari")
+    from offpol import minari
+
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    minari.export_dataset(run[0], "naive/known-v0")
+    monkeypatch.setattr(minari, "LOGGED", ("policy_version",))
+    minari.export_dataset(run[0], "naive/unknown-v0")
+    assert mixed(run, offline="minari:naive/known-v0").mu_known
+    unknown = mixed(run, offline="minari:naive/unknown-v0")
+    assert not unknown.mu_known
+    play(unknown, 30)
+    assert unknown.sample(16).behavior_log_prob.isfinite().all()
 
 
 def test_a_run_comes_back_from_minari_as_it_was(run, tmp_path, monkeypatch) -> None:
