@@ -46,16 +46,21 @@ def play(agent: str, seed: int, out: Path) -> dict:
 
 
 def publish(results: dict[str, list[float]], out: Path) -> None:
-    """Write the scores down, and into the table of docs/recipes.md."""
-    infos = [json.loads(path.read_text()) for path in sorted(out.glob("*/info.json"))]
+    """Write the scores down, beside those of other agents, and into the table of docs/recipes.md."""
+    infos = [json.loads(path.read_text()) for agent in results for path in sorted(out.glob(f"{agent}-seed*/info.json"))]
+    known = json.loads(PUBLISHED.read_text()) if PUBLISHED.is_file() else {"about": {}, "scores": {}}
     about = {
         "task": "task=cartpole: 50,000 agent steps, then the mean return of 20 greedy games, by seed",
-        "commits": sorted({f"{info['git']['commit'][:7]}{' dirty' * info['git']['dirty']}" for info in infos}),
-        "machine": sorted({info["machine"]["cpu"] for info in infos}),
-        "started": [min(info["started"] for info in infos), max(info["started"] for info in infos)],
+        "machine": sorted({*known["about"].get("machine", ()), *(info["machine"]["cpu"] for info in infos)}),
+        "commits": sorted({*known["about"].get("commits", ()), *(_commit(info) for info in infos)}),
     }
-    PUBLISHED.write_text(json.dumps({"about": about, "scores": results}, indent=1) + "\n")
+    scores = dict(sorted({**known["scores"], **results}.items()))
+    PUBLISHED.write_text(json.dumps({"about": about, "scores": scores}, indent=1) + "\n")
     DOCS.write_text(with_scores(DOCS.read_text(), results))
+
+
+def _commit(info: dict) -> str:
+    return f"{info['git']['commit'][:7]}{' dirty' * info['git']['dirty']}"
 
 
 def with_scores(text: str, results: dict[str, list[float]]) -> str:
