@@ -10,26 +10,18 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from offpol.drawing import COLORS, ENDS, GREY, LIGHT, OTHER, OWN, plain
 from offpol.inspect import tables
 from offpol.inspect.inspection import Windows
-from offpol.report.figures import COLORS, GREY, LIGHT
-from offpol.report.offpolicy import ENDS
 
 DPI = 140
-OWN, OTHER = COLORS[1], COLORS[0]
 RHO_COLORS = ("#B2182B", "#EF8A62", "#FDDBC7", "#D1E5F0", "#2166AC")  # cut .. kept .. clipped
-END_NAMES = {metric.removeprefix("trace_end/"): drawn for metric, drawn in ENDS.items()}
 LINES = {  # operators whose lengths are drawn by age, each with its color
     name: COLORS[i % len(COLORS)]
     for i, name in enumerate((
         "retrace", "vtrace", "tree_backup", "rbis", "watkins", "c_trace", "importance_sampling", "puffer",
     ))
 }  # fmt: skip
-
-
-def plain(axes: Axes) -> None:
-    """Take the box away."""
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -45,6 +37,9 @@ def operators(windows: Windows, own: str) -> Figure:
     known = not np.isnan(windows.monte_carlo).all()
     figure = Figure(figsize=(13.5, 6.2), layout="constrained")
     left, spread, length, grid = figure.subplots(1, 4, width_ratios=(1.15, 0.9, 0.9, 2.1))
+    for axes in (left, spread, length):
+        plain(axes, grid="x")
+        axes.set_ylim(-0.6, len(rows) - 0.4)
     y = np.arange(len(rows))
     colors = [OWN if row["operator"] == own else OTHER for row in rows]
     key, error = ("minus_monte_carlo", "two_standard_errors") if known else ("mean", None)
@@ -68,10 +63,6 @@ def operators(windows: Windows, own: str) -> Figure:
     left.set_yticks(y, [str(row["operator"]) for row in rows])
     for label, row in zip(left.get_yticklabels(), rows, strict=True):
         label.set(color=OWN if row["operator"] == own else "black", weight="bold" if row["operator"] == own else None)
-    for axes in (left, spread, length):
-        axes.set_ylim(-0.6, len(rows) - 0.4)
-        axes.grid(axis="x", alpha=0.3)
-        plain(axes)
     _distances(grid, windows)
     number = int((~np.isnan(windows.monte_carlo)).sum())
     figure.suptitle(
@@ -120,14 +111,13 @@ def by_age(windows: Windows, own: str) -> Figure:
     middle.set_ylim(0.95, max(most) * 1.05)
     middle.set_title("rewards that a return used (trace length)", fontsize=10)
     _stack(
-        right, np.array([[row[f"ended_by_{reason}"] for row in rows] for reason in END_NAMES], dtype=float),
-        dict(END_NAMES.values()),
+        right, np.array([[row[f"ended_by_{reason}"] for row in rows] for reason in ENDS], dtype=float),
+        {end.label: end.color for end in ENDS.values()},
     )  # fmt: skip
     right.set_title(f"what ended the returns of {own}", fontsize=10)
     for axes in (left, middle, right):
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=3, frameon=False, fontsize=8)
-        _age_axis(axes, rows)
-    middle.grid(alpha=0.3)
+        _age_axis(axes, rows, grid="both" if axes is middle else "")
     return figure
 
 
@@ -141,12 +131,12 @@ def _stack(axes: Axes, shares: np.ndarray, colors: dict[str, str]) -> None:
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
 
 
-def _age_axis(axes: Axes, rows: list[tables.Row]) -> None:
+def _age_axis(axes: Axes, rows: list[tables.Row], grid: str) -> None:
+    plain(axes, grid)
     ages = [row["age_updates"] for row in rows]
     labels = [f"{age:.0f}" if age < 1000 else EngFormatter(sep="", places=1)(age) for age in ages]
     axes.set_xticks(range(len(rows)), labels, fontsize=8)
     axes.set_xlabel("sample age (updates), an equal number of windows each", fontsize=9)
-    plain(axes)
 
 
 def values(windows: Windows, own: str) -> Figure:
@@ -177,8 +167,7 @@ def values(windows: Windows, own: str) -> Figure:
     right.plot(x, [tables.Mean.of(mine[part]).value for part in tables.age_bins(windows)], "s--", color=OWN,
                markersize=4, label=f"return of {own} - Monte Carlo")  # fmt: skip
     right.legend(frameon=False, fontsize=8)
-    right.grid(alpha=0.3)
     right.set_title("the gap by sample age", fontsize=10)
-    _age_axis(right, rows)
+    _age_axis(right, rows, grid="both")
     plain(left)
     return figure

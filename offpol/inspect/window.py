@@ -8,16 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from offpol.inspect.figures import OTHER, OWN, plain
+from offpol.drawing import ENDS, GREY, LIGHT, OTHER, OWN, plain
 from offpol.inspect.inspection import Subject, Windows
-from offpol.report.figures import GREY, LIGHT
 
 MAX_ACTIONS = 18  # that are drawn
 GAP = 0.08  # between columns, in widths of one
-WHY = {
-    "exploration": "an explored action ended it", "policy_change": "a change of pi ended it",
-    "faded": "it faded by the operator itself", "episode": "the episode ended it", "window": "nothing cut it",
-}  # fmt: skip
 
 
 def choose(windows: Windows, own: str) -> int:
@@ -51,7 +46,7 @@ def picture(subject: Subject, windows: Windows, w: int) -> Figure:
     length, reason = windows.lengths[own][w], next(name for name, ended in windows.ends[own].items() if ended[w])
     figure.suptitle(
         f"{subject.spec.name}: one window of {n} transitions, {windows.age_updates[w]:,} updates old.   "
-        f"{own} used {length:.2f} of {n} rewards: {WHY[reason]}.",
+        f"{own} used {length:.2f} of {n} rewards: {ENDS[reason].told}.",
         fontsize=11.5, x=0.012, y=0.985, ha="left",
     )  # fmt: skip
     return figure
@@ -157,6 +152,7 @@ def _td_errors(axes: Axes, windows: Windows, w: int, shown: int) -> None:
 
 def _returns(axes: Axes, windows: Windows, w: int, own: str) -> None:
     """Draw the return that every operator gives the window's first row, between Q and what really came."""
+    plain(axes)
     returns = {name: float(values[w]) for name, values in windows.returns.items()}
     names = sorted(returns, key=lambda name: (returns[name], name))
     y = np.arange(len(names))
@@ -179,7 +175,6 @@ def _returns(axes: Axes, windows: Windows, w: int, own: str) -> None:
     axes.margins(x=0.12)
     axes.set_xlabel("return of the window's first row", fontsize=9)
     axes.legend(frameon=False, fontsize=8.5, loc="lower right")
-    plain(axes)
 
 
 def _name(subject: Subject, action: int) -> str:

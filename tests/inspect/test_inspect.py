@@ -18,11 +18,10 @@ from inspected import train
 from offpol.assembly import build_agent
 from offpol.cli.command_line import load_saved
 from offpol.config import conf_dir
-from offpol.health import ENDS as REASONS
+from offpol.drawing import ENDS
 from offpol.inspect import figures, inspection, tables, window
 from offpol.inspect.command import main
 from offpol.record.checkpoint import load_newest
-from offpol.report.offpolicy import ENDS
 from offpol.trace.retrace import Retrace
 
 
@@ -169,7 +168,7 @@ def test_every_row_counts_once_in_tables(seen) -> None:
         windows.q.mean(), abs=1e-5
     )
     for row, shares in zip(rows, tables.rho_shares(windows), strict=True):
-        assert sum(row[f"ended_by_{reason}"] for reason in REASONS) == pytest.approx(1)
+        assert sum(row[f"ended_by_{reason}"] for reason in ENDS) == pytest.approx(1)
         assert shares.sum() == pytest.approx(1)
 
 
@@ -195,8 +194,10 @@ def test_the_runs_own_operator_stands_with_its_own_numbers() -> None:
     assert operators["retrace"].lambda_ > 0.5
 
 
-def test_reasons_have_one_name_everywhere() -> None:
-    assert {name.removeprefix("trace_end/") for name in ENDS} == set(REASONS)
+def test_there_are_words_for_all_that_ends_returns(seen) -> None:
+    subject, windows = seen
+    assert set(windows.ends[subject.own]) == set(ENDS)
+    assert set(tables.CUTS) < set(ENDS)
 
 
 def test_offline_rows_are_looked_at_in_their_share(run, tmp_path) -> None:
