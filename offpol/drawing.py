@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -44,3 +46,39 @@ def plain(axes: Axes, grid: str = "") -> None:
     if grid:
         axes.grid(axis=grid, alpha=0.3, lw=0.6)  # type: ignore[arg-type]
         axes.set_axisbelow(True)
+
+
+def paint(planes: np.ndarray) -> np.ndarray:
+    """Give each of the planes [C, H, W] its own color, earlier ones (player, ball) over later ones (bricks): RGB."""
+    hue = np.arange(len(planes))[:, None] / len(planes) + np.array([0, 1 / 3, 2 / 3])
+    colors = (127.5 + 127.5 * np.cos(2 * np.pi * hue)).astype(np.uint8)
+    picture = np.zeros((*planes.shape[1:], 3), dtype=np.uint8)
+    for plane, color in zip(planes[::-1], colors[::-1], strict=True):
+        picture[plane > 0] = color
+    return picture
+
+
+def draw_frame(axes: Axes, frame: np.ndarray) -> None:
+    """Draw a stored frame: images as they are, planes of zeros and ones in a color each, a vector as bars."""
+    if frame.ndim == 1:
+        axes.bar(range(len(frame)), frame, color=OTHER, width=0.8)
+        axes.axhline(0, color=LIGHT, lw=0.8)
+        low, high = min(float(frame.min()), 0.0), max(float(frame.max()), 0.0)
+        axes.set_ylim(low - 0.1 * (high - low) - 1e-6, high + 0.1 * (high - low) + 1e-6)
+        return
+    if frame.ndim == 3 and frame.max(initial=0) <= 1:
+        frame = paint(frame)
+    elif frame.ndim == 3:  # channels are first; what is not RGB has no colors of its own
+        frame = np.moveaxis(frame, 0, -1) if frame.shape[0] == 3 and frame.dtype == np.uint8 else frame.max(axis=0)
+    axes.imshow(frame, cmap="gray", interpolation="nearest")
+
+
+def without_action(row: np.void, over: bool = False) -> str:
+    """Say what the frame of a row is there for where no action counts: the end is of the episode, or of the window."""
+    return "episode over" if over or not row["valid"] else "bootstrap"
+
+
+def outcome(row: np.void) -> str:
+    """Say what the action of a stored row led to."""
+    end = "  terminated" if row["terminated"] else "  truncated" if row["truncated"] else ""
+    return f"reward {row['reward']:+.3g}{end}"

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from offpol.drawing import ENDS, GREY, LIGHT, OTHER, OWN, plain
+from offpol.drawing import ENDS, GREY, LIGHT, OTHER, OWN, draw_frame, outcome, plain, without_action
 from offpol.inspect.inspection import Subject, Windows
 
 MAX_ACTIONS = 18  # that are drawn
@@ -72,32 +72,13 @@ def _frames(columns: Sequence[Axes], subject: Subject, windows: Windows, w: int,
                 0.5, 0.5, "next\nepisode", ha="center", va="center", color=GREY, fontsize=9, transform=axes.transAxes
             )
             continue
-        _draw_frame(axes, frame)
+        draw_frame(axes, frame)
         if t in (n, shown):
-            over = row["valid"] == 0 or (t == shown and windows.inputs.discount[w, t - 1] == 0)
-            axes.set_title("episode over" if over else "bootstrap", fontsize=9, color=GREY)
+            over = t == shown and bool(windows.inputs.discount[w, t - 1] == 0)
+            axes.set_title(without_action(row, over), fontsize=9, color=GREY)
             continue
-        end = "  terminated" if row["terminated"] else "  truncated" if row["truncated"] else ""
         axes.set_title(f"t{f' + {t}' if t else ''}   {_name(subject, int(row['action']))}", fontsize=9.5, weight="bold")
-        axes.set_xlabel(f"reward {row['reward']:+.3g}{end}", fontsize=8.5, labelpad=2)
-
-
-def _draw_frame(axes: Axes, frame: np.ndarray) -> None:
-    """Draw an image as it is, planes in one color each, a vector as bars."""
-    if frame.ndim == 1:
-        axes.bar(range(len(frame)), frame, color=OTHER, width=0.8)
-        axes.axhline(0, color=LIGHT, lw=0.8)
-        low, high = min(float(frame.min()), 0.0), max(float(frame.max()), 0.0)
-        axes.set_ylim(low - 0.1 * (high - low) - 1e-6, high + 0.1 * (high - low) + 1e-6)
-    elif frame.ndim == 3 and not (frame.shape[0] == 3 and frame.max(initial=0) > 1):
-        hue = np.arange(len(frame))[:, None] / len(frame) + np.array([0, 1 / 3, 2 / 3])
-        colors = 0.5 + 0.5 * np.cos(2 * np.pi * hue)
-        image = np.zeros((*frame.shape[1:], 3))
-        for plane, color in zip(frame[::-1], colors[::-1], strict=True):
-            image[plane > 0] = color
-        axes.imshow(image, interpolation="nearest")
-    else:
-        axes.imshow(np.moveaxis(frame, 0, -1) if frame.ndim == 3 else frame, cmap="gray", interpolation="nearest")
+        axes.set_xlabel(outcome(row), fontsize=8.5, labelpad=2)
 
 
 def _policies(columns: Sequence[Axes], windows: Windows, w: int, shown: int) -> None:
