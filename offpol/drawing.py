@@ -5,7 +5,7 @@ Axes are handed in: an env that paints its frames does not have to import matplo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#4D4D4D")  # Okabe & Ito
 GREY, LIGHT, INK = "#8A8A8A", "#C8C8C8", "#3A3F47"
 OTHER, OWN = COLORS[:2]  # operators, and the run's own among them
+LINES = ("-", (0, (4, 1.5)), (0, (1, 1)))
 FONT = 8.0
 
 
@@ -33,6 +34,15 @@ ENDS = {  # by the names that `offpol.health.trace_ends` gives them
     "policy_change": End("policy change", "#DD6E5A", "a change of pi ended it"),
     "faded": End("operator itself", LIGHT, "it faded by the operator itself"),
 }
+
+
+def look(number: int) -> dict[str, Any]:
+    """Return how line `number` of many is drawn: 21 differ, neighbours in both color and dash. OWN is left free.
+
+    Dashes lie on top, so that lines that coincide are all seen.
+    """
+    others, dash = [color for color in COLORS if color != OWN], number % len(LINES)
+    return {"color": others[number % len(others)], "ls": LINES[dash], "zorder": 2 + 0.1 * dash}
 
 
 def plain(axes: Axes, grid: str = "") -> None:

@@ -1,11 +1,11 @@
-"""What pictures share: every kind of frame is drawn as what it is."""
+"""What pictures share: lines that differ, and every kind of frame drawn as what it is."""
 
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from offpol.drawing import draw_frame, paint
+from offpol.drawing import OWN, draw_frame, look, paint
 
 
 def drawn(frame: np.ndarray) -> Axes:
@@ -37,3 +37,9 @@ def test_a_vector_is_shown_as_bars() -> None:
     assert [bar.get_height() for bar in axes.patches] == frame.tolist()
     low, high = axes.get_ylim()
     assert low < -2.0 < 0.5 < high
+
+
+def test_lines_of_many_differ() -> None:
+    looks = {(str(look(i)["color"]), str(look(i)["ls"])) for i in range(21)}
+    assert len(looks) == 21
+    assert OWN not in {color for color, _ in looks}

@@ -10,18 +10,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from offpol.drawing import COLORS, ENDS, GREY, LIGHT, OTHER, OWN, plain
+from offpol.drawing import ENDS, GREY, LIGHT, OTHER, OWN, look, plain
 from offpol.inspect import tables
 from offpol.inspect.inspection import Windows
 
 DPI = 140
 RHO_COLORS = ("#B2182B", "#EF8A62", "#FDDBC7", "#D1E5F0", "#2166AC")  # cut .. kept .. clipped
-LINES = {  # operators whose lengths are drawn by age, each with its color
-    name: COLORS[i % len(COLORS)]
-    for i, name in enumerate((
-        "retrace", "vtrace", "tree_backup", "rbis", "watkins", "c_trace", "importance_sampling", "puffer",
-    ))
-}  # fmt: skip
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -79,14 +73,15 @@ def _distances(axes: Axes, windows: Windows) -> None:
         names, values = names[:-1], values[:-1, :-1]
     shown = np.where(np.isnan(values), 0.0, values)
     top = np.percentile(shown, 95) or 1.0
+    plain(axes)
     axes.imshow(shown, cmap="YlGnBu", vmax=top, aspect="auto")
     for i, line in enumerate(shown):
         for j, value in enumerate(line):
             if i != j:
                 axes.text(j, i, f"{value:.2f}".lstrip("0") if value < 10 else f"{value:.0f}", ha="center", va="center",
                           fontsize=6.5, color="white" if value > 0.6 * top else "#333333")  # fmt: skip
-    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
-    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), names)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_title("root mean square distance between returns", fontsize=10)
@@ -95,21 +90,11 @@ def _distances(axes: Axes, windows: Windows) -> None:
 def by_age(windows: Windows, own: str) -> Figure:
     """Draw classes of rho, trace lengths and what ended returns, by sample age."""
     rows = tables.age_rows(windows, own)
-    figure = Figure(figsize=(13.5, 4.4), layout="constrained")
-    left, middle, right = figure.subplots(1, 3)
-    x = np.arange(len(rows))
+    figure = Figure(figsize=(13.5, 3.8 + 0.07 * len(windows.lengths)), layout="constrained")
+    left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1.4, 1))
     _stack(left, tables.rho_shares(windows).T, dict(zip(tables.RHO_CLASSES, RHO_COLORS, strict=True)))
     left.set_title("rho = pi/mu of the logged actions", fontsize=10)
-    for name, color in LINES.items():
-        numbers = [row[f"length_{name}"] for row in rows]
-        middle.plot(x, numbers, "o-", color=color, markersize=3.5, lw=2.6 if name == own else 1.3, label=name)
-    if own not in LINES:
-        numbers = [row[f"length_{own}"] for row in rows]
-        middle.plot(x, numbers, "o-", color="black", markersize=3.5, lw=2.6, label=own)
-    most = [row["length_n_step"] for row in rows]
-    middle.plot(x, most, "--", color=GREY, lw=1.2, label="uncut (n_step)")
-    middle.set_ylim(0.95, max(most) * 1.05)
-    middle.set_title("rewards that a return used (trace length)", fontsize=10)
+    _lengths(middle, rows, list(windows.lengths), own)
     _stack(
         right, np.array([[row[f"ended_by_{reason}"] for row in rows] for reason in ENDS], dtype=float),
         {end.label: end.color for end in ENDS.values()},
@@ -119,6 +104,15 @@ def by_age(windows: Windows, own: str) -> Figure:
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=3, frameon=False, fontsize=8)
         _age_axis(axes, rows, grid="both" if axes is middle else "")
     return figure
+
+
+def _lengths(axes: Axes, rows: list[tables.Row], names: list[str], own: str) -> None:
+    """Draw each operator's trace length by age, the run's own as a broad line; the legend is ordered by the last."""
+    for name in sorted(names, key=lambda name: -rows[-1][f"length_{name}"]):
+        numbers = [row[f"length_{name}"] for row in rows]
+        broad = {"color": OWN, "lw": 4.5, "alpha": 0.75, "zorder": 1.9}
+        axes.plot(numbers, label=name, **(broad if name == own else look(names.index(name)) | {"lw": 1.4}))
+    axes.set_title("rewards that a return used (trace length)", fontsize=10)
 
 
 def _stack(axes: Axes, shares: np.ndarray, colors: dict[str, str]) -> None:
@@ -135,7 +129,7 @@ def _age_axis(axes: Axes, rows: list[tables.Row], grid: str) -> None:
     plain(axes, grid)
     ages = [row["age_updates"] for row in rows]
     labels = [f"{age:.0f}" if age < 1000 else EngFormatter(sep="", places=1)(age) for age in ages]
-    axes.set_xticks(range(len(rows)), labels, fontsize=8)
+    axes.set_xticks(range(len(rows)), labels)
     axes.set_xlabel("sample age (updates), an equal number of windows each", fontsize=9)
 
 

@@ -26,8 +26,8 @@ def choose(windows: Windows, own: str) -> int:
 def picture(subject: Subject, windows: Windows, w: int) -> Figure:
     """Draw window number w: frames, pi with the logged mu, weights, td errors, rewards, and all returns."""
     n, own = windows.inputs.q.shape[1], subject.own
-    figure = Figure(figsize=(max(9.5, 1.75 * (n + 1) + 1.6), 10.6))
-    heights = (1.75, 1.1, 0.8, 0.8, 2.4)
+    figure = Figure(figsize=(max(9.5, 1.75 * (n + 1) + 1.6), 7.5 + 0.24 * len(windows.returns)))
+    heights = (1.75, 1.1, 0.8, 0.8, 0.185 * len(windows.returns))
     grid = figure.add_gridspec(
         5, n + 1, height_ratios=heights, left=1.55 / figure.get_figwidth(), right=0.985, top=0.925, bottom=0.055,
         wspace=GAP, hspace=0.42,

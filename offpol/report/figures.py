@@ -10,11 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from offpol.drawing import COLORS, FONT, GREY, LIGHT, plain
+from offpol.drawing import COLORS, FONT, GREY, LIGHT, LINES, plain
 from offpol.report.aggregates import AGGREGATES, Estimate, profile
 from offpol.report.comparison import Comparison, Entrant
 
-LINES = ("-", (0, (4, 1.5)), (0, (1, 1)))  # of our agents, once their colors are used up
 SEED = 0  # of every bootstrap in a report
 MAX_LETTERS = 56  # of a name
 DASHES = ("--", "-.", ":")  # of published agents

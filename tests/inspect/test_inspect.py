@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from inspected import train
 from offpol.assembly import build_agent
 from offpol.cli.command_line import load_saved
 from offpol.config import conf_dir
-from offpol.drawing import ENDS
+from offpol.drawing import ENDS, OWN
 from offpol.inspect import figures, inspection, tables, window
 from offpol.inspect.command import main
 from offpol.record.checkpoint import load_newest
@@ -198,6 +199,22 @@ def test_there_are_words_for_all_that_ends_returns(seen) -> None:
     subject, windows = seen
     assert set(windows.ends[subject.own]) == set(ENDS)
     assert set(tables.CUTS) < set(ENDS)
+
+
+def test_every_operator_is_drawn_and_the_runs_own_stands_out(seen) -> None:
+    """Also one that conf/trace does not have."""
+    _, windows = seen
+    columns = {name: getattr(windows, name) | {"Mine": getattr(windows, name)["retrace"]}
+               for name in ("targets", "lengths", "ends")}  # fmt: skip
+    windows = replace(windows, **columns)
+    for own in ("Mine", "n_step"):
+        lines = {line.get_label(): line for line in figures.by_age(windows, own).axes[1].lines}
+        assert set(lines) == set(windows.lengths)
+        assert [name for name, line in lines.items() if line.get_color() == OWN] == [own]
+        assert max(lines, key=lambda name: lines[name].get_linewidth()) == own
+        np.testing.assert_allclose(
+            lines["rbis"].get_ydata(), [row["length_rbis"] for row in tables.age_rows(windows, own)]
+        )
 
 
 def test_offline_rows_are_looked_at_in_their_share(run, tmp_path) -> None:
