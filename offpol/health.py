@@ -15,7 +15,6 @@ if TYPE_CHECKING:  # tensordict takes longer to import than torch
 
 CUT = 0.05  # a weight below this ends a return for all practical purposes, a ratio below it is next to nothing
 QUARTILES = 4  # of sample age, by which some numbers are logged
-ENDS = ("exploration", "policy_change", "faded", "episode", "window")  # what ends returns, see `trace_ends`
 
 
 def health(batch: Batch, inputs: TraceInputs, targets: TraceTargets, updates: int | Tensor) -> dict[str, Tensor]:
@@ -68,7 +67,7 @@ def trace_lengths(inputs: TraceInputs, targets: TraceTargets) -> Tensor:
 
 
 def trace_ends(inputs: TraceInputs, targets: TraceTargets) -> dict[str, Tensor]:
-    """Tell what ends each window's first return: for every name of ENDS which windows [B] (bool), one name a window.
+    """Tell what ends each window's first return: by name which windows [B] (bool), one name a window.
 
     A return ends where its weight falls below 0.05 for good. `episode`: the episode is over there. `window`: nothing
     ended it. Else it is the action of that row. Where the operator gave it less than the most that it gives any, and

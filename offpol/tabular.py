@@ -135,10 +135,7 @@ def noise(trace: Trace, mdp: MDP, windows: Windows, q: Tensor, pi: Tensor, mu: T
 
 
 def jacobian(trace: Trace, mdp: MDP, windows: Windows, q: Tensor, pi: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the averaged operator's value [S, A] and derivative [S A, S A] at q.
-
-    Exact by unit steps for an operator that is affine in q: all but those that look at q for their trace.
-    """
+    """Return the averaged operator's value [S, A] and derivative [S A, S A] at q; exact where it `is_affine`."""
     here, _ = apply(trace, mdp, windows, q, pi, mu)
     units = torch.eye(q.numel(), dtype=DTYPE).view(-1, *q.shape)
     columns = [(apply(trace, mdp, windows, q + unit, pi, mu)[0] - here).flatten() for unit in units]
@@ -161,6 +158,17 @@ def soften(q: Tensor, temperature: float, epsilon: float) -> Tensor:
     return (1 - epsilon) * torch.softmax(q / temperature, -1) + epsilon / q.shape[-1]
 
 
+def is_affine(trace: Trace) -> bool:
+    """Tell whether an averaged operator is affine in q: not where q decides on its trace, or the largest is taken."""
+    mdp = random_mdp(0, states=5, actions=2, successors=2, gamma=GAMMA)
+    q = mdp.reward  # any table with values on both sides of 0
+    pi, mu = soften(q, 0.5, 0.0), soften(q, 0.5, 0.5)
+    windows = enumerate_windows(mdp, mu, 2)
+    here, derivative = jacobian(trace, mdp, windows, q, pi, mu)
+    there, _ = apply(trace, mdp, windows, -q, pi, mu)
+    return torch.allclose(there, here - 2 * (derivative @ q.flatten()).view_as(q))
+
+
 # ------------------------------------------------------------------------------------------ the survey
 
 EPSILONS = [0.0, 0.1, 0.25, 0.5, 0.75, 1.0]
@@ -180,10 +188,10 @@ class Finding:
 
 
 def operators() -> dict[str, Trace]:
-    """Build the operators of conf/trace, but watkins: it goes towards Q*, not Q^pi, and is not affine in Q."""
+    """Build the operators of conf/trace that are affine in q; watkins is not, and goes towards Q*."""
     from offpol.config import build_all
 
-    return {name: trace for name, trace in build_all("trace").items() if name != "watkins"}
+    return {name: trace for name, trace in build_all("trace").items() if is_affine(trace)}
 
 
 def study(trace: Trace, mdp: MDP, pi: Tensor, mu: Tensor, window: int, iterations: int) -> Finding:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from offpol.drawing import look
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -19,6 +21,8 @@ STYLES = {
     "retrace": ("#1f77b4", "-"), "rbis": ("#08306b", "--"), "c_trace": ("#9467bd", "-."), "vtrace": ("#2ca02c", "-"),
     "puffer": ("#98df8a", "--"),
 }  # fmt: skip
+DASH_DOT_DOT = (0, (5, 1, 1, 1, 1, 1))  # of operators that are not in the list: no other line is drawn so
+COLUMNS = 6  # of the legend
 
 
 def draw(results: Mapping[str, list[Finding]], epsilons: Sequence[float], shown: int, path: Path) -> None:
@@ -30,8 +34,9 @@ def draw(results: Mapping[str, list[Finding]], epsilons: Sequence[float], shown:
 
     figure, panels = plt.subplots(2, 2, figsize=(11, 8.5))
     (bias, speed), (noise, error) = panels
-    for number, (name, findings) in enumerate(results.items()):
-        color, linestyle = STYLES.get(name, (f"C{number % 10}", "-"))
+    foreign = [name for name in results if name not in STYLES]
+    for name, findings in results.items():
+        color, linestyle = STYLES.get(name) or (look(foreign.index(name))["color"], DASH_DOT_DOT)
         style = {"label": name, "color": color, "linestyle": linestyle, "linewidth": 2.0}
         bias.plot(epsilons, [f.bias for f in findings], **style)
         speed.plot(epsilons, [f.worth for f in findings], **style)
@@ -47,9 +52,9 @@ def draw(results: Mapping[str, list[Finding]], epsilons: Sequence[float], shown:
     _label(error, f"All of it but the noise, epsilon {epsilons[shown]:g}", "max |Q - Q$^\\pi$|", "applications")
     error.set_yscale("log")
     handles, labels = bias.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=6, frameon=False)
+    figure.legend(handles, labels, loc="lower center", ncols=COLUMNS, frameon=False)
     figure.suptitle("What a multi-step return gives, and what each correction costs: a random MDP, exactly")
-    figure.tight_layout(rect=(0, 0.06, 1, 1))
+    figure.tight_layout(rect=(0, 0.03 * -(-len(results) // COLUMNS), 1, 1))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from command import Outcome, call
 from test_resume import JOB, assert_same_run, interrupt_at, rows_of, same
 
@@ -112,9 +111,3 @@ def test_what_does_not_fit_is_refused(command, tmp_path) -> None:
         assert sentence in outcome.err
         assert len(outcome.err.splitlines()) == 1
     assert sorted(Path("halted/checkpoints").iterdir()) == before
-
-
-@pytest.mark.parametrize("shape", [(5,), (8, 8), (3, 8, 8), (6, 8, 8)])
-def test_any_frame_makes_a_picture(shape: tuple[int, ...]) -> None:
-    image = replay_pictures._image(torch.ones(shape, dtype=torch.uint8).numpy())
-    assert image.ndim == 2 or image.shape == (8, 8, 3)

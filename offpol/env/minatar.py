@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from offpol.drawing import paint
 from offpol.env_loop import EnvLoop
 from offpol.errors import ConfigError, install
 from offpol.types import EnvSpec
@@ -78,14 +79,7 @@ class _Game:
         return self.game.state().transpose(2, 0, 1)
 
     def render(self) -> np.ndarray:
-        """Paint every channel in its own color, earlier ones (player, ball) over later ones (bricks)."""
-        frame = self._observe()
-        hue = np.arange(len(frame))[:, None] / len(frame) + np.array([0, 1 / 3, 2 / 3])
-        colors = (127.5 + 127.5 * np.cos(2 * np.pi * hue)).astype(np.uint8)
-        picture = np.zeros((*frame.shape[1:], 3), dtype=np.uint8)
-        for plane, color in zip(frame[::-1], colors[::-1], strict=True):
-            picture[plane] = color
-        return picture.repeat(PIXELS_PER_CELL, axis=0).repeat(PIXELS_PER_CELL, axis=1)
+        return paint(self._observe()).repeat(PIXELS_PER_CELL, axis=0).repeat(PIXELS_PER_CELL, axis=1)
 
     def close(self) -> None:
         """Nothing to release."""

@@ -10,26 +10,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from offpol.drawing import ENDS, GREY, LIGHT, OTHER, OWN, look, plain
 from offpol.inspect import tables
 from offpol.inspect.inspection import Windows
-from offpol.report.figures import COLORS, GREY, LIGHT
-from offpol.report.offpolicy import ENDS
 
 DPI = 140
-OWN, OTHER = COLORS[1], COLORS[0]
 RHO_COLORS = ("#B2182B", "#EF8A62", "#FDDBC7", "#D1E5F0", "#2166AC")  # cut .. kept .. clipped
-END_NAMES = {metric.removeprefix("trace_end/"): drawn for metric, drawn in ENDS.items()}
-LINES = {  # operators whose lengths are drawn by age, each with its color
-    name: COLORS[i % len(COLORS)]
-    for i, name in enumerate((
-        "retrace", "vtrace", "tree_backup", "rbis", "watkins", "c_trace", "importance_sampling", "puffer",
-    ))
-}  # fmt: skip
-
-
-def plain(axes: Axes) -> None:
-    """Take the box away."""
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -45,6 +31,9 @@ def operators(windows: Windows, own: str) -> Figure:
     known = not np.isnan(windows.monte_carlo).all()
     figure = Figure(figsize=(13.5, 6.2), layout="constrained")
     left, spread, length, grid = figure.subplots(1, 4, width_ratios=(1.15, 0.9, 0.9, 2.1))
+    for axes in (left, spread, length):
+        plain(axes, grid="x")
+        axes.set_ylim(-0.6, len(rows) - 0.4)
     y = np.arange(len(rows))
     colors = [OWN if row["operator"] == own else OTHER for row in rows]
     key, error = ("minus_monte_carlo", "two_standard_errors") if known else ("mean", None)
@@ -68,10 +57,6 @@ def operators(windows: Windows, own: str) -> Figure:
     left.set_yticks(y, [str(row["operator"]) for row in rows])
     for label, row in zip(left.get_yticklabels(), rows, strict=True):
         label.set(color=OWN if row["operator"] == own else "black", weight="bold" if row["operator"] == own else None)
-    for axes in (left, spread, length):
-        axes.set_ylim(-0.6, len(rows) - 0.4)
-        axes.grid(axis="x", alpha=0.3)
-        plain(axes)
     _distances(grid, windows)
     number = int((~np.isnan(windows.monte_carlo)).sum())
     figure.suptitle(
@@ -88,14 +73,15 @@ def _distances(axes: Axes, windows: Windows) -> None:
         names, values = names[:-1], values[:-1, :-1]
     shown = np.where(np.isnan(values), 0.0, values)
     top = np.percentile(shown, 95) or 1.0
+    plain(axes)
     axes.imshow(shown, cmap="YlGnBu", vmax=top, aspect="auto")
     for i, line in enumerate(shown):
         for j, value in enumerate(line):
             if i != j:
                 axes.text(j, i, f"{value:.2f}".lstrip("0") if value < 10 else f"{value:.0f}", ha="center", va="center",
                           fontsize=6.5, color="white" if value > 0.6 * top else "#333333")  # fmt: skip
-    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
-    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), names)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_title("root mean square distance between returns", fontsize=10)
@@ -104,31 +90,29 @@ def _distances(axes: Axes, windows: Windows) -> None:
 def by_age(windows: Windows, own: str) -> Figure:
     """Draw classes of rho, trace lengths and what ended returns, by sample age."""
     rows = tables.age_rows(windows, own)
-    figure = Figure(figsize=(13.5, 4.4), layout="constrained")
-    left, middle, right = figure.subplots(1, 3)
-    x = np.arange(len(rows))
+    figure = Figure(figsize=(13.5, 3.8 + 0.07 * len(windows.lengths)), layout="constrained")
+    left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1.4, 1))
     _stack(left, tables.rho_shares(windows).T, dict(zip(tables.RHO_CLASSES, RHO_COLORS, strict=True)))
     left.set_title("rho = pi/mu of the logged actions", fontsize=10)
-    for name, color in LINES.items():
-        numbers = [row[f"length_{name}"] for row in rows]
-        middle.plot(x, numbers, "o-", color=color, markersize=3.5, lw=2.6 if name == own else 1.3, label=name)
-    if own not in LINES:
-        numbers = [row[f"length_{own}"] for row in rows]
-        middle.plot(x, numbers, "o-", color="black", markersize=3.5, lw=2.6, label=own)
-    most = [row["length_n_step"] for row in rows]
-    middle.plot(x, most, "--", color=GREY, lw=1.2, label="uncut (n_step)")
-    middle.set_ylim(0.95, max(most) * 1.05)
-    middle.set_title("rewards that a return used (trace length)", fontsize=10)
+    _lengths(middle, rows, list(windows.lengths), own)
     _stack(
-        right, np.array([[row[f"ended_by_{reason}"] for row in rows] for reason in END_NAMES], dtype=float),
-        dict(END_NAMES.values()),
+        right, np.array([[row[f"ended_by_{reason}"] for row in rows] for reason in ENDS], dtype=float),
+        {end.label: end.color for end in ENDS.values()},
     )  # fmt: skip
     right.set_title(f"what ended the returns of {own}", fontsize=10)
     for axes in (left, middle, right):
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=3, frameon=False, fontsize=8)
-        _age_axis(axes, rows)
-    middle.grid(alpha=0.3)
+        _age_axis(axes, rows, grid="both" if axes is middle else "")
     return figure
+
+
+def _lengths(axes: Axes, rows: list[tables.Row], names: list[str], own: str) -> None:
+    """Draw each operator's trace length by age, the run's own as a broad line; the legend is ordered by the last."""
+    for name in sorted(names, key=lambda name: -rows[-1][f"length_{name}"]):
+        numbers = [row[f"length_{name}"] for row in rows]
+        broad = {"color": OWN, "lw": 4.5, "alpha": 0.75, "zorder": 1.9}
+        axes.plot(numbers, label=name, **(broad if name == own else look(names.index(name)) | {"lw": 1.4}))
+    axes.set_title("rewards that a return used (trace length)", fontsize=10)
 
 
 def _stack(axes: Axes, shares: np.ndarray, colors: dict[str, str]) -> None:
@@ -141,12 +125,12 @@ def _stack(axes: Axes, shares: np.ndarray, colors: dict[str, str]) -> None:
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
 
 
-def _age_axis(axes: Axes, rows: list[tables.Row]) -> None:
+def _age_axis(axes: Axes, rows: list[tables.Row], grid: str) -> None:
+    plain(axes, grid)
     ages = [row["age_updates"] for row in rows]
     labels = [f"{age:.0f}" if age < 1000 else EngFormatter(sep="", places=1)(age) for age in ages]
-    axes.set_xticks(range(len(rows)), labels, fontsize=8)
+    axes.set_xticks(range(len(rows)), labels)
     axes.set_xlabel("sample age (updates), an equal number of windows each", fontsize=9)
-    plain(axes)
 
 
 def values(windows: Windows, own: str) -> Figure:
@@ -177,8 +161,7 @@ def values(windows: Windows, own: str) -> Figure:
     right.plot(x, [tables.Mean.of(mine[part]).value for part in tables.age_bins(windows)], "s--", color=OWN,
                markersize=4, label=f"return of {own} - Monte Carlo")  # fmt: skip
     right.legend(frameon=False, fontsize=8)
-    right.grid(alpha=0.3)
     right.set_title("the gap by sample age", fontsize=10)
-    _age_axis(right, rows)
+    _age_axis(right, rows, grid="both")
     plain(left)
     return figure

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from offpol.drawing import COLORS, draw_frame, outcome, plain, without_action
 from offpol.memory.ring import Ring
 
 
@@ -27,13 +28,15 @@ def histograms(path: Path, ages: np.ndarray, priorities: np.ndarray | None) -> N
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     axes = figure.subplots(1, 1 if priorities is None else 2, squeeze=False)[0]
     if len(ages):
-        axes[0].hist(ages, edges(ages, 40, False), color="tab:blue")
+        axes[0].hist(ages, edges(ages, 40, False), color=COLORS[0])
     axes[0].set(title="age of the rows", xlabel="updates since the policy that acted", ylabel="rows")
     if priorities is not None:
         if len(priorities):
-            axes[1].hist(priorities, edges(priorities, 40, True), color="tab:orange")
+            axes[1].hist(priorities, edges(priorities, 40, True), color=COLORS[4])
             axes[1].set_xscale("symlog", linthresh=1e-6)
         axes[1].set(title="priorities", xlabel="priority", ylabel="windows that can be drawn")
+    for panel in axes:
+        plain(panel)
     FigureCanvasAgg(figure).print_png(path)
 
 
@@ -47,25 +50,14 @@ def contact_sheet(path: Path, ring: Ring, number: int, rng: np.random.Generator)
     axes = figure.subplots(number, ring.window + 1, squeeze=False)
     for line, slot_line in zip(axes, ring.window_slots(starts, ring.window), strict=True):
         for axis, slot in zip(line, slot_line, strict=True):
-            axis.imshow(_image(ring.frames[slot]), cmap="gray", aspect="auto", interpolation="nearest")
-            axis.set_title(_caption(ring.records[slot], last=slot == slot_line[-1]), fontsize=6)
+            draw_frame(axis, ring.frames[slot])
             axis.set(xticks=[], yticks=[])
+            row = ring.records[slot]
+            if slot == slot_line[-1] or not row["valid"]:
+                axis.set_title(without_action(row), fontsize=6)
+                continue
+            axis.set_title(f"a={row['action']} mu={np.exp(row['behavior_log_prob']):.3f}", fontsize=6)
+            axis.set_xlabel(outcome(row), fontsize=6, labelpad=2)
     for line, slot in zip(axes, starts, strict=True):
         line[0].set_ylabel(f"slot {slot}", fontsize=6)
     FigureCanvasAgg(figure).print_png(path)
-
-
-def _caption(row: np.void, last: bool) -> str:
-    if not row["valid"]:
-        return "episode over"
-    if last:
-        return "bootstrap"
-    end = " terminated" if row["terminated"] else " truncated" if row["truncated"] else ""
-    return f"a={row['action']} mu={np.exp(row['behavior_log_prob']):.3f} r={row['reward']:+.2g}{end}"
-
-
-def _image(frame: np.ndarray) -> np.ndarray:
-    """Make a picture of a frame: RGB as it is, other channels (first axis) by their maximum, vectors as a strip."""
-    if frame.ndim == 3:
-        return np.moveaxis(frame, 0, -1) if frame.shape[0] == 3 and frame.dtype == np.uint8 else frame.max(axis=0)
-    return np.atleast_2d(frame).astype(np.float64)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from offpol.health import CUT, ENDS
+from offpol.health import CUT
 from offpol.inspect.inspection import Subject, Windows
 from offpol.record.run_directory import write_json
 from offpol.report.pages import write_csv
@@ -19,6 +19,7 @@ from offpol.report.pages import write_csv
 BINS = 8  # of sample age, each with as many windows
 RHO_EDGES = (CUT, 0.5, 0.9, 1.1)  # between the classes of rho
 RHO_CLASSES = ("below 0.05", "0.05 to 0.5", "0.5 to 0.9", "about 1", "above 1.1")
+CUTS = ("exploration", "policy_change", "faded")  # what ends returns before their episode or window does
 Row = dict[str, Any]
 
 
@@ -51,7 +52,7 @@ def operator_rows(windows: Windows, own: str) -> list[Row]:
             "minus_monte_carlo": gap.value, "two_standard_errors": 2 * gap.error,
             "rms_to_monte_carlo": rms(returns - windows.monte_carlo), "rms_to_own": rms(returns - mine),
             "trace_length": float(windows.lengths[name].mean()),
-            **{f"ended_by_{reason}": float(windows.ends[name][reason].mean()) for reason in ENDS},
+            **{f"ended_by_{reason}": float(ended.mean()) for reason, ended in windows.ends[name].items()},
         })  # fmt: skip
     return rows
 
@@ -82,7 +83,7 @@ def age_rows(windows: Windows, own: str) -> list[Row]:
             "rho_ess": float(ratios.sum() ** 2 / np.square(ratios).sum() / ratios.size),
             **{f"rho_{name.replace(' ', '_')}": float(x) for name, x in zip(RHO_CLASSES, shares[i], strict=True)},
             **{f"length_{name}": float(lengths[part].mean()) for name, lengths in windows.lengths.items()},
-            **{f"ended_by_{reason}": float(windows.ends[own][reason][part].mean()) for reason in ENDS},
+            **{f"ended_by_{reason}": float(ended[part].mean()) for reason, ended in windows.ends[own].items()},
             "known": int((~np.isnan(bias)).sum()), "q_mean": float(windows.q[part].mean()),
             "q_minus_monte_carlo": gap.value, "two_standard_errors": 2 * gap.error,
             **{f"rms_{name}": rms(r[part] - windows.monte_carlo[part]) for name, r in windows.returns.items()},
@@ -143,11 +144,11 @@ def report(subject: Subject, windows: Windows) -> str:
          "trace_length"),
     )  # fmt: skip
     ages = text(
-        ("age, updates", "rho near 0", "rho above 1", "rho ESS", f"length {own}", "explored", "policy change", "faded",
-         "Q minus MC", "+-", "known"),
+        ("age, updates", "rho near 0", "rho above 1", "rho ESS", f"length {own}",
+         *(cut.replace("_", " ") for cut in CUTS), "Q minus MC", "+-", "known"),
         age_rows(windows, own),
-        ("age_updates", "rho_below_0.05", "rho_above_1.1", "rho_ess", f"length_{own}", "ended_by_exploration",
-         "ended_by_policy_change", "ended_by_faded", "q_minus_monte_carlo", "two_standard_errors", "known"),
+        ("age_updates", "rho_below_0.05", "rho_above_1.1", "rho_ess", f"length_{own}",
+         *(f"ended_by_{cut}" for cut in CUTS), "q_minus_monte_carlo", "two_standard_errors", "known"),
     )  # fmt: skip
     return "\n".join([*head, "", operators, "", f"by sample age; what ended the returns of {own}", ages])
 

@@ -8,16 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from offpol.inspect.figures import OTHER, OWN, plain
+from offpol.drawing import ENDS, GREY, LIGHT, OTHER, OWN, draw_frame, outcome, plain, without_action
 from offpol.inspect.inspection import Subject, Windows
-from offpol.report.figures import GREY, LIGHT
 
 MAX_ACTIONS = 18  # that are drawn
 GAP = 0.08  # between columns, in widths of one
-WHY = {
-    "exploration": "an explored action ended it", "policy_change": "a change of pi ended it",
-    "faded": "it faded by the operator itself", "episode": "the episode ended it", "window": "nothing cut it",
-}  # fmt: skip
 
 
 def choose(windows: Windows, own: str) -> int:
@@ -31,8 +26,8 @@ def choose(windows: Windows, own: str) -> int:
 def picture(subject: Subject, windows: Windows, w: int) -> Figure:
     """Draw window number w: frames, pi with the logged mu, weights, td errors, rewards, and all returns."""
     n, own = windows.inputs.q.shape[1], subject.own
-    figure = Figure(figsize=(max(9.5, 1.75 * (n + 1) + 1.6), 10.6))
-    heights = (1.75, 1.1, 0.8, 0.8, 2.4)
+    figure = Figure(figsize=(max(9.5, 1.75 * (n + 1) + 1.6), 7.5 + 0.24 * len(windows.returns)))
+    heights = (1.75, 1.1, 0.8, 0.8, 0.185 * len(windows.returns))
     grid = figure.add_gridspec(
         5, n + 1, height_ratios=heights, left=1.55 / figure.get_figwidth(), right=0.985, top=0.925, bottom=0.055,
         wspace=GAP, hspace=0.42,
@@ -51,7 +46,7 @@ def picture(subject: Subject, windows: Windows, w: int) -> Figure:
     length, reason = windows.lengths[own][w], next(name for name, ended in windows.ends[own].items() if ended[w])
     figure.suptitle(
         f"{subject.spec.name}: one window of {n} transitions, {windows.age_updates[w]:,} updates old.   "
-        f"{own} used {length:.2f} of {n} rewards: {WHY[reason]}.",
+        f"{own} used {length:.2f} of {n} rewards: {ENDS[reason].told}.",
         fontsize=11.5, x=0.012, y=0.985, ha="left",
     )  # fmt: skip
     return figure
@@ -77,32 +72,13 @@ def _frames(columns: Sequence[Axes], subject: Subject, windows: Windows, w: int,
                 0.5, 0.5, "next\nepisode", ha="center", va="center", color=GREY, fontsize=9, transform=axes.transAxes
             )
             continue
-        _draw_frame(axes, frame)
+        draw_frame(axes, frame)
         if t in (n, shown):
-            over = row["valid"] == 0 or (t == shown and windows.inputs.discount[w, t - 1] == 0)
-            axes.set_title("episode over" if over else "bootstrap", fontsize=9, color=GREY)
+            over = t == shown and bool(windows.inputs.discount[w, t - 1] == 0)
+            axes.set_title(without_action(row, over), fontsize=9, color=GREY)
             continue
-        end = "  terminated" if row["terminated"] else "  truncated" if row["truncated"] else ""
         axes.set_title(f"t{f' + {t}' if t else ''}   {_name(subject, int(row['action']))}", fontsize=9.5, weight="bold")
-        axes.set_xlabel(f"reward {row['reward']:+.3g}{end}", fontsize=8.5, labelpad=2)
-
-
-def _draw_frame(axes: Axes, frame: np.ndarray) -> None:
-    """Draw an image as it is, planes in one color each, a vector as bars."""
-    if frame.ndim == 1:
-        axes.bar(range(len(frame)), frame, color=OTHER, width=0.8)
-        axes.axhline(0, color=LIGHT, lw=0.8)
-        low, high = min(float(frame.min()), 0.0), max(float(frame.max()), 0.0)
-        axes.set_ylim(low - 0.1 * (high - low) - 1e-6, high + 0.1 * (high - low) + 1e-6)
-    elif frame.ndim == 3 and not (frame.shape[0] == 3 and frame.max(initial=0) > 1):
-        hue = np.arange(len(frame))[:, None] / len(frame) + np.array([0, 1 / 3, 2 / 3])
-        colors = 0.5 + 0.5 * np.cos(2 * np.pi * hue)
-        image = np.zeros((*frame.shape[1:], 3))
-        for plane, color in zip(frame[::-1], colors[::-1], strict=True):
-            image[plane > 0] = color
-        axes.imshow(image, interpolation="nearest")
-    else:
-        axes.imshow(np.moveaxis(frame, 0, -1) if frame.ndim == 3 else frame, cmap="gray", interpolation="nearest")
+        axes.set_xlabel(outcome(row), fontsize=8.5, labelpad=2)
 
 
 def _policies(columns: Sequence[Axes], windows: Windows, w: int, shown: int) -> None:
@@ -157,6 +133,7 @@ def _td_errors(axes: Axes, windows: Windows, w: int, shown: int) -> None:
 
 def _returns(axes: Axes, windows: Windows, w: int, own: str) -> None:
     """Draw the return that every operator gives the window's first row, between Q and what really came."""
+    plain(axes)
     returns = {name: float(values[w]) for name, values in windows.returns.items()}
     names = sorted(returns, key=lambda name: (returns[name], name))
     y = np.arange(len(names))
@@ -179,7 +156,6 @@ def _returns(axes: Axes, windows: Windows, w: int, own: str) -> None:
     axes.margins(x=0.12)
     axes.set_xlabel("return of the window's first row", fontsize=9)
     axes.legend(frameon=False, fontsize=8.5, loc="lower right")
-    plain(axes)
 
 
 def _name(subject: Subject, action: int) -> str:

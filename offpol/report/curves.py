@@ -9,10 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, StrMethodFormatter
 
+from offpol.drawing import FONT, GREY, LIGHT, plain
 from offpol.record.run_results import RunResult
 from offpol.report.aggregates import Scores, estimates
 from offpol.report.comparison import Comparison, Entrant
-from offpol.report.figures import DASHES, FONT, GREY, LIGHT, SEED, Panels, legible, panels, plain, styles
+from offpol.report.figures import DASHES, SEED, Panels, legible, panels, styles
 
 AXES = {"agent steps": "agent steps", "frames": "frames", "minutes": "wall-clock (minutes)", "updates": "updates"}
 RESAMPLES = 300

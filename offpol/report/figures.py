@@ -10,17 +10,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from offpol.drawing import COLORS, FONT, GREY, LIGHT, LINES, plain
 from offpol.report.aggregates import AGGREGATES, Estimate, profile
 from offpol.report.comparison import Comparison, Entrant
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#4D4D4D")  # Okabe & Ito
-GREY, LIGHT, INK = "#8A8A8A", "#C8C8C8", "#3A3F47"
-LINES = ("-", (0, (4, 1.5)), (0, (1, 1)))  # of our agents, once their colors are used up
+SEED = 0  # of every bootstrap in a report
 MAX_LETTERS = 56  # of a name
 DASHES = ("--", "-.", ":")  # of published agents
 WIDE_INCHES = 11.0  # of a figure of several panels
 MOST_ENLARGED = 2.2  # a panel, where there are few
-FONT = 8.0
 LETTER_INCHES = 0.06  # the width of one, in labels, about
 
 
@@ -180,19 +178,3 @@ def improvement_figure(comparison: Comparison, found: Sequence[Improvement]) -> 
     axes.set_xlabel("P(a run of the left beats a run of the right)")
     plain(axes, grid="x")
     return figure
-
-
-SEED = 0  # of every bootstrap in a report
-
-
-def plain(axes: Axes, grid: str = "") -> None:
-    """Take the box away, and make what is not data stand back."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(LIGHT)
-    axes.tick_params(labelsize=FONT, color=LIGHT, labelcolor=INK, length=3)
-    axes.xaxis.label.set(fontsize=FONT + 0.5, color=INK)
-    axes.yaxis.label.set(fontsize=FONT + 0.5, color=INK)
-    axes.title.set_color(INK)
-    if grid:
-        axes.grid(axis=grid, alpha=0.3, lw=0.6)  # type: ignore[arg-type]
-        axes.set_axisbelow(True)

@@ -8,20 +8,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
+from offpol.drawing import ENDS, plain
 from offpol.record.run_results import RunResult
 from offpol.report.comparison import Comparison
-from offpol.report.figures import LIGHT, Panels, colors, panels, plain
+from offpol.report.figures import Panels, colors, panels
 from offpol.report.pages import Table
 
 LAST = 0.2  # of the budget: the share of training that numbers are averaged over
 QUARTILES = (1, 2, 3, 4)
-ENDS = {  # metric: what to call it, its color
-    "trace_end/window": ("window's end", "#9CCFA8"), "trace_end/episode": ("episode's end", "#9BBFE0"),
-    "trace_end/exploration": ("explored action", "#F2C14E"), "trace_end/policy_change": ("policy change", "#DD6E5A"),
-    "trace_end/faded": ("operator itself", LIGHT),
-}  # fmt: skip
 HEADER = (
-    "", "window", "trace length", "uncut", *(name for name, _ in ENDS.values()), "rho near 0", "rho ESS", "log mu/pi",
+    "", "window", "trace length", "uncut", *(end.label for end in ENDS.values()), "rho near 0", "rho ESS", "log mu/pi",
     "age (updates)",
 )  # fmt: skip
 CAPTION = (
@@ -45,7 +41,7 @@ def off_policy_table(comparison: Comparison) -> Table:
         near_zero = [numbers[f"by_age/rho_near_zero_{i}"] for i in QUARTILES if f"by_age/rho_near_zero_{i}" in numbers]
         rows.append([
             f"**{agent}**", "/".join(map(str, windows)), _number(numbers.get("trace_length"), 2),
-            _number(numbers.get("trace_length_uncut"), 2), *(_share(numbers.get(name)) for name in ENDS),
+            _number(numbers.get("trace_length_uncut"), 2), *(_share(numbers.get(f"trace_end/{name}")) for name in ENDS),
             _share(float(np.mean(near_zero)) if near_zero else None), _share(numbers.get("rho_ess")),
             _number(numbers.get("log_mu_minus_log_pi"), 2), _number(numbers.get("sample_age_updates"), 0),
         ])  # fmt: skip
@@ -94,9 +90,9 @@ def _draw_lengths(axes: Axes, runs: Sequence[RunResult], color: str, agent: str)
 def _draw_ends(axes: Axes, agents: Mapping[str, Numbers], palette: Mapping[str, str]) -> None:
     left = np.zeros(len(agents))
     rows = np.arange(len(agents))[::-1]
-    for metric, (name, color) in ENDS.items():
-        width = np.array([numbers[metric] for numbers in agents.values()])
-        axes.barh(rows, width, left=left, color=color, label=name, height=0.7)
+    for name, end in ENDS.items():
+        width = np.array([numbers[f"trace_end/{name}"] for numbers in agents.values()])
+        axes.barh(rows, width, left=left, color=end.color, label=end.label, height=0.7)
         left += width
     axes.set_yticks(rows, list(agents))
     plain(axes)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,10 @@ from inspected import train
 from offpol.assembly import build_agent
 from offpol.cli.command_line import load_saved
 from offpol.config import conf_dir
-from offpol.health import ENDS as REASONS
+from offpol.drawing import ENDS, OWN
 from offpol.inspect import figures, inspection, tables, window
 from offpol.inspect.command import main
 from offpol.record.checkpoint import load_newest
-from offpol.report.offpolicy import ENDS
 from offpol.trace.retrace import Retrace
 
 
@@ -169,7 +169,7 @@ def test_every_row_counts_once_in_tables(seen) -> None:
         windows.q.mean(), abs=1e-5
     )
     for row, shares in zip(rows, tables.rho_shares(windows), strict=True):
-        assert sum(row[f"ended_by_{reason}"] for reason in REASONS) == pytest.approx(1)
+        assert sum(row[f"ended_by_{reason}"] for reason in ENDS) == pytest.approx(1)
         assert shares.sum() == pytest.approx(1)
 
 
@@ -195,8 +195,26 @@ def test_the_runs_own_operator_stands_with_its_own_numbers() -> None:
     assert operators["retrace"].lambda_ > 0.5
 
 
-def test_reasons_have_one_name_everywhere() -> None:
-    assert {name.removeprefix("trace_end/") for name in ENDS} == set(REASONS)
+def test_there_are_words_for_all_that_ends_returns(seen) -> None:
+    subject, windows = seen
+    assert set(windows.ends[subject.own]) == set(ENDS)
+    assert set(tables.CUTS) < set(ENDS)
+
+
+def test_every_operator_is_drawn_and_the_runs_own_stands_out(seen) -> None:
+    """Also one that conf/trace does not have."""
+    _, windows = seen
+    columns = {name: getattr(windows, name) | {"Mine": getattr(windows, name)["retrace"]}
+               for name in ("targets", "lengths", "ends")}  # fmt: skip
+    windows = replace(windows, **columns)
+    for own in ("Mine", "n_step"):
+        lines = {line.get_label(): line for line in figures.by_age(windows, own).axes[1].lines}
+        assert set(lines) == set(windows.lengths)
+        assert [name for name, line in lines.items() if line.get_color() == OWN] == [own]
+        assert max(lines, key=lambda name: lines[name].get_linewidth()) == own
+        np.testing.assert_allclose(
+            lines["rbis"].get_ydata(), [row["length_rbis"] for row in tables.age_rows(windows, own)]
+        )
 
 
 def test_offline_rows_are_looked_at_in_their_share(run, tmp_path) -> None:

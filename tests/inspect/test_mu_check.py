@@ -196,6 +196,11 @@ def test_noisy_layers_are_refused_with_the_reason(tmp_path, monkeypatch, capfd) 
     assert "noisy layers: what is logged is the probability under the noise of that moment" in shown.err
 
 
+def test_every_behavior_of_conf_has_a_formula() -> None:
+    files = list((conf_dir() / "behavior").glob("*.yaml"))
+    assert len({formula(yaml.safe_load(file.read_text())) for file in files}) == len(files) > 0
+
+
 def test_a_behavior_without_a_formula_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"behavior is mine.Explorer, for which .*mu_formulas has no formula"):
         formula({"_target_": "mine.Explorer"})

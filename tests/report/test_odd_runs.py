@@ -9,11 +9,12 @@ from fake_runs import write_plan, write_run
 from test_report import rows
 
 from offpol.bench.suite import Job, expand, load_suite
+from offpol.drawing import COLORS
 from offpol.record.run_labels import collect
 from offpol.reference_scores import human_random
 from offpol.report import command, curves
 from offpol.report.compare import compare
-from offpol.report.figures import COLORS, legible, styles
+from offpol.report.figures import legible, styles
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 

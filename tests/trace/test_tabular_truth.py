@@ -5,9 +5,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from torch import Tensor
 
-from offpol import tabular
+from offpol import tabular, tabular_figure
+from offpol.config import build_all
 from offpol.trace.c_trace import CTrace
 from offpol.trace.gae import GAE
 from offpol.trace.importance_sampling import ImportanceSampling
@@ -276,6 +279,13 @@ def test_the_noise_of_a_return_is_its_standard_deviation(trace: Trace) -> None:
         assert got == pytest.approx((mdp.probability * (ahead - mean) ** 2).sum(-1).mean().sqrt().item(), abs=1e-9)
 
 
+def test_only_operators_with_one_matrix_are_surveyed() -> None:
+    """Those of conf/trace are told by what they do."""
+    assert [name for name in build_all("trace") if name not in tabular.operators()] == ["watkins"]
+    for trace in (Watkins(0.0, None), Watkins(0.9, 0.01), Watkins(0.9, 0.5)):
+        assert not tabular.is_affine(trace)
+
+
 @pytest.mark.parametrize("option", ["--window", "--iterations"])
 def test_the_command_refuses_nothing_at_all(option, capsys) -> None:
     with pytest.raises(SystemExit, match="2"):
@@ -290,3 +300,13 @@ def test_the_command_draws_its_figure(tmp_path, capsys, monkeypatch) -> None:
     assert (tmp_path / "a" / "figure.png").stat().st_size > 10_000
     table = capsys.readouterr().out
     assert all(name in table for name in ("retrace", "n_step", "c_trace"))
+
+
+def test_operators_that_the_figure_does_not_know_have_lines_of_their_own(tmp_path, monkeypatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    finding = tabular.Finding([1.0], bias=0.0, worth=1.0, noise=1.0, length=1.0)
+    names = ["a", *tabular_figure.STYLES, "halfway", "mine"]
+    tabular_figure.draw({name: [finding] for name in names}, [0.0], 0, tmp_path / "figure.png")
+    for panel in drawn[0].axes:
+        assert len({(to_hex(line.get_color()), line.get_linestyle()) for line in panel.lines}) == len(names)
