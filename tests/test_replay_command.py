@@ -10,7 +10,7 @@ from command import Outcome, call
 from test_resume import JOB, assert_same_run, interrupt_at, rows_of, same
 
 from offpol import main
-from offpol.inspect import replay_command, replay_pictures
+from offpol.inspect import replay_command, replay_contents, replay_pictures
 from offpol.record import checkpoint
 from offpol.record.run_directory import locked
 
@@ -111,3 +111,13 @@ def test_what_does_not_fit_is_refused(command, tmp_path) -> None:
         assert sentence in outcome.err
         assert len(outcome.err.splitlines()) == 1
     assert sorted(Path("halted/checkpoints").iterdir()) == before
+
+
+def test_a_replay_that_saves_rows_alone_is_shown_and_exported(command, monkeypatch) -> None:
+    """As a sampler from outside may."""
+    found = checkpoint.load_newest(Path("whole/checkpoints"))
+    del found.state["replay"]["draws"]
+    monkeypatch.setattr(replay_contents, "load_newest", lambda *_, **__: found)
+    done = command("whole", "--export", "rows.npz")
+    assert (done.code, done.err) == (0, "")
+    assert Path("rows.npz").is_file()

@@ -18,6 +18,7 @@ from offpol.errors import ConfigError
 from offpol.evaluate import load_agent
 from offpol.health import trace_ends, trace_lengths
 from offpol.inspect.monte_carlo import KNOWN, monte_carlo_returns
+from offpol.layers import is_noisy
 from offpol.memory.ring import Ring
 from offpol.memory.windows import gather
 from offpol.offline import load_offline
@@ -96,6 +97,8 @@ def load(cfg: dict[str, Any], directory: Path, checkpoint: str | None, window: i
         cfg["agent"] |= {"window": window, "train_positions": min(window, cfg["agent"]["train_positions"])}
     agent, spec, found = load_agent(cfg, directory, checkpoint, ["agent", "replay"])
     own, operators = operators_of(cfg["trace"], agent.trace)
+    if is_noisy(agent.network):
+        operators = {name: trace for name, trace in operators.items() if not getattr(trace, "needs_mu", False)}
     sources = _sources(cfg, found, spec, directory)
     for name, (ring, _) in sources.items():
         if not ring.num_drawable:

@@ -36,10 +36,10 @@ def show(args: argparse.Namespace) -> None:
         tell(f"offpol-replay: {sentence}.")
     ring = joined(rows_of(found.state["replay"], str(found.path)), cfg["agent"]["window"])
     if args.export:
-        export(ring, found.state["replay"][DRAWS], args.export)
+        export(ring, found.state["replay"].get(DRAWS, {}), args.export)
         say(f"Written: {args.export}")
         return
-    ages, priorities = ages_updates(ring, found.about["updates"]), priorities_of(found.state["replay"][DRAWS])
+    ages, priorities = ages_updates(ring, found.about["updates"]), priorities_of(found.state["replay"].get(DRAWS, {}))
     say(summary(f"Replay of {args.run_dir}", facts(ring, found.about)))
     say(histogram("age of valid rows, updates", ages))
     if priorities is not None:
@@ -137,5 +137,5 @@ def take_in(directory: Path, path: Path) -> None:
 def _kind(segment: Segment, replay: StateDict) -> dict[str, object]:
     return {
         "frames": (segment["obs"].dtype, tuple(segment["obs"].shape[1:])), "stack": int(segment["stack"]),
-        "streams": len(segment["stop"]), "priorities": replay[DRAWS].get("made_with"),
+        "streams": len(segment["stop"]), "priorities": replay.get(DRAWS, {}).get("made_with"),
     }  # fmt: skip

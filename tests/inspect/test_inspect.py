@@ -227,3 +227,14 @@ def test_offline_rows_are_looked_at_in_their_share(run, tmp_path) -> None:
     updates = subject.agent.updates
     assert (windows.age_updates[windows.place[:, 0] == 1] >= updates).all()  # gathered before this run began
     assert (windows.age_updates[windows.place[:, 0] == 0] <= updates).all()
+
+
+def test_where_actions_have_no_known_probability_nothing_is_shown_that_needs_one(tmp_path) -> None:
+    noisy = train(tmp_path / "noisy", "network.heads.noisy=0.5", "trace=n_step", "policy=greedy")
+    subject = inspection.load(load_saved(noisy), noisy, None, None)
+    assert not {"retrace", "vtrace", "rbis"} & set(subject.operators)
+    assert {"n_step", "tree_backup", "one_step"} <= set(subject.operators)
+    windows = inspection.look(subject, batches=5, seed=0)
+    assert "no known probability" in tables.report(subject, windows)
+    figures.by_age(windows, subject.own)
+    window.picture(subject, windows, 0)
