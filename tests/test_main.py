@@ -52,7 +52,8 @@ MISTAKES = {
     "a plus for a seed": (["+seed=3"], "seed is there already: leave out the plus."),
     "a key of the env's maker": (["env=gymnasium", "env.make_kwargs.a=1"], "env.make_kwargs takes keys that no yaml lists: add them with a plus, as in +env.make_kwargs.a=VALUE."),
     "keys of the env's maker": (["task=cartpole", "env.make_kwargs={a: 1}"], "as in +env.make_kwargs.NAME=VALUE."),
-    "a removed section": (["~trace"], "The config has no 'trace'."),
+    "an added word": (["+zzz=1"], "There is no key 'zzz': a config has env, behavior, replay, network,"),
+    "a removed section": (["~trace"], "The config has no 'trace', which every run needs: leave out ~trace, or"),
     "a short name": (["agent.lr=1"], "There is no key 'agent.lr': did you mean 'agent.optimizer.learning_rate'?"),
     "a key of another section": (["agent.replay_ratio=1"], "did you mean 'run.replay_ratio'?"),
     "a key that this env has not": (["task=cartpole", "env.game=Pong"], "There is no key 'env.game': env has id, make_kwargs"),
@@ -87,7 +88,7 @@ MISTAKES = {
     "one value of a sweep": (["-m", "seed=0,1", "agent.gamma=0.9,abc"], "agent.gamma is 'abc'"),
     "an unknown reference": (["agent.gamma=${nothing}"], "nothing"),
     "a target": (["trace._target_=offpol.trace.retrace.Retrac"], "has no class Retrac: did you mean 'Retrace'?"),
-    "a config folder": (["--config-dir", "nowhere"], "There is no config folder nowhere."),
+    "a config folder": (["--config-dir", "nowhere"], "/nowhere: name the folder of the yaml"),
     "a run to resume": (["resume=nowhere"], "nowhere is no run: it has no config.yaml."),
     "two runs to resume": (["resume=one", "resume=two"], "One run goes on at a time"),
     "a flag for a run to resume": (["resume=nowhere", "--cfg", "job"], "without flags: resume=RUN_DIR cannot go with --cfg."),
@@ -458,7 +459,8 @@ def test_a_config_that_was_spoilt_is_told(offpol: Command, tmp_path: Path, conte
     (tmp_path / "run" / "config.yaml").write_bytes(content)
     outcome = offpol("resume=run")
     assert outcome.code == 2
-    assert outcome.err.startswith("offpol: run/config.yaml is not as a run saved it: ")
+    assert outcome.err.startswith("offpol: run/config.yaml is not as a run saved it (")
+    assert outcome.err.endswith("): put back what the run wrote.\n")
     assert sentence in outcome.err
     assert outcome.err.count("\n") == 1
 

@@ -171,10 +171,11 @@ def load_saved(directory: Path, device: str | None = None) -> dict:
         raise ConfigError(f"{directory} is no run: it has no config.yaml.")
     try:
         cfg = OmegaConf.to_container(OmegaConf.load(path))
+        if not isinstance(cfg, dict):
+            raise ValueError("it holds a list")
     except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{path} is not as a run saved it: {explain(error, list)}") from error
-    if not isinstance(cfg, dict):
-        raise ConfigError(f"{path} is not as a run saved it: it holds a list.")
+        said = explain(error, list).rstrip(".")
+        raise ConfigError(f"{path} is not as a run saved it ({said}): put back what the run wrote.") from error
     own = current({str(key): value for key, value in cfg.items() if key not in ("defaults", "hydra")})
     if device is not None and isinstance(own.get("run"), dict):  # what is none is told where it is checked
         elsewhere = device == "cpu" and own["run"].get("device", "cpu") != "cpu"

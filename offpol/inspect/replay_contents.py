@@ -17,7 +17,7 @@ from offpol.inspect import replay_pictures
 from offpol.memory.ring import Ring
 from offpol.output import say, tell
 from offpol.record.checkpoint import Checkpoints, load_newest
-from offpol.record.run_directory import locked
+from offpol.record.run_directory import locked, require_writable
 from offpol.record.run_summary import summary
 from offpol.record.segments import Segment, joined, rows_of, rows_since
 from offpol.types import StateDict
@@ -100,6 +100,7 @@ def export(ring: Ring, draws: StateDict, path: Path) -> None:
     """Write rows and draws so that `take_in` brings them back exactly; rows are plain arrays for anyone to read."""
     if path.suffix != ".npz" or not path.absolute().parent.is_dir():
         raise ConfigError(f"{path} must end in .npz and lie in a folder that exists.")
+    require_writable(path.absolute().parent, "name another file with --export.")
     packed = io.BytesIO()
     torch.save(draws, packed)
     arrays = {name: values.numpy() for name, values in rows_since(ring).items()}
@@ -113,7 +114,7 @@ def read(path: Path) -> StateDict:
             arrays = {name: torch.from_numpy(np.ascontiguousarray(file[name])) for name in file.files}
         draws = torch.load(io.BytesIO(arrays.pop(DRAWS).numpy().tobytes()), weights_only=True)
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"{path} is no exported replay ({error}).") from error
+        raise ConfigError(f"{path} is no exported replay ({error}): give a file that --export wrote.") from error
     arrays["stack"] = arrays["stack"].reshape(())
     return {"rows": [arrays], DRAWS: draws}
 
