@@ -13,21 +13,10 @@ from offpol.bench.plan import Paces, Task, makespan
 from offpol.output import say, tell
 from offpol.record.own_code import other_code
 from offpol.record.run_results import RunResult, last_row
+from offpol.record.run_summary import duration
 
 REDRAW_EVERY_S = 2.0
 PLAIN_EVERY_S = 300.0  # between two summaries, where the output is no terminal
-
-
-def duration(seconds: float | None) -> str:
-    """Say a time in the two units that matter; `?` for None."""
-    if seconds is None:
-        return "?"
-    minutes = seconds / 60
-    if minutes < 1:
-        return f"{seconds:.0f} s"
-    if minutes < 90:
-        return f"{minutes:.0f} min"
-    return f"{minutes / 60:.1f} h" if minutes < 72 * 60 else f"{minutes / 1440:.1f} days"
 
 
 def plan_text(tasks: Sequence[Task], paces: Paces, jobs: int | None) -> str:

@@ -57,9 +57,16 @@ def summary(heading: str, facts: Mapping[str, object]) -> str:
     return "\n".join([heading, *(f"  {name:<{width}}  {value}" for name, value in facts.items())])
 
 
-def duration(seconds: float) -> str:
-    """Say how long something took, in a unit that suits."""
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+def duration(seconds: float | None) -> str:
+    """Say how long something takes, in a unit that suits; `?` for None."""
+    if seconds is None:
+        return "?"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    if minutes < 90:
+        return f"{minutes:.0f} min"
+    return f"{minutes / 60:.1f} h" if minutes < 72 * 60 else f"{minutes / 1440:.1f} days"
 
 
 def _mark_evaluation(axes: Axes, path: Path) -> None:
