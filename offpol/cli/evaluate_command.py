@@ -41,7 +41,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     cfg = load_saved(args.run_dir, args.device)
     check_config(cfg)
     if args.film:
-        film.require_writable(args.film)
+        film.require_possible(args.film)
         if "render" in cfg["env"]:
             cfg["env"]["render"] = True
     cpu.set_up(cfg["run"]["torch_threads"])

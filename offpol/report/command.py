@@ -11,7 +11,7 @@ from offpol.output import say
 from offpol.record.run_directory import require_writable
 from offpol.record.run_labels import Labelled, collect, never_begun
 from offpol.report import pages
-from offpol.report.compare import compare
+from offpol.report.grouping import compare
 from offpol.report.pages import Block, Heading, Text, Warn
 
 DESCRIPTION = """\
@@ -26,7 +26,7 @@ Writes index.html (one self-contained page), report.md, figures/ (PNG, SVG) and 
 
 def report(words: Sequence[str], out: Path, title: str, games: Sequence[str], with_published: bool) -> str:
     """Write the report of the runs found; return what a terminal should show of it."""
-    from offpol.report.csv_files import aggregate_table, curve_table, run_table  # matplotlib takes a while
+    from offpol.report.csv_files import aggregate_rows, curve_rows, run_rows  # matplotlib takes a while
     from offpol.report.sections import Section
 
     runs = collect(words)
@@ -39,9 +39,9 @@ def report(words: Sequence[str], out: Path, title: str, games: Sequence[str], wi
     blocks += [Warn(text) for text in begun]
     blocks += [block for section in sections for block in section.blocks()]
     pages.write(blocks, title, out)
-    pages.write_csv(out / "runs.csv", *run_table(comparisons))
-    pages.write_csv(out / "curves.csv", *curve_table(comparisons))
-    pages.write_csv(out / "aggregates.csv", *aggregate_table(sections))
+    pages.write_csv(out / "runs.csv", *run_rows(comparisons))
+    pages.write_csv(out / "curves.csv", *curve_rows(comparisons))
+    pages.write_csv(out / "aggregates.csv", *aggregate_rows(sections))
     said = [f"Note: {text}" for text in begun]
     for section in sections:
         said += [section.comparison.title, f"  {section.headline()}", *(f"  Note: {text}" for text in section.notes())]

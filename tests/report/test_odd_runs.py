@@ -12,8 +12,8 @@ from offpol.bench.suite import Job, expand, load_suite
 from offpol.record.run_labels import collect
 from offpol.reference_scores import human_random
 from offpol.report import command, curves
-from offpol.report.compare import compare
 from offpol.report.figures import COLORS, legible, styles
+from offpol.report.grouping import compare
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
