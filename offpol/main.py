@@ -28,7 +28,7 @@ from offpol.config import conf_dir
 from offpol.errors import ConfigError
 from offpol.output import say, tell
 from offpol.record.own_code import other_code
-from offpol.record.run_directory import evaluated_at, read_info, require_writable, resume_command
+from offpol.record.run_directory import CHECKPOINTS, evaluated_at, read_info, require_writable, resume_command
 
 SWEPT: set[str] = set()  # the keys that a sweep varies: they name its folders
 FOUND: set[Path] = set()  # the folders, of those that runs go into, which were there before
@@ -160,7 +160,7 @@ def _finished_at(cfg: Mapping[str, Any], directory: Path) -> int | None:
     """Return the agent steps of a run with nothing left to do, or None."""
     from offpol.record import checkpoint
 
-    steps: int = checkpoint.load_newest(directory / "checkpoints", only=["run"]).about["agent_steps"]
+    steps: int = checkpoint.load_newest(directory / CHECKPOINTS, only=["run"]).about["agent_steps"]
     evaluated = cfg["run"]["eval_episodes"] == 0 or evaluated_at(directory) == steps
     return steps if steps >= cfg["run"]["agent_steps"] and evaluated else None
 

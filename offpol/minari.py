@@ -23,6 +23,7 @@ import torch
 from offpol.cli.ending import Parser, ending
 from offpol.errors import ConfigError, install
 from offpol.output import say
+from offpol.record.run_directory import CHECKPOINTS
 from offpol.record.segments import rows_of, unbroken_from
 
 LOGGED = ("behavior_log_prob", "policy_version")
@@ -39,7 +40,7 @@ def export_dataset(run_directory: Path, dataset_id: str) -> int:
     from offpol.record.checkpoint import load_newest
 
     minari = _minari()
-    found = load_newest(run_directory / "checkpoints", only=["replay"])
+    found = load_newest(run_directory / CHECKPOINTS, only=["replay"])
     rows = rows_of(found.state["replay"], str(found.path))
     episodes = [episode for stream in _streams(rows) for episode in _episodes(stream)]
     if not episodes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from offpol.errors import ConfigError
-from offpol.record.run_directory import CONFIG
+from offpol.record.run_directory import CHECKPOINTS, CONFIG
 from offpol.record.segments import Segment, rows_of
 from offpol.types import EnvSpec
 
@@ -30,9 +30,9 @@ def load_offline(source: str, spec: EnvSpec) -> list[Segment]:
     else:
         from offpol.record.checkpoint import load_newest
 
-        if not (Path(source) / CONFIG).is_file() and not (Path(source) / "checkpoints").is_dir():
+        if not (Path(source) / CONFIG).is_file() and not (Path(source) / CHECKPOINTS).is_dir():
             raise ConfigError(f"replay.offline={source} is no run: give the folder of one, or minari:ID for a dataset.")
-        found = load_newest(Path(source) / "checkpoints", only=["replay"])
+        found = load_newest(Path(source) / CHECKPOINTS, only=["replay"])
         segments = rows_of(found.state["replay"], str(found.path))
     saved = (segments[0]["obs"].dtype, tuple(segments[0]["obs"].shape[1:]))
     if saved != (spec.dtype, spec.frame_shape):

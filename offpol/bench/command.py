@@ -22,7 +22,7 @@ from offpol.cli.ending import FAILED, STOPPED, Parser, ending
 from offpol.errors import ConfigError, RunError
 from offpol.output import say
 from offpol.record.bench_plan import Entry, extend_plan
-from offpol.record.run_directory import held, require_writable
+from offpol.record.run_directory import INFO, held, require_writable
 from offpol.record.run_results import find_runs, read_run
 
 OWN_WORDS = ("suite", "only", "jobs", "out")
@@ -178,7 +178,7 @@ class Bench:
         return [] if told or self.request.jobs == 1 else [f"{key}=1"]
 
     def _end(self, task: Task, code: int, log: Path) -> None:
-        if (task.directory / "info.json").is_file():
+        if (task.directory / INFO).is_file():
             run = read_run(task.directory)
             self.paces.add(run)
             if run.finished:

@@ -12,6 +12,7 @@ from pathlib import Path
 from offpol.bench.plan import Paces, Task, makespan
 from offpol.output import say, tell
 from offpol.record.own_code import other_code
+from offpol.record.run_directory import METRICS
 from offpol.record.run_results import RunResult, last_row
 from offpol.record.run_summary import duration
 
@@ -122,7 +123,7 @@ class View:
 
 def _row(task: Task, paces: Paces) -> tuple[str, str, str, str, str, str, float | None]:
     """Read how far a run is: label, game, seed, share, speed, return, seconds left."""
-    row: Mapping[str, float] = last_row(task.directory / "metrics.jsonl")
+    row: Mapping[str, float] = last_row(task.directory / METRICS)
     steps = int(row.get("agent_steps", task.agent_steps))
     speed = row.get("machine/agent_steps_per_s")
     shown = f"{speed:.0f} steps/s" if speed else "starting"

@@ -35,6 +35,7 @@ from offpol.cli.swapped import for_other_parts
 from offpol.config import conf_dir
 from offpol.errors import ConfigError
 from offpol.record.renamed import current
+from offpol.record.run_directory import CONFIG
 
 VERSION_BASE = "1.3"
 OVERLAYS = ("experiment", "task")  # groups of which several may be put on top of each other, as Hydra's lists do
@@ -166,9 +167,9 @@ def relaunchable(cfg: Mapping) -> str:
 
 def load_saved(directory: Path, device: str | None = None) -> dict:
     """Return the config that a run saved, to compute on `device` if one is named; ConfigError where there is none."""
-    path = directory / "config.yaml"
+    path = directory / CONFIG
     if not path.is_file():
-        raise ConfigError(f"{directory} is no run: it has no config.yaml.")
+        raise ConfigError(f"{directory} is no run: it has no {CONFIG}.")
     try:
         cfg = OmegaConf.to_container(OmegaConf.load(path))
         if not isinstance(cfg, dict):

@@ -18,6 +18,7 @@ from offpol.errors import ConfigError
 
 NEVER_OVERWRITTEN = "runs are never overwritten: name another folder (on the command line by hydra.run.dir=FOLDER)"
 CONFIG, INFO, EVALUATION, METRICS = "config.yaml", "info.json", "evaluation.json", "metrics.jsonl"
+EPISODES, CHECKPOINTS = "episodes.csv", "checkpoints"
 
 
 def resume_command(directory: Path) -> str:

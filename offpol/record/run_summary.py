@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from offpol.record.run_directory import EPISODES, EVALUATION
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -26,7 +28,7 @@ def learning_curve(directory: Path, title: str, levels: Mapping[str, float]) -> 
     from matplotlib.figure import Figure
     from matplotlib.ticker import StrMethodFormatter
 
-    steps, returns = _episodes(directory / "episodes.csv")
+    steps, returns = _episodes(directory / EPISODES)
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(steps, returns, ".", markersize=3, alpha=0.35, color="tab:blue", label="episode")
@@ -39,7 +41,7 @@ def learning_curve(directory: Path, title: str, levels: Mapping[str, float]) -> 
         for (name, level), style in zip(levels.items(), ("--", ":"), strict=False):
             if level < 1.5 * returns.max():
                 axes.axhline(level, color="gray", linestyle=style, linewidth=1, label=f"{name}: {level:,.4g}")
-    _mark_evaluation(axes, directory / "evaluation.json")
+    _mark_evaluation(axes, directory / EVALUATION)
     if axes.get_legend_handles_labels()[1][1:]:
         axes.legend()
     for axis in (axes.xaxis, axes.yaxis):
