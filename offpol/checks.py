@@ -36,10 +36,14 @@ def check_config(cfg: Mapping[str, Any]) -> None:
     words = (*SECTIONS, "seed")
     for name in cfg:
         if name not in words:
-            raise ConfigError(f"There is no key '{name}'{did_you_mean(name, words) or '.'}")
+            hint = did_you_mean(name, words) or f": a config has {', '.join(words)}."
+            raise ConfigError(f"There is no key '{name}'{hint}")
     for name in words:
         if name not in cfg:
-            raise ConfigError(f"The config has no '{name}'.")
+            raise ConfigError(
+                f"The config has no '{name}', which every run needs: leave out ~{name}, or put it into the yaml that "
+                "lacks it."
+            )
     for name, runtime in SECTIONS.items():
         check(cfg[name], runtime, name)
     if coerce(cfg["seed"], int, "seed") < 0:  # type: ignore[operator]

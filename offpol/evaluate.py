@@ -19,6 +19,7 @@ from offpol.deadline import Deadline
 from offpol.errors import RunError
 from offpol.output import is_terminal
 from offpol.record.checkpoint import Checkpoint, load_checkpoint
+from offpol.record.run_directory import CHECKPOINTS
 from offpol.reference_scores import human_random
 from offpol.schedule import Schedule
 from offpol.seeding import seed_for
@@ -121,7 +122,7 @@ def load_agent(
 
     Raises ConfigError where there is none.
     """
-    found = load_checkpoint(directory / "checkpoints", checkpoint, only=only)
+    found = load_checkpoint(directory / CHECKPOINTS, checkpoint, only=only)
     spec = env_spec(cfg)
     agent = build_agent(cfg, spec)
     agent.load_state_dict(found.state["agent"])

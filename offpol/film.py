@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from offpol.errors import ConfigError
-from offpol.record import run_directory
+from offpol.record.run_directory import require_writable
 
 
-def require_writable(path: Path) -> None:
+def require_possible(path: Path) -> None:
     """Raise ConfigError for a film that could not be written, before anything is played."""
     if path.suffix not in (".gif", ".mp4"):
         raise ConfigError(f"{path} must end in .gif or .mp4.")
@@ -22,7 +22,7 @@ def require_writable(path: Path) -> None:
         raise ConfigError(f"There is no folder {path.absolute().parent} to write {path.name} into.")
     if path.is_dir():
         raise ConfigError(f"{path} is a folder: name a file in it.")
-    run_directory.require_writable(path.absolute().parent, f"name another folder with --{path.suffix[1:]}")
+    require_writable(path.absolute().parent, f"name another folder with --{path.suffix[1:]}")
 
 
 def save(pictures: Sequence[np.ndarray], path: Path, fps: float) -> None:

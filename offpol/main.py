@@ -21,15 +21,14 @@ from omegaconf import DictConfig, OmegaConf
 from offpol import processes
 from offpol.checks import check_config
 from offpol.cli import command_line
+from offpol.cli.ending import MISTAKE, ending, exit_code, sentence_of
 from offpol.cli.overlaid import left_on_host, replaced_by_task
 from offpol.cli.resuming import resumed_config
 from offpol.config import conf_dir
-from offpol.errors import ConfigError, RunError
+from offpol.errors import ConfigError
 from offpol.output import say, tell
 from offpol.record.own_code import other_code
-from offpol.record.run_directory import evaluated_at, read_info, require_writable, resume_command
-
-STOPPED, MISTAKE, FAILED = 130, 2, 1  # exit codes
+from offpol.record.run_directory import CHECKPOINTS, evaluated_at, read_info, require_writable, resume_command
 
 SWEPT: set[str] = set()  # the keys that a sweep varies: they name its folders
 FOUND: set[Path] = set()  # the folders, of those that runs go into, which were there before
@@ -61,22 +60,14 @@ def job(composed: DictConfig) -> float | None:
 
         named = any(override.startswith("hydra.run.dir=") for override in hydra_cfg.overrides.hydra)
         return train(cfg, directory, or_beside=not (named or sweep))
-    except ConfigError as error:
-        _remove_empty(directory)
-        tell(f"offpol: {error}")
-        if not sweep:
-            sys.exit(MISTAKE)
-        raise JobFailed(str(error)) from None
-    except RunError as error:
-        tell(f"offpol: {error}")
-        if not sweep:
-            sys.exit(FAILED)
-        raise JobFailed(str(error)) from None
     except Exception as error:
-        tell(traceback.format_exc().rstrip())
+        if isinstance(error, ConfigError):
+            _remove_empty(directory)
+        said = sentence_of(error)
+        tell(f"offpol: {said}" if said else traceback.format_exc().rstrip())  # Hydra would cut the traceback short
         if not sweep:
-            sys.exit(FAILED)
-        raise JobFailed(f"{type(error).__name__}: {error}") from None
+            sys.exit(exit_code(error))
+        raise JobFailed(said or f"{type(error).__name__}: {error}") from None
 
 
 def _told(composed: DictConfig, hydra_cfg: Any) -> dict[str, Any]:
@@ -169,7 +160,7 @@ def _finished_at(cfg: Mapping[str, Any], directory: Path) -> int | None:
     """Return the agent steps of a run with nothing left to do, or None."""
     from offpol.record import checkpoint
 
-    steps: int = checkpoint.load_newest(directory / "checkpoints", only=["run"]).about["agent_steps"]
+    steps: int = checkpoint.load_newest(directory / CHECKPOINTS, only=["run"]).about["agent_steps"]
     evaluated = cfg["run"]["eval_episodes"] == 0 or evaluated_at(directory) == steps
     return steps if steps >= cfg["run"]["agent_steps"] and evaluated else None
 
@@ -184,6 +175,17 @@ def _shared_config(arguments: list[str]) -> dict[str, Any] | None:
     return cfg
 
 
+def _serve(arguments: list[str]) -> None:
+    """Compute with the first process of a data-parallel run, which speaks for all of a mistake."""
+    try:
+        if shared := _shared_config(arguments):
+            from offpol.assembly import serve_rank
+
+            serve_rank(shared)
+    except ConfigError:
+        sys.exit(MISTAKE)
+
+
 def _check_folder(folder: Path, sweep: bool) -> None:
     from offpol.record.run_directory import require_new
 
@@ -194,32 +196,19 @@ def _check_folder(folder: Path, sweep: bool) -> None:
 
 
 def main() -> None:
-    """The `offpol` command: exit code 0, 1 (a failure, with a traceback), 2 (a mistake, in a sentence), 130."""
+    """The `offpol` command; a run that is interrupted and saves itself exits by 128 and the signal's number."""
     arguments = sys.argv[1:]
     # Read by torch's OpenMP when it is first imported: a worker thread that waits spins about 50 us before it sleeps.
     # By default it spins for ever, and two runs beside each other then take turns at doing nothing.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-    try:
+    with ending("offpol", "stopped at once; a run that has a checkpoint goes on by offpol resume=RUN_DIR"):
         processes.end_with_launcher()
         if processes.rank() > 0:
-            if shared := _shared_config(arguments):
-                from offpol.assembly import serve_rank
-
-                serve_rank(shared)
+            _serve(arguments)
         elif any(argument.startswith("resume=") for argument in arguments):
             resume(arguments)
         else:
             launch(arguments)
-    except ConfigError as error:
-        if processes.rank() == 0:  # which speaks for all
-            tell(f"offpol: {error}")
-        sys.exit(MISTAKE)
-    except RunError as error:
-        tell(f"offpol: {error}")
-        sys.exit(FAILED)
-    except KeyboardInterrupt:
-        tell("offpol: stopped at once; a run that has a checkpoint goes on by offpol resume=RUN_DIR")
-        sys.exit(STOPPED)
 
 
 if __name__ == "__main__":

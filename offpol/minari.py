@@ -11,8 +11,6 @@ the oldest row, and the windows that would need a stream's newest row: its trans
 
 from __future__ import annotations
 
-import argparse
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,9 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from offpol.cli.ending import Parser, ending
 from offpol.errors import ConfigError, install
 from offpol.offline import is_noisy
-from offpol.output import tell
+from offpol.output import say
+from offpol.record.run_directory import CHECKPOINTS
 from offpol.record.segments import rows_of, unbroken_from
 
 LOGGED = ("behavior_log_prob", "policy_version")
@@ -36,14 +36,14 @@ def export_dataset(run_directory: Path, dataset_id: str) -> int:
 
     Probabilities that nobody knows, as of noisy layers, are NaN.
 
-    Raises ConfigError without a checkpoint or without Minari, ValueError for an id that is taken or malformed.
+    Raises ConfigError without a checkpoint, without Minari, and for an id that is taken or malformed.
     """
     import gymnasium
 
     from offpol.record.checkpoint import load_newest
 
     minari = _minari()
-    found = load_newest(run_directory / "checkpoints", only=["replay"])
+    found = load_newest(run_directory / CHECKPOINTS, only=["replay"])
     rows = rows_of(found.state["replay"], str(found.path))
     episodes = [episode for stream in _streams(rows) for episode in _episodes(stream)]
     if not episodes:
@@ -54,15 +54,18 @@ def export_dataset(run_directory: Path, dataset_id: str) -> int:
     frame = episodes[0]["obs"]
     low, high = (0, 255) if frame.dtype == np.uint8 else (-np.inf, np.inf)
     highest = max(int(episode["action"].max()) for episode in episodes)
+    about = f"replay of {run_directory.resolve().name}; frames as single images, rewards as the learner's"
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".* None", category=UserWarning)  # no author, permalink, ...
-        minari.create_dataset_from_buffers(
-            dataset_id, [_buffer(minari, episode) for episode in episodes],
-            observation_space=gymnasium.spaces.Box(low, high, frame.shape[1:], frame.dtype.type),
-            action_space=gymnasium.spaces.Discrete(highest + 1), algorithm_name="offpol",
-            description=f"replay of {run_directory.resolve().name}; frames as single images, rewards as the learner's",
-            jpeg_encoding=False,  # the default would change the pixels
-        )  # fmt: skip
+        try:
+            minari.create_dataset_from_buffers(
+                dataset_id, [_buffer(minari, episode) for episode in episodes],
+                observation_space=gymnasium.spaces.Box(low, high, frame.shape[1:], frame.dtype.type),
+                action_space=gymnasium.spaces.Discrete(highest + 1), algorithm_name="offpol", description=about,
+                jpeg_encoding=False,  # the default would change the pixels
+            )  # fmt: skip
+        except ValueError as error:  # the id is taken or malformed
+            raise ConfigError(str(error)) from error
     return sum(len(episode["action"]) - 1 for episode in episodes)
 
 
@@ -158,22 +161,21 @@ def _rows(episode: Any, stack: int) -> Fields:
 
 def main() -> None:
     """The `offpol-minari` command."""
-    parser = argparse.ArgumentParser(prog="offpol-minari", description="A run's replay as a Minari dataset, and back.")
+    parser = Parser(prog="offpol-minari", description="A run's replay as a Minari dataset, and back.")
     commands = parser.add_subparsers(dest="command", required=True)
     export = commands.add_parser("export", help="write the replay of a run's newest checkpoint as a dataset")
     export.add_argument("run_dir", type=Path, help="the folder of a run")
     export.add_argument("id", help="of the new dataset, as in breakout/offpol-v0")
     check = commands.add_parser("import", help="load a dataset as replay.offline=minari:ID will, and say what is in it")
     check.add_argument("id", help="of a local dataset")
-    args = parser.parse_args()
-    try:
+    with ending("offpol-minari", "stopped; of a dataset that was being written a part may be left"):
+        args = parser.parse_args()
         if args.command == "export":
-            print(f"{export_dataset(args.run_dir, args.id):,} transitions written as {args.id}.")
+            say(f"{export_dataset(args.run_dir, args.id):,} transitions written as {args.id}.")
         else:
             rows = import_dataset(args.id, stack=1)
             episodes, shape = int((~rows["valid"]).sum()), tuple(rows["obs"].shape[1:])
-            print(f"{args.id}: {int(rows['valid'].sum()):,} transitions in {episodes:,} episodes, frames {shape}.")
-            print(f"Learn from it: offpol experiment=rlpd replay.offline=minari:{args.id} (with its env)")
-    except (ConfigError, ValueError) as error:
-        tell(f"offpol-minari: {error}")
-        sys.exit(2)
+            say(f"{args.id}: {int(rows['valid'].sum()):,} transitions in {episodes:,} episodes, frames {shape}.")
+            if rows["behavior_log_prob"].isnan().any():
+                say("It did not log with which probabilities actions were drawn: traces that need them are refused.")
+            say(f"Learn from it: offpol experiment=rlpd replay.offline=minari:{args.id} (with its env)")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from offpol.errors import ConfigError
 from offpol.record.identity import MINARI
-from offpol.record.run_directory import CONFIG
+from offpol.record.run_directory import CHECKPOINTS, CONFIG
 from offpol.record.segments import Segment, rows_of
 from offpol.types import EnvSpec
 
@@ -40,9 +40,9 @@ def load_offline(source: str, spec: EnvSpec) -> Stored:
     else:
         from offpol.record.checkpoint import load_newest
 
-        if not (Path(source) / CONFIG).is_file() and not (Path(source) / "checkpoints").is_dir():
+        if not (Path(source) / CONFIG).is_file() and not (Path(source) / CHECKPOINTS).is_dir():
             raise ConfigError(f"replay.offline={source} is no run: give the folder of one, or minari:ID for a dataset.")
-        found = load_newest(Path(source) / "checkpoints", only=["replay"])
+        found = load_newest(Path(source) / CHECKPOINTS, only=["replay"])
         segments = rows_of(found.state["replay"], str(found.path))
         mu_known = not is_noisy(Path(source))
     saved = (segments[0]["obs"].dtype, tuple(segments[0]["obs"].shape[1:]))

@@ -22,6 +22,7 @@ from offpol.rate_limiter import RateLimiter
 from offpol.record.checkpoint import Checkpoints
 from offpol.record.logger import MACHINE, Logger
 from offpol.record.pending import Pending
+from offpol.record.run_directory import CHECKPOINTS
 from offpol.record.run_summary import learning_curve
 from offpol.seeding import global_state, load_global_state
 from offpol.types import Rows, StateDict
@@ -97,7 +98,7 @@ class Run:
         self.gauges: dict[str, Callable[[], float]] = {}
         self.guard = Guard()
         self.meter = Meter()
-        self.checkpoints = Checkpoints(directory / "checkpoints", config.keep_checkpoints)
+        self.checkpoints = Checkpoints(directory / CHECKPOINTS, config.keep_checkpoints)
         self.saved_at: int | None = None  # agent steps at the newest checkpoint
         self.resumed: StateDict = {}  # where the run goes on: what the checkpoint held
         self.signal: int | None = None  # the one that asked the run to end

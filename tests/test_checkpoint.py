@@ -130,7 +130,7 @@ def flip_a_bit(path: Path) -> None:
 
 
 def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1])
+    path.write_bytes(path.read_bytes()[:-2])  # the end of the last line alone would be no loss
 
 
 DAMAGES = [flip_a_bit, truncate, Path.unlink]
@@ -215,8 +215,8 @@ class Killed(BaseException):
 
 
 TOUCHES_DISK = (
-    (checkpoint_files.os, "fsync"), (Path, "mkdir"), (Path, "open"), (Path, "rename"), (Path, "unlink"),
-    (checkpoint_files._Hashing, "write"), (checkpoint.shutil, "rmtree"),
+    (checkpoint_files.os, "fsync"), (Path, "mkdir"), (Path, "open"), (Path, "rename"), (Path, "replace"),
+    (Path, "unlink"), (checkpoint_files._Hashing, "write"), (checkpoint.shutil, "rmtree"),
 )  # fmt: skip
 
 

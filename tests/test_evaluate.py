@@ -88,13 +88,13 @@ def test_the_first_game_of_the_first_env_is_filmed(tmp_path) -> None:
 @pytest.mark.parametrize(("name", "sentence"), [("x.avi", "must end in"), ("no/x.gif", "no folder")])
 def test_a_film_that_cannot_be_written_is_refused_beforehand(tmp_path, name: str, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        film.require_writable(tmp_path / name)
+        film.require_possible(tmp_path / name)
 
 
 def test_mp4_asks_for_its_package(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(film.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="imageio-ffmpeg"):
-        film.require_writable(tmp_path / "x.mp4")
+        film.require_possible(tmp_path / "x.mp4")
 
 
 def test_summary_is_about_the_raw_returns() -> None:

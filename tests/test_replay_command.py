@@ -100,9 +100,10 @@ def test_what_does_not_fit_is_refused(command, tmp_path) -> None:
     for arguments, sentence in (
         (("halted", "--import", "other.npz"), r"does not fit the run: frames"),
         (("halted", "--import", "part.npz"), "is no exported replay"),
-        (("halted", "--import", "text.npz"), "is no exported replay"),
+        (("halted", "--import", "text.npz"), "give a file that --export wrote"),
         (("halted", "--import", "gone.npz"), "is no exported replay"),
         (("halted", "--export", "rows.txt"), "must end in .npz"),
+        (("halted", "--export", "/proc/rows.npz"), "name another file with --export"),
         (("halted", "--windows", "0"), "--windows must be"),
         (("nowhere",), "is no run"),
     ):

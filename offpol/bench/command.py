@@ -5,7 +5,6 @@ Runs are recognised by identity: finished ones are skipped, interrupted ones go 
 
 from __future__ import annotations
 
-import argparse
 import signal
 import sys
 import time
@@ -19,17 +18,17 @@ from offpol.bench.plan import Paces, Task, tasks
 from offpol.bench.pool import Pool, reason
 from offpol.bench.suite import NO_SUITE, expand, load_suite
 from offpol.bench.view import View, plan_text, tell_of_other_code, total_text, verdict
+from offpol.cli.ending import FAILED, STOPPED, Parser, ending
 from offpol.errors import ConfigError, RunError
-from offpol.output import say, tell
+from offpol.output import say
 from offpol.record.bench_plan import Entry, extend_plan
-from offpol.record.run_directory import held, require_writable
+from offpol.record.run_directory import INFO, held, require_writable
 from offpol.record.run_results import find_runs, read_run
 
 OWN_WORDS = ("suite", "only", "jobs", "out")
 LAUNCHER_KEYS = ("hydra/launcher", "hydra.launcher.")
 POLL_S = 0.25
 GO_ON = "The same command again goes on from the checkpoints."
-FAILED, MISTAKE, STOPPED = 1, 2, 130  # exit codes
 UNKNOWN = 256  # of a run that may still go on
 HELP = """\
 Run a suite of games x seeds x agents.
@@ -61,9 +60,7 @@ class Request:
 
 def parse(arguments: Sequence[str]) -> Request:
     """Read the command line; raise ConfigError for a mistake."""
-    parser = argparse.ArgumentParser(
-        prog="offpol-bench", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="offpol-bench", description=HELP)
     parser.add_argument("--dry-run", action="store_true", help="say what would run and how long it would take")
     parser.add_argument("--config-dir", help="a folder of further yaml, as for offpol")
     parser.add_argument(
@@ -181,7 +178,7 @@ class Bench:
         return [] if told or self.request.jobs == 1 else [f"{key}=1"]
 
     def _end(self, task: Task, code: int, log: Path) -> None:
-        if (task.directory / "info.json").is_file():
+        if (task.directory / INFO).is_file():
             run = read_run(task.directory)
             self.paces.add(run)
             if run.finished:
@@ -222,15 +219,9 @@ def bench(request: Request) -> int:
 
 
 def main() -> None:
-    """The `offpol-bench` command: exit code 0, 1 (runs failed), 2 (a mistake), 130 (stopped)."""
-    try:
+    """The `offpol-bench` command; it fails where one of its runs does."""
+    with ending("offpol-bench", "stopped before any run began"):  # once there are runs, signals are theirs
         sys.exit(bench(parse(sys.argv[1:])))
-    except ConfigError as error:
-        tell(f"offpol-bench: {error}")
-        sys.exit(MISTAKE)
-    except KeyboardInterrupt:  # once there are runs, signals are theirs
-        tell("offpol-bench: stopped before any run began")
-        sys.exit(STOPPED)
 
 
 if __name__ == "__main__":

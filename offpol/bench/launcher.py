@@ -21,6 +21,7 @@ from offpol.bench.pool import close_input, start_child
 from offpol.cli.command_line import VERSION_BASE
 from offpol.config import conf_dir
 from offpol.errors import ConfigError, RunError, install
+from offpol.record.run_directory import CHECKPOINTS
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Runs:
     def __call__(self, cfg: DictConfig) -> int:
         """Run `offpol`; return its exit code. The run saves itself where this process is ended."""
         task = self.tasks[int(HydraConfig.get().job.num)]
-        if any(task.directory.glob("checkpoints/*/manifest.json")):  # a cluster has put the job in its queue again
+        if any((task.directory / CHECKPOINTS).glob("*/manifest.json")):  # a cluster has put the job in its queue again
             task = replace(task, state="resume")
         process = start_child(task.arguments(config_dir=self.config_dir), task.log)
         try:

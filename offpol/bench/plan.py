@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from offpol.bench.suite import Job
 from offpol.record.identity import agent_identity, pace_identity, run_identity
+from offpol.record.run_directory import EVALUATION, METRICS
 from offpol.record.run_keys import ON_DEVICE
 from offpol.record.run_results import RunResult
 
@@ -147,7 +148,7 @@ def _keys(cfg: Any) -> list[tuple[str, ...]]:
 
 def _evaluation_s(run: RunResult) -> float:
     """Measure how long the final games took, by the files' times; 0 where that cannot be told."""
-    before, after = run.directory / "metrics.jsonl", run.directory / "evaluation.json"
+    before, after = run.directory / METRICS, run.directory / EVALUATION
     if run.evaluation is None or not before.is_file():
         return 0.0
     return max(0.0, after.stat().st_mtime - before.stat().st_mtime)

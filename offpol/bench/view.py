@@ -12,22 +12,12 @@ from pathlib import Path
 from offpol.bench.plan import Paces, Task, makespan
 from offpol.output import say, tell
 from offpol.record.own_code import other_code
+from offpol.record.run_directory import METRICS
 from offpol.record.run_results import RunResult, last_row
+from offpol.record.run_summary import duration
 
 REDRAW_EVERY_S = 2.0
 PLAIN_EVERY_S = 300.0  # between two summaries, where the output is no terminal
-
-
-def duration(seconds: float | None) -> str:
-    """Say a time in the two units that matter; `?` for None."""
-    if seconds is None:
-        return "?"
-    minutes = seconds / 60
-    if minutes < 1:
-        return f"{seconds:.0f} s"
-    if minutes < 90:
-        return f"{minutes:.0f} min"
-    return f"{minutes / 60:.1f} h" if minutes < 72 * 60 else f"{minutes / 1440:.1f} days"
 
 
 def plan_text(tasks: Sequence[Task], paces: Paces, jobs: int | None) -> str:
@@ -133,7 +123,7 @@ class View:
 
 def _row(task: Task, paces: Paces) -> tuple[str, str, str, str, str, str, float | None]:
     """Read how far a run is: label, game, seed, share, speed, return, seconds left."""
-    row: Mapping[str, float] = last_row(task.directory / "metrics.jsonl")
+    row: Mapping[str, float] = last_row(task.directory / METRICS)
     steps = int(row.get("agent_steps", task.agent_steps))
     speed = row.get("machine/agent_steps_per_s")
     shown = f"{speed:.0f} steps/s" if speed else "starting"

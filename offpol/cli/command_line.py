@@ -36,6 +36,7 @@ from offpol.config import conf_dir
 from offpol.errors import ConfigError
 from offpol.record.identity import located
 from offpol.record.renamed import current
+from offpol.record.run_directory import CONFIG
 
 VERSION_BASE = "1.3"
 OVERLAYS = ("experiment", "task")  # groups of which several may be put on top of each other, as Hydra's lists do
@@ -169,15 +170,16 @@ def relaunchable(cfg: Mapping) -> str:
 
 def load_saved(directory: Path, device: str | None = None) -> dict:
     """Return the config that a run saved, to compute on `device` if one is named; ConfigError where there is none."""
-    path = directory / "config.yaml"
+    path = directory / CONFIG
     if not path.is_file():
-        raise ConfigError(f"{directory} is no run: it has no config.yaml.")
+        raise ConfigError(f"{directory} is no run: it has no {CONFIG}.")
     try:
         cfg = OmegaConf.to_container(OmegaConf.load(path))
+        if not isinstance(cfg, dict):
+            raise ValueError("it holds a list")
     except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{path} is not as a run saved it: {explain(error, list)}") from error
-    if not isinstance(cfg, dict):
-        raise ConfigError(f"{path} is not as a run saved it: it holds a list.")
+        said = explain(error, list).rstrip(".")
+        raise ConfigError(f"{path} is not as a run saved it ({said}): put back what the run wrote.") from error
     own = current({str(key): value for key, value in cfg.items() if key not in ("defaults", "hydra")})
     if device is not None and isinstance(own.get("run"), dict):  # what is none is told where it is checked
         elsewhere = device == "cpu" and own["run"].get("device", "cpu") != "cpu"

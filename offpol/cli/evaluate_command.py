@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from offpol.errors import DISK_FULL, ConfigError, RunError
+from offpol.cli.ending import Parser, ending
+from offpol.errors import ConfigError
 from offpol.output import say, tell
 
 
 def main() -> None:
-    """The `offpol-eval` command: exit code 0, 1 (disk full, or a game without an end), 2 (a mistake), 130."""
-    parser = argparse.ArgumentParser(
+    """The `offpol-eval` command."""
+    parser = Parser(
         prog="offpol-eval", description="Play full games with a checkpoint of a run; raw returns, as JSON too."
     )
     parser.add_argument("run_dir", type=Path, help="the folder of a run")
@@ -24,23 +24,8 @@ def main() -> None:
     pictures = parser.add_mutually_exclusive_group()
     pictures.add_argument("--gif", type=Path, dest="film", metavar="FILE.gif", help="write the first game as a film")
     pictures.add_argument("--mp4", type=Path, dest="film", metavar="FILE.mp4", help="the same, with imageio-ffmpeg")
-    args = parser.parse_args()
-    try:
-        _evaluate(args)
-    except ConfigError as error:
-        tell(f"offpol-eval: {error}")
-        sys.exit(2)
-    except RunError as error:
-        tell(f"offpol-eval: {error}")
-        sys.exit(1)
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        tell(f"offpol-eval: {args.run_dir} or the film cannot be written: {error.strerror}.")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        tell("offpol-eval: stopped; games that were played count for nothing")
-        sys.exit(130)
+    with ending("offpol-eval", "stopped; games that were played count for nothing"):
+        _evaluate(parser.parse_args())
 
 
 def _evaluate(args: argparse.Namespace) -> None:
@@ -56,7 +41,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     cfg = load_saved(args.run_dir, args.device)
     check_config(cfg)
     if args.film:
-        film.require_writable(args.film)
+        film.require_possible(args.film)
         if "render" in cfg["env"]:
             cfg["env"]["render"] = True
     cpu.set_up(cfg["run"]["torch_threads"])

@@ -92,7 +92,10 @@ def no_such_key(key: str, known: list[str]) -> str:
 def require_folder(folder: str | Path | None) -> None:
     """Raise ConfigError where a config folder is named that is not there."""
     if folder and not Path(folder).is_dir():
-        raise ConfigError(f"There is no config folder {folder}.")
+        raise ConfigError(
+            f"There is no config folder {Path(folder).absolute()}: name the folder of the yaml, in full or from where "
+            "you stand."
+        )
 
 
 def groups(parent: str = "") -> list[str]:

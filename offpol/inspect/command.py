@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from offpol import cpu
-from offpol.errors import ConfigError, RunError
+from offpol.cli.ending import FAILED, Parser, ending
+from offpol.errors import ConfigError
 from offpol.output import say, tell
 
 DESCRIPTION = """\
@@ -22,11 +23,9 @@ Writes tables and figures into RUN_DIR/inspect/. docs/diagnostics.md explains th
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Describe the command line."""
-    made = argparse.ArgumentParser(
-        prog="offpol-inspect", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = Parser(prog="offpol-inspect", description=DESCRIPTION)
     made.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="the folder of a run")
     made.add_argument("--checkpoint", metavar="NAME", help="one of RUN_DIR/checkpoints, as in 000012 (the newest)")
     made.add_argument("--batches", type=int, default=64, help="batches of windows that are drawn (64)")
@@ -40,16 +39,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """The `offpol-inspect` command: exit code 0, 1 (a probability is wrong), 2 (a mistake)."""
-    args = parser().parse_args()
-    try:
+    """The `offpol-inspect` command; a wrong probability is a failure too."""
+    with ending("offpol-inspect", "stopped; the run is as it was"):
+        args = parser().parse_args()
         sys.exit(_check_mu(args) if args.check_mu else _inspect(args))
-    except (ConfigError, RunError) as error:
-        tell(f"offpol-inspect: {error}")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        tell("offpol-inspect: stopped; the run is as it was")
-        sys.exit(130)
 
 
 def _config(args: argparse.Namespace) -> dict[str, Any]:
@@ -95,7 +88,7 @@ def _inspect(args: argparse.Namespace) -> int:
 
 
 def _check_mu(args: argparse.Namespace) -> int:
-    """Recompute logged probabilities; return 1 where one is wrong."""
+    """Recompute logged probabilities; return the exit code."""
     cfg = _config(args)
     from offpol.inspect import mu_check
 
@@ -104,4 +97,4 @@ def _check_mu(args: argparse.Namespace) -> int:
     path = mu_check.write(result, args.out)
     say(mu_check.in_words(result))
     say(f"Written: {path}")
-    return 0 if result.right else 1
+    return 0 if result.right else FAILED

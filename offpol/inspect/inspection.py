@@ -102,7 +102,9 @@ def load(cfg: dict[str, Any], directory: Path, checkpoint: str | None, window: i
     sources = _sources(cfg, found, spec, directory)
     for name, (ring, _) in sources.items():
         if not ring.num_drawable:
-            raise ConfigError(f"The {name} rows of {found.path} hold no window of {ring.window} transitions.")
+            raise ConfigError(
+                f"The {name} rows of {found.path} hold no window of {ring.window} transitions: try a shorter --window."
+            )
     return Subject(spec, agent, found, sources, own, operators)
 
 

@@ -64,7 +64,7 @@ def check(cfg: dict[str, Any], directory: Path, checkpoint: str | None, steps: i
     Raises ConfigError where that is impossible, with the reason.
     """
     formula(cfg["behavior"])
-    found = load_checkpoint(directory / "checkpoints", checkpoint)
+    found = load_checkpoint(directory / run_directory.CHECKPOINTS, checkpoint)
     rows_of(found.state.get("replay", {}), str(found.path))
     cfg["run"] |= {"agent_steps": found.about["agent_steps"] + steps, "eval_episodes": 0}
     if cfg["replay"].get("storage") == "memmap" and cfg["replay"]["directory"] is None:

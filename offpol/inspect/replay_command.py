@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
-from offpol.errors import ConfigError
-from offpol.output import tell
+from offpol.cli.ending import Parser, ending
 
 
 def main() -> None:
-    """The `offpol-replay` command: exit code 2 and one sentence for what cannot be done."""
-    parser = argparse.ArgumentParser(
+    """The `offpol-replay` command."""
+    parser = Parser(
         prog="offpol-replay", description="Show what a run's newest checkpoint has in its replay; export or import it."
     )
     parser.add_argument("run_dir", type=Path, help="the folder of a run")
@@ -24,17 +21,11 @@ def main() -> None:
         "--import", type=Path, dest="source", metavar="FILE.npz",
         help="make it the replay of the run, in a new checkpoint that is otherwise the newest one",
     )  # fmt: skip
-    args = parser.parse_args()
-    try:
+    with ending("offpol-replay", "stopped; the run is as it was"):
+        args = parser.parse_args()
         from offpol.inspect.replay_contents import show, take_in
 
         if args.source:
             take_in(args.run_dir, args.source)
         else:
             show(args)
-    except ConfigError as error:
-        tell(f"offpol-replay: {error}")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        tell("offpol-replay: stopped; the run is as it was")
-        sys.exit(130)

@@ -17,7 +17,7 @@ from offpol.inspect import replay_pictures
 from offpol.memory.ring import Ring
 from offpol.output import say, tell
 from offpol.record.checkpoint import Checkpoints, load_newest
-from offpol.record.run_directory import locked
+from offpol.record.run_directory import CHECKPOINTS, locked, require_writable
 from offpol.record.run_summary import summary
 from offpol.record.segments import Segment, joined, rows_of, rows_since
 from offpol.types import StateDict
@@ -31,7 +31,7 @@ def show(args: argparse.Namespace) -> None:
     if args.windows < 1 or args.seed < 0:
         raise ConfigError("--windows must be at least 1 and --seed not negative.")
     cfg = load_saved(args.run_dir)
-    found = load_newest(args.run_dir / "checkpoints", only=["replay"])
+    found = load_newest(args.run_dir / CHECKPOINTS, only=["replay"])
     for sentence in found.lost:
         tell(f"offpol-replay: {sentence}.")
     ring = joined(rows_of(found.state["replay"], str(found.path)), cfg["agent"]["window"])
@@ -100,6 +100,7 @@ def export(ring: Ring, draws: StateDict, path: Path) -> None:
     """Write rows and draws so that `take_in` brings them back exactly; rows are plain arrays for anyone to read."""
     if path.suffix != ".npz" or not path.absolute().parent.is_dir():
         raise ConfigError(f"{path} must end in .npz and lie in a folder that exists.")
+    require_writable(path.absolute().parent, "name another file with --export.")
     packed = io.BytesIO()
     torch.save(draws, packed)
     arrays = {name: values.numpy() for name, values in rows_since(ring).items()}
@@ -113,7 +114,7 @@ def read(path: Path) -> StateDict:
             arrays = {name: torch.from_numpy(np.ascontiguousarray(file[name])) for name in file.files}
         draws = torch.load(io.BytesIO(arrays.pop(DRAWS).numpy().tobytes()), weights_only=True)
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"{path} is no exported replay ({error}).") from error
+        raise ConfigError(f"{path} is no exported replay ({error}): give a file that --export wrote.") from error
     arrays["stack"] = arrays["stack"].reshape(())
     return {"rows": [arrays], DRAWS: draws}
 
@@ -122,14 +123,14 @@ def take_in(directory: Path, path: Path) -> None:
     """Save a checkpoint that is the newest one with the replay of a file; ConfigError where that does not fit."""
     cfg, new = load_saved(directory), read(path)
     with locked(directory):  # a run must not go on meanwhile
-        found = load_newest(directory / "checkpoints")
+        found = load_newest(directory / CHECKPOINTS)
         old = found.state["replay"]
         here, there = _kind(rows_of(old, str(found.path))[-1], old), _kind(new["rows"][0], new)
         if here != there:
             pairs = [(name, there[name], here[name]) for name in here if here[name] != there[name]]
             differing = ", ".join(f"{name} {theirs} (the run has {own})" for name, theirs, own in pairs)
             raise ConfigError(f"{path} does not fit the run: {differing}.")
-        checkpoints = Checkpoints(directory / "checkpoints", cfg["run"]["keep_checkpoints"])
+        checkpoints = Checkpoints(directory / CHECKPOINTS, cfg["run"]["keep_checkpoints"])
         target = checkpoints.save({**found.state, "replay": new}, found.about)
     say(f"Written: {target}. Go on with it: offpol resume={directory}")
 

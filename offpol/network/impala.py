@@ -50,7 +50,10 @@ class Impala(nn.Module):
         layers.append(nn.ReLU())
         if pool_size is not None:
             if not 1 <= pool_size <= min(height, side):
-                raise ValueError(f"pool_size must be within 1 and what there is ({height}x{side}), but is {pool_size}.")
+                raise ValueError(
+                    f"pool_size must be between 1 and {min(height, side)}, as {height}x{side} come out of the stages, "
+                    f"but is {pool_size}."
+                )
             layers.append(nn.AdaptiveMaxPool2d(pool_size))
             height = side = pool_size
         features = planes * height * side

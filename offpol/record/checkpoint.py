@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from offpol.errors import ConfigError
-from offpol.record.checkpoint_files import require_plain, sync_folder, verify, write_json, write_tensors
+from offpol.record.checkpoint_files import require_plain, sync_folder, verify, write_tensors
+from offpol.record.run_directory import write_json
 from offpol.types import StateDict
 
 MANIFEST, SEGMENTS = "manifest.json", "segments"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,14 +28,6 @@ def write_tensors(path: Path, part: Any) -> dict[str, Any]:
         file.flush()
         os.fsync(file.fileno())
     return {"sha256": hashing.sum.hexdigest(), "bytes": hashing.bytes}
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON and see it safely on the disk."""
-    with path.open("w") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def verify(path: Path, expected: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from offpol.errors import ConfigError
-from offpol.record.run_directory import METRICS
+from offpol.record.run_directory import EPISODES, METRICS
 from offpol.types import StateDict
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Logger:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.metrics_file = (directory / METRICS).open("ab")
-        self.episodes_file = (directory / "episodes.csv").open("ab")
+        self.episodes_file = (directory / EPISODES).open("ab")
         if self.episodes_file.tell() == 0:
             self.episodes_file.write((",".join(EPISODE_FIELDS) + "\n").encode())
         self._tensorboard: SummaryWriter | None = None

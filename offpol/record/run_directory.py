@@ -18,6 +18,7 @@ from offpol.errors import ConfigError
 
 NEVER_OVERWRITTEN = "runs are never overwritten: name another folder (on the command line by hydra.run.dir=FOLDER)"
 CONFIG, INFO, EVALUATION, METRICS = "config.yaml", "info.json", "evaluation.json", "metrics.jsonl"
+EPISODES, CHECKPOINTS = "episodes.csv", "checkpoints"
 
 
 def resume_command(directory: Path) -> str:
@@ -116,12 +117,15 @@ def evaluated_at(directory: Path) -> int | None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that a kill leaves either the old one or the new one whole."""
+    """Write a file so that a kill, or the machine's end, leaves either the old one or the new one whole."""
     scratch = path.with_name(path.name + ".partial")
-    scratch.write_text(text)
-    os.replace(scratch, path)
+    with scratch.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.replace(path)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON, atomically."""
+    """Write JSON, as `write_text` does."""
     write_text(path, json.dumps(content, indent=1) + "\n")

@@ -68,7 +68,7 @@ class RunResult(Identified):
 
         Of a published run, those it had come to: its checkpoints stayed behind.
         """
-        manifests = self.directory.glob("checkpoints/[0-9]*[0-9]/manifest.json")
+        manifests = (self.directory / run_directory.CHECKPOINTS).glob("[0-9]*[0-9]/manifest.json")
         newest = max(manifests, key=lambda path: int(path.parent.name), default=None)
         if newest is None:
             return int(self.info.get("published", {}).get("agent_steps", 0))
@@ -82,7 +82,7 @@ class RunResult(Identified):
     @cached_property
     def episodes(self) -> np.ndarray:
         """Finished training games [games, 2]: the agent steps of the run when each ended, and its raw return."""
-        rows = csv.DictReader(_lines(self.directory / "episodes.csv"))
+        rows = csv.DictReader(_lines(self.directory / run_directory.EPISODES))
         found = [(float(row["agent_steps"]), float(row["episode_return"])) for row in rows]
         return np.array(found).reshape(-1, 2)
 

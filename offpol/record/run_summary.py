@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from offpol.record.run_directory import EPISODES, EVALUATION
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -26,7 +28,7 @@ def learning_curve(directory: Path, title: str, levels: Mapping[str, float]) -> 
     from matplotlib.figure import Figure
     from matplotlib.ticker import StrMethodFormatter
 
-    steps, returns = _episodes(directory / "episodes.csv")
+    steps, returns = _episodes(directory / EPISODES)
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(steps, returns, ".", markersize=3, alpha=0.35, color="tab:blue", label="episode")
@@ -39,7 +41,7 @@ def learning_curve(directory: Path, title: str, levels: Mapping[str, float]) -> 
         for (name, level), style in zip(levels.items(), ("--", ":"), strict=False):
             if level < 1.5 * returns.max():
                 axes.axhline(level, color="gray", linestyle=style, linewidth=1, label=f"{name}: {level:,.4g}")
-    _mark_evaluation(axes, directory / "evaluation.json")
+    _mark_evaluation(axes, directory / EVALUATION)
     if axes.get_legend_handles_labels()[1][1:]:
         axes.legend()
     for axis in (axes.xaxis, axes.yaxis):
@@ -57,9 +59,16 @@ def summary(heading: str, facts: Mapping[str, object]) -> str:
     return "\n".join([heading, *(f"  {name:<{width}}  {value}" for name, value in facts.items())])
 
 
-def duration(seconds: float) -> str:
-    """Say how long something took, in a unit that suits."""
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+def duration(seconds: float | None) -> str:
+    """Say how long something takes, in a unit that suits; `?` for None."""
+    if seconds is None:
+        return "?"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    if minutes < 90:
+        return f"{minutes:.0f} min"
+    return f"{minutes / 60:.1f} h" if minutes < 72 * 60 else f"{minutes / 1440:.1f} days"
 
 
 def _mark_evaluation(axes: Axes, path: Path) -> None:

@@ -108,6 +108,6 @@ def _check(ring: Ring, segments: Sequence[Segment]) -> None:
     first, stop = unbroken_from(segments), segments[-1]["stop"].numpy()
     if (stop - first < np.minimum(stop, ring.rows_per_stream)).any():
         raise ValueError(
-            f"Saved rows are missing: of the newest {ring.rows_per_stream} rows of each stream only those since row "
-            f"{first.tolist()} are there."
+            f"Saved rows are missing, as of the newest {ring.rows_per_stream} rows of each stream only those since row "
+            f"{first.tolist()} are there: put back every file of checkpoints/segments, as from a copy of the run."
         )

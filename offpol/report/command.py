@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from offpol.cli.ending import Parser, ending
 from offpol.errors import ConfigError, did_you_mean
-from offpol.output import say, tell
+from offpol.output import say
 from offpol.record.run_directory import require_writable
 from offpol.record.run_labels import Labelled, collect, never_begun
 from offpol.report import pages
-from offpol.report.compare import compare
+from offpol.report.grouping import compare
 from offpol.report.pages import Block, Heading, Text, Warn
 
 DESCRIPTION = """\
@@ -27,7 +26,7 @@ Writes index.html (one self-contained page), report.md, figures/ (PNG, SVG) and 
 
 def report(words: Sequence[str], out: Path, title: str, games: Sequence[str], with_published: bool) -> str:
     """Write the report of the runs found; return what a terminal should show of it."""
-    from offpol.report.csv_files import aggregate_table, curve_table, run_table  # matplotlib takes a while
+    from offpol.report.csv_files import aggregate_rows, curve_rows, run_rows  # matplotlib takes a while
     from offpol.report.sections import Section
 
     runs = collect(words)
@@ -40,9 +39,9 @@ def report(words: Sequence[str], out: Path, title: str, games: Sequence[str], wi
     blocks += [Warn(text) for text in begun]
     blocks += [block for section in sections for block in section.blocks()]
     pages.write(blocks, title, out)
-    pages.write_csv(out / "runs.csv", *run_table(comparisons))
-    pages.write_csv(out / "curves.csv", *curve_table(comparisons))
-    pages.write_csv(out / "aggregates.csv", *aggregate_table(sections))
+    pages.write_csv(out / "runs.csv", *run_rows(comparisons))
+    pages.write_csv(out / "curves.csv", *curve_rows(comparisons))
+    pages.write_csv(out / "aggregates.csv", *aggregate_rows(sections))
     said = [f"Note: {text}" for text in begun]
     for section in sections:
         said += [section.comparison.title, f"  {section.headline()}", *(f"  Note: {text}" for text in section.notes())]
@@ -58,25 +57,17 @@ def _check_games(games: Sequence[str], runs: Sequence[Labelled]) -> None:
 
 
 def main() -> None:
-    """The `offpol-report` command: exit code 0, or 2 for a mistake."""
-    parser = argparse.ArgumentParser(
-        prog="offpol-report", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """The `offpol-report` command."""
+    parser = Parser(prog="offpol-report", description=DESCRIPTION)
     parser.add_argument("paths", nargs="+", metavar="[NAME=]PATH", help="runs, or folders above them")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the report is written")
     parser.add_argument("--title", default="Benchmark report", help="of the page")
     parser.add_argument("--games", default="", help="compare in these only, as in Pong,Breakout")
     parser.add_argument("--no-published", action="store_true", help="leave published agents out")
-    args = parser.parse_args()
-    games = [game.strip() for game in args.games.split(",") if game.strip()]
-    try:
+    with ending("offpol-report", "stopped; the runs are as they were"):
+        args = parser.parse_args()
+        games = [game.strip() for game in args.games.split(",") if game.strip()]
         say(report(args.paths, args.out, args.title, games, not args.no_published))
-    except ConfigError as error:
-        tell(f"offpol-report: {error}")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        tell("offpol-report: stopped; the runs are as they were")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

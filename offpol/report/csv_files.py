@@ -14,7 +14,7 @@ from offpol.report.sections import Section
 Rows = tuple[list[str], list[list[object]]]  # header and rows
 
 
-def run_table(comparisons: Sequence[Comparison]) -> Rows:
+def run_rows(comparisons: Sequence[Comparison]) -> Rows:
     """Return one row per run, with its scores and the facts of its protocol."""
     facts = list(dict.fromkeys(fact for c in comparisons for fact in c.protocol))
     header = [
@@ -34,7 +34,7 @@ def run_table(comparisons: Sequence[Comparison]) -> Rows:
     return header, rows
 
 
-def aggregate_table(sections: Sequence[Section]) -> Rows:
+def aggregate_rows(sections: Sequence[Section]) -> Rows:
     """Return one row per section, entrant and aggregate."""
     rows: list[list[object]] = []
     for section in sections:
@@ -51,7 +51,7 @@ def _scale(comparison: Comparison) -> tuple[str, str]:
     return comparison.scale.name if comparison.scale else "raw", table_hash() if comparison.of_humans else ""
 
 
-def curve_table(comparisons: Sequence[Comparison]) -> Rows:
+def curve_rows(comparisons: Sequence[Comparison]) -> Rows:
     """Return one row per run and point of its curve."""
     rows: list[list[object]] = []
     for c in [c for c in comparisons if c.statistic == "final_evaluation"]:

@@ -158,7 +158,7 @@ def test_two_benches_do_not_share_a_folder(offpol_bench: Callable[..., Outcome])
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [(("suite=s7",), "There is no suite 's7'"), (("suite=s6", "jobs=0"), "jobs is 0, but must be"),
-     (("--config-dir", "mylab", "suite=mine"), "There is no config folder mylab"),
+     (("--config-dir", "mylab", "suite=mine"), "/mylab: name the folder of the yaml"),
      (("suite=s6", "trace=retrac"), "did you mean 'retrace'?"),
      (("suite=s6", "out=/proc/x"), "name another folder with out=...")],
     ids=lambda value: str(value)[:20],

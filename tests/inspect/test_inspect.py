@@ -102,7 +102,7 @@ def test_mistakes_are_told_in_a_sentence(command) -> None:
         (("bare",), "holds no whole checkpoint: there is none yet"),
         (("run", "--checkpoint", "7"), f"has no checkpoint 7; there are: {manifest}"),
         (("run", "--batches", "0"), "--batches, --window and --steps must be at least 1"),
-        (("run", "--window", "5000"), "hold no window of 5000 transitions"),
+        (("run", "--window", "5000"), "hold no window of 5000 transitions: try a shorter --window"),
         (("run", "--out", "file/x"), "name another folder with --out"),
     ):
         outcome = command(*arguments)

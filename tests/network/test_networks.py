@@ -273,7 +273,7 @@ def test_the_gradient_goes_through_the_singular_value() -> None:
 
 
 def test_a_pool_that_is_larger_than_its_image_is_refused() -> None:
-    with pytest.raises(ValueError, match="pool_size must be within 1 and what there is \\(11x11\\)"):
+    with pytest.raises(ValueError, match="pool_size must be between 1 and 11, as 11x11 come out of the stages"):
         Impala((4, 8, 8), 1, 1, 12, False, False, HEADS, spec=IMAGE, **RUNTIME)
 
 

@@ -13,8 +13,8 @@ from offpol.drawing import COLORS
 from offpol.record.run_labels import collect
 from offpol.reference_scores import human_random
 from offpol.report import command, curves
-from offpol.report.compare import compare
 from offpol.report.figures import legible, styles
+from offpol.report.grouping import compare
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from command import call
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -287,19 +288,18 @@ def test_only_operators_with_one_matrix_are_surveyed() -> None:
 
 
 @pytest.mark.parametrize("option", ["--window", "--iterations"])
-def test_the_command_refuses_nothing_at_all(option, capsys) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        tabular.main([option, "0"])
-    assert f"{option} must be at least 1, but is 0" in capsys.readouterr().err
+def test_the_command_refuses_nothing_at_all(option, monkeypatch, capfd) -> None:
+    outcome = call(tabular.main, (option, "0"), monkeypatch, capfd)
+    assert (outcome.code, outcome.err) == (2, f"offpol-tabular: {option} must be at least 1, but is 0.\n")
 
 
-def test_the_command_draws_its_figure(tmp_path, capsys, monkeypatch) -> None:
+def test_the_command_draws_its_figure(tmp_path, monkeypatch, capfd) -> None:
     monkeypatch.setattr(tabular, "EPSILONS", [0.0, 0.5])
     monkeypatch.setattr(tabular, "SHOWN", 1)
-    tabular.main(["--window", "2", "--iterations", "3", "--output", str(tmp_path / "a" / "figure.png")])
-    assert (tmp_path / "a" / "figure.png").stat().st_size > 10_000
-    table = capsys.readouterr().out
-    assert all(name in table for name in ("retrace", "n_step", "c_trace"))
+    figure = tmp_path / "a" / "figure.png"
+    outcome = call(tabular.main, ("--window", "2", "--iterations", "3", "--output", str(figure)), monkeypatch, capfd)
+    assert figure.stat().st_size > 10_000
+    assert all(name in outcome.out for name in ("retrace", "n_step", "c_trace"))
 
 
 def test_operators_that_the_figure_does_not_know_have_lines_of_their_own(tmp_path, monkeypatch) -> None:

@@ -1,0 +1,87 @@
+"""Every command ends alike: a sentence and its exit code for what a person can mend, a traceback for a bug."""
+
+import errno
+import importlib
+import os
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from command import Outcome, call
+
+from offpol.config import conf_dir
+from offpol.errors import ConfigError, RunError
+
+PROGRAMS: dict[str, str] = tomllib.loads((conf_dir().parent / "pyproject.toml").read_text())["project"]["scripts"]
+WORK = {  # what does a command's work, words with which it gets there, and words that name a folder which is not there
+    "offpol": ("offpol.main.launch", [], ["resume=nowhere"]),
+    "offpol-eval": ("offpol.cli.evaluate_command._evaluate", ["run"], ["nowhere"]),
+    "offpol-bench": ("offpol.bench.command.bench", ["suite=smoke"], ["suite=smoke", "--config-dir", "nowhere"]),
+    "offpol-inspect": ("offpol.inspect.command._inspect", ["run"], ["nowhere"]),
+    "offpol-replay": ("offpol.inspect.replay_contents.show", ["run"], ["nowhere"]),
+    "offpol-report": ("offpol.report.command.report", ["runs", "--out", "x"], ["nowhere", "--out", "x"]),
+    "offpol-minari": ("offpol.minari.export_dataset", ["export", "run", "id"], ["export", "nowhere", "id"]),
+    "offpol-tabular": ("offpol.tabular.survey", [], ["--output", "/proc/nowhere/figure.png"]),
+}
+every_program = pytest.mark.parametrize("program", PROGRAMS)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capfd) -> Callable[..., Outcome]:
+    """Run a program in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(program: str, *words: str) -> Outcome:
+        module, _, name = PROGRAMS[program].partition(":")
+        return call(getattr(importlib.import_module(module), name), words, monkeypatch, capfd)
+
+    return run
+
+
+def in_a_sentence(program: str, outcome: Outcome) -> bool:
+    return outcome.err.startswith(f"{program}: ") and outcome.err.count("\n") == 1
+
+
+@every_program
+def test_a_mistake_is_told_in_a_sentence(program: str, run: Callable[..., Outcome], tmp_path: Path) -> None:
+    _, words, nowhere = WORK[program]
+    for mistake in (["--no-such-option", *words], nowhere):
+        outcome = run(program, *mistake)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert in_a_sentence(program, outcome), outcome.err
+        assert "no-such-option" in outcome.err or "nowhere" in outcome.err
+    assert not list(tmp_path.iterdir())
+
+
+@every_program
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [(ConfigError("what it was."), 2, "what it was."), (RunError("what happened."), 1, "what happened."),
+     (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "f"), 1, "f cannot be written (No space left on device)"),
+     (KeyboardInterrupt(), 130, "stopped")],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_what_ends_it_gives_the_exit_code(program, error, code, said, run, monkeypatch) -> None:
+    work, words, _ = WORK[program]
+    monkeypatch.setattr(work, raising(error))
+    outcome = run(program, *words)
+    assert outcome.code == code
+    assert in_a_sentence(program, outcome), outcome.err
+    assert outcome.err.startswith(f"{program}: {said}")
+
+
+@every_program
+def test_a_bug_keeps_its_traceback(program: str, run: Callable[..., Outcome], monkeypatch) -> None:
+    work, words, _ = WORK[program]
+    monkeypatch.setattr(work, raising(ZeroDivisionError("of mine")))
+    with pytest.raises(ZeroDivisionError, match="of mine"):
+        run(program, *words)
+
+
+def raising(error: BaseException) -> Callable[..., NoReturn]:
+    def work(*_: object) -> NoReturn:
+        raise error
+
+    return work
