@@ -191,8 +191,7 @@ def _check_folder(folder: Path, sweep: bool) -> None:
 
     require_writable(folder, f"name another folder with hydra.{'sweep' if sweep else 'run'}.dir=...")
     FOUND.update(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not sweep:
-        require_new(folder)
+    require_new(folder, sweep)
 
 
 def main() -> None:

@@ -126,7 +126,7 @@ REFUSED = {
     "early start": ([*TINY, "run.learning_starts_agent_steps=5"], "start no sooner"),
     "offline": (
         [*TINY, "replay=mixed", "replay.offline=gone"],
-        "replay.offline=gone is no run: give the folder of one, or",
+        "/gone is no run: give the folder of one, or",
     ),
     "combination": (["env=chain", "network=nature", "run.num_envs=1"], "network"),
     "device": ([*TINY, "run.device=cuda:77"], "run.device is 'cuda:77', which this machine"),
@@ -314,6 +314,31 @@ def test_runs_are_never_overwritten(offpol: Command, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["precious"]
     (tmp_path / "mine" / "config.yaml").write_text("")
     assert "or go on with the run in it by offpol resume=mine" in offpol(*TINY, "hydra.run.dir=mine").err
+
+
+def test_sweeps_are_never_overwritten(offpol: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "multirun.yaml").write_text("earlier")
+    outcome = offpol("-m", *TINY, "seed=0,1", "hydra.sweep.dir=mine")
+    assert outcome.code == 2
+    assert "mine is not empty, and runs are never overwritten: name another folder with hydra.sweep.dir=" in outcome.err
+    assert (tmp_path / "mine" / "multirun.yaml").read_text() == "earlier"
+
+
+@pytest.mark.parametrize("damage", ["", "{", None])
+@pytest.mark.parametrize("name", ["info.json", "evaluation.json"])
+def test_a_damaged_file_of_a_run_is_told(offpol: Command, tmp_path: Path, name: str, damage: str | None) -> None:
+    assert offpol(*TINY, "run.agent_steps=100", "run.eval_episodes=1", "hydra.run.dir=mine").code == 0
+    if damage is None:
+        (tmp_path / "mine" / name).unlink()
+    else:
+        (tmp_path / "mine" / name).write_text(damage)
+    outcome = offpol("resume=mine", "run.agent_steps=100" if name == "evaluation.json" else "run.agent_steps=140")
+    if damage is None and name == "evaluation.json":  # it is made again
+        assert outcome.code == 0
+    else:
+        assert outcome.code == 2
+        assert f"{name} is missing or damaged" in outcome.err
 
 
 def test_runs_that_start_in_one_second_get_folders_of_their_own(tmp_path: Path) -> None:

@@ -26,8 +26,13 @@ def resume_command(directory: Path) -> str:
     return f"offpol resume={shlex.quote(str(directory))}"
 
 
-def require_new(directory: Path) -> None:
-    """Raise ConfigError for a folder that has something in it."""
+def require_new(directory: Path, sweep: bool = False) -> None:
+    """Raise ConfigError for a folder, of a run or a sweep, that has something in it."""
+    if sweep and directory.is_dir() and any(directory.iterdir()):
+        raise ConfigError(
+            f"{directory} is not empty, and runs are never overwritten: name another folder with hydra.sweep.dir=..., "
+            "go on with a run of it by offpol resume=RUN_DIR, or sweep by offpol-bench, which goes on by itself."
+        )
     if directory.is_dir() and any(directory.iterdir()):
         goes_on = f", or go on with the run in it by {resume_command(directory)}"
         hint = goes_on if (directory / CONFIG).is_file() else "."
@@ -93,8 +98,7 @@ def held(path: Path, refusal: str) -> Iterator[None]:
 
 def read_info(directory: Path) -> dict[str, Any]:
     """Return where a run comes from."""
-    info: dict[str, Any] = json.loads((directory / INFO).read_text())
-    return info
+    return _read_json(directory / INFO)
 
 
 def note_resumption(
@@ -113,7 +117,15 @@ def note_resumption(
 def evaluated_at(directory: Path) -> int | None:
     """Return the agent steps after which a run was evaluated last; None where it never was."""
     path = directory / EVALUATION
-    return int(json.loads(path.read_text())["agent_steps"]) if path.exists() else None
+    return int(_read_json(path)["agent_steps"]) if path.exists() else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} is missing or damaged ({error}): put it back from a copy.") from error
+    return found
 
 
 def write_text(path: Path, text: str) -> None:
