@@ -14,6 +14,7 @@ import offpol as offpol_package
 from offpol.config import conf_dir
 from offpol.errors import ConfigError
 from offpol.main import main
+from offpol.record import checkpoint
 from offpol.scan import q_targets
 from offpol.types import TraceInputs, TraceTargets
 
@@ -50,7 +51,9 @@ class Twice(PolicyBase):
     def probs(self, q, policy_logits):
         return 2 * greedy_probs(q)
 """
-TEXT = (conf_dir().parent / "docs" / "extending.md").read_text()
+DOCS = conf_dir().parent / "docs"
+TEXT = (DOCS / "extending.md").read_text()
+OWN_AGENT, PLAYED, NOTEBOOK = re.findall(r"```python\n(.*?)```", (DOCS / "faq.md").read_text(), re.S)
 SMALLER = ("network.widths=[8]", "run.agent_steps=400", "run.learning_starts_agent_steps=100", "run.eval_episodes=2")
 
 
@@ -181,16 +184,33 @@ def test_a_part_that_is_none_is_refused(offpol, seam: str, name: str, values: st
     assert "Traceback" not in outcome.err
 
 
-def test_the_notebook_of_the_faq_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = (conf_dir().parent / "docs" / "faq.md").read_text()
-    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.S) if "offpol.compose" in block)
+def test_an_agent_of_ones_own_learns_and_goes_on_as_the_faq_says(tmp_path: Path, monkeypatch, capfd) -> None:
+    (tmp_path / "mine.py").write_text(OWN_AGENT)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.chdir(tmp_path)
+    job = ("task=chain", *SMALLER, "agent._target_=mine.Mine", "run.eval_episodes=0", "hydra.run.dir=run")
+    for words in ((*job, "run.agent_steps=200"), ("resume=run", "run.agent_steps=300")):
+        outcome = call(main, words, monkeypatch, capfd)
+        assert outcome.code == 0, outcome.err
+    learned = checkpoint.load_newest(Path("run/checkpoints")).state["agent"]
+    updates, optimizer = learned["updates"], learned["optimizer"]
+    assert updates >= 50
+    assert all("square_avg" in kept and kept["step"] == updates for kept in optimizer["state"].values())
+    assert {group["lr"] for group in optimizer["param_groups"]} == {1e-3 / (1 + updates / 1000)}
+
+
+def test_the_notebook_of_the_faq_runs_and_its_agent_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found: dict = {}
-    exec(code.replace('"trace=n_step"', '"trace=n_step", "run.agent_steps=1200", "run.eval_episodes=2"'), found)
+    exec(NOTEBOOK.replace('"trace=n_step"', '"trace=n_step", "run.agent_steps=1200", "run.eval_episodes=2"'), found)
     assert -2 <= found["score"] <= 1
     assert found["rows"][-1]["agent_steps"] >= 1200
     q, pi = found["agent"].values(torch.from_numpy(found["env"].reset()))
     assert q.shape == pi.shape == (1, 2)
+    played: dict = {}
+    exec(PLAYED.replace("RUN_DIR", "runs/mine"), played)
+    assert played["over"]
+    assert -6 <= played["score"] <= 1.5
 
 
 def test_a_class_of_a_notebooks_cell_is_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -171,7 +171,8 @@ def test_other_devices_are_asked_only_now_and_then() -> None:
 KILLER = """
 import os, random, signal, sys, time
 from offpol.main import main
-from offpol import learning, run, logger  # what a run needs, imported once
+from offpol import learning, run  # what a run needs, imported once
+from offpol.record import logger
 seed, kills, arguments = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
 random.seed(seed)
 def writing():
@@ -206,6 +207,12 @@ for kill in range(kills):
     assert os.WIFSIGNALED(status), open(f"log{kill}").read()
     print("inside" if inside else "outside")
 """
+
+
+def test_the_killer_finds_what_it_imports(monkeypatch) -> None:
+    """Or the slow test below would tell weeks later."""
+    monkeypatch.setattr(sys, "argv", ["killer", "0", "0"])
+    exec(KILLER, {})
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ KERNELS = "memory/kernels_numba.py"
 TREE, SAVED = "tests/replay/test_sum_tree.py", "tests/test_checkpoint.py"
 AGENT = "tests/test_agent.py tests/test_every_part.py"
 JOINED = "tests/test_n_step_transitions.py"
+TOPOLOGY = "tests/topology/test_topology_contract.py"
 MUTATIONS = [
     # ------------------------------------------------------------------------------------------- traces
     Mutation("c is shifted by one", "scan.py", "(inputs) * trace[:, 1:])", "(inputs) * trace[:, :-1])", TRACES),
@@ -103,6 +104,14 @@ MUTATIONS = [
     # -------------------------------------------------------------------------------------------- agent
     Mutation("truncation is taken for termination by the agent", "agent.py", "torch.where(batch.terminated, 0.0,",
              "torch.where(batch.terminated | batch.truncated, 0.0,", AGENT),
+    Mutation("truncation undoes termination", "agent.py", "torch.where(batch.terminated, 0.0,",
+             "torch.where(batch.terminated & ~batch.truncated, 0.0,", "tests/replay/test_replay_contract.py"),
+    Mutation("one batch for all updates that are due", "learning.py", "batch = replay.sample(agent.batch_size)",
+             'batch = batch if "batch" in locals() else replay.sample(agent.batch_size)', "tests/test_learning.py"),
+    Mutation("epsilon counts frames", "topology/sync.py", "actor.act(run.agent_steps, agent.updates)",
+             "actor.act(run.agent_steps * run.frames_per_agent_step, agent.updates)", TOPOLOGY),
+    Mutation("epsilon counts frames beside learning", "topology/threads.py",
+             "self.agent_steps += int(rows.valid.sum())", "self.agent_steps += 4 * int(rows.valid.sum())", TOPOLOGY),
     Mutation("targets get a gradient", "agent.py", "    @torch.no_grad()\n    def _targets", "    def _targets", AGENT),
     Mutation("double Q by the target network", "agent.py", "self._complete(online, self.network, obs",
              "self._complete(output, self.target_network, obs", AGENT),

@@ -8,6 +8,7 @@ import torch
 import yaml
 from naive_replay import NaiveEnv, NaiveReplay, as_rows, spec_of
 
+from offpol.agent import discounts
 from offpol.config import build, conf_dir
 from offpol.types import Replay
 
@@ -53,6 +54,20 @@ def test_windows_are_what_was_added(file, stack, window):
         assert getattr(batch, name).shape == (64,)
         assert getattr(batch, name).dtype == kind
     assert ((batch.replay_weight > 0) & (batch.replay_weight <= 1)).all()
+
+
+@every_replay
+def test_what_terminated_is_not_bootstrapped_from_though_it_was_truncated_too(file):
+    """As where the time limit is reached in the very step that ends the episode."""
+    replay = replay_of(file)
+    played(replay, 50)
+    batch = replay.sample(64)
+    discount = discounts(batch, 0.9)
+    for other in (batch.truncated, ~batch.truncated):
+        assert (batch.terminated & other).any()
+        assert (discount[batch.terminated & other] == 0).all()
+    assert (discount[~batch.terminated] == 0.9).all()
+    assert (batch.truncated & ~batch.terminated).any()
 
 
 @every_replay
