@@ -9,6 +9,7 @@ from command import call
 from torch import Tensor
 
 from offpol import tabular
+from offpol.cli import tabular_command
 from offpol.trace.c_trace import CTrace
 from offpol.trace.gae import GAE
 from offpol.trace.importance_sampling import ImportanceSampling
@@ -279,7 +280,7 @@ def test_the_noise_of_a_return_is_its_standard_deviation(trace: Trace) -> None:
 
 @pytest.mark.parametrize("option", ["--window", "--iterations"])
 def test_the_command_refuses_nothing_at_all(option, monkeypatch, capfd) -> None:
-    outcome = call(tabular.main, (option, "0"), monkeypatch, capfd)
+    outcome = call(tabular_command.main, (option, "0"), monkeypatch, capfd)
     assert (outcome.code, outcome.err) == (2, f"offpol-tabular: {option} must be at least 1, but is 0.\n")
 
 
@@ -287,6 +288,7 @@ def test_the_command_draws_its_figure(tmp_path, monkeypatch, capfd) -> None:
     monkeypatch.setattr(tabular, "EPSILONS", [0.0, 0.5])
     monkeypatch.setattr(tabular, "SHOWN", 1)
     figure = tmp_path / "a" / "figure.png"
-    outcome = call(tabular.main, ("--window", "2", "--iterations", "3", "--output", str(figure)), monkeypatch, capfd)
+    words = ("--window", "2", "--iterations", "3", "--output", str(figure))
+    outcome = call(tabular_command.main, words, monkeypatch, capfd)
     assert figure.stat().st_size > 10_000
     assert all(name in outcome.out for name in ("retrace", "n_step", "c_trace"))
