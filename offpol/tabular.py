@@ -8,15 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from offpol.cli.ending import Parser, ending
-from offpol.errors import ConfigError
-from offpol.output import say
-from offpol.record.run_directory import require_writable
 from offpol.types import Trace, TraceInputs
 
 DTYPE = torch.float64
@@ -239,30 +234,3 @@ def table(results: dict[str, list[Finding]]) -> str:
             lines.append(f"{name:20}" + "".join(f"{getattr(finding, field):8.2f}" for finding in findings))
         lines.append("")
     return "\n".join(lines)
-
-
-def main() -> None:
-    """The `offpol-tabular` command: survey the operators, print a table and save the figure."""
-    parser = Parser(prog="offpol-tabular", description=__doc__)
-    parser.add_argument("--seed", type=int, default=0, help="of the random MDP")
-    parser.add_argument("--window", type=int, default=5, help="transitions per window")
-    parser.add_argument("--iterations", type=int, default=60, help="how often each operator is applied in the figure")
-    parser.add_argument("--output", type=Path, default=Path("runs/tabular.png"), help="where the figure goes")
-    with ending("offpol-tabular", "stopped; nothing was written"):
-        args = parser.parse_args()
-        for name in ("window", "iterations"):
-            if getattr(args, name) < 1:
-                raise ConfigError(f"--{name} must be at least 1, but is {getattr(args, name)}.")
-        require_writable(args.output.parent, "name another file with --output.")
-        from offpol.tabular_figure import draw
-
-        torch.set_num_threads(1)  # of many small products: threads would only wait for each other
-        say(f"{len(operators())} operators at {len(EPSILONS)} epsilons, in up to a minute:\n")
-        results = survey(args.seed, args.window, args.iterations)
-        say(table(results))
-        draw(results, EPSILONS, SHOWN, args.output)
-        say(f"figure: {args.output}")
-
-
-if __name__ == "__main__":
-    main()

@@ -3,6 +3,8 @@
 import errno
 import importlib
 import os
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +72,26 @@ def test_what_ends_it_gives_the_exit_code(program, error, code, said, run, monke
     assert outcome.code == code
     assert in_a_sentence(program, outcome), outcome.err
     assert outcome.err.startswith(f"{program}: {said}")
+
+
+def test_help_and_a_wrong_word_do_not_wait_for_torch(tmp_path: Path) -> None:
+    script = """
+import importlib, sys
+for program in sys.argv[1:]:
+    module, _, name = program.partition(":")
+    main = getattr(importlib.import_module(module), name)
+    for word in ("--help", "--no-such-option"):
+        sys.argv = ["command", word]
+        try:
+            main()
+        except SystemExit:
+            pass
+        assert "torch" not in sys.modules, program
+"""
+    command = [sys.executable, "-c", script, *PROGRAMS.values()]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("\n") == len(PROGRAMS)
 
 
 @every_program

@@ -4,8 +4,6 @@ import csv
 import itertools
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -56,14 +54,6 @@ def no_pictures(monkeypatch) -> None:
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def test_help_needs_no_torch() -> None:
-    code = "import sys; sys.argv = ['offpol-inspect', '--help']; import offpol.inspect.command as c\n"
-    code += "try: c.main()\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert shown.stdout.strip().endswith("False")
-    assert "--check-mu" in shown.stdout
 
 
 def test_it_writes_tables_and_pictures(command) -> None:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from offpol import tabular, tabular_figure
+from offpol.cli import tabular_command
 from offpol.config import build_all
 from offpol.trace.c_trace import CTrace
 from offpol.trace.gae import GAE
@@ -289,7 +290,7 @@ def test_only_operators_with_one_matrix_are_surveyed() -> None:
 
 @pytest.mark.parametrize("option", ["--window", "--iterations"])
 def test_the_command_refuses_nothing_at_all(option, monkeypatch, capfd) -> None:
-    outcome = call(tabular.main, (option, "0"), monkeypatch, capfd)
+    outcome = call(tabular_command.main, (option, "0"), monkeypatch, capfd)
     assert (outcome.code, outcome.err) == (2, f"offpol-tabular: {option} must be at least 1, but is 0.\n")
 
 
@@ -297,7 +298,8 @@ def test_the_command_draws_its_figure(tmp_path, monkeypatch, capfd) -> None:
     monkeypatch.setattr(tabular, "EPSILONS", [0.0, 0.5])
     monkeypatch.setattr(tabular, "SHOWN", 1)
     figure = tmp_path / "a" / "figure.png"
-    outcome = call(tabular.main, ("--window", "2", "--iterations", "3", "--output", str(figure)), monkeypatch, capfd)
+    words = ("--window", "2", "--iterations", "3", "--output", str(figure))
+    outcome = call(tabular_command.main, words, monkeypatch, capfd)
     assert figure.stat().st_size > 10_000
     assert all(name in outcome.out for name in ("retrace", "n_step", "c_trace"))
 
