@@ -10,6 +10,7 @@ import secrets
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,6 +25,9 @@ LOCAL = {
     "RAY_worker_niceness": "0",  # by default 15: beside other programs, workers would hardly ever get a core
     "RAY_AUTH_MODE": "token",  # by a token of this run's own, which no file holds
 }
+# Ray reads mode and token when it is imported: all runs of a process, as those of a sweep, have one token.
+TOKEN = secrets.token_hex(32)
+TOO_LATE = "ray" in sys.modules
 PREFIX = "offpol-ray-"  # of a run's folder in /tmp, followed by its process
 SMALLEST_STORE_BYTES = 100_000_000  # Ray refuses less
 
@@ -36,17 +40,22 @@ def require_ray() -> None:
 
 @contextlib.contextmanager
 def cluster(address: str | None, num_workers: int, store_bytes: int) -> Iterator[Any]:
-    """Yield the connected module `ray`; raise ConfigError where nothing answers at an address.
+    """Yield the connected module `ray`; raise ConfigError where nothing answers at an address, or Ray came too early.
 
     Without an address Ray is started here, with room for `num_workers` and for `store_bytes` of objects on their way.
     It listens on the loopback interface only, writes to a folder that goes with it, and asks for a token that only this
     process and its workers know. Ray's signal handlers are taken out again: the run has its own.
     """
+    if TOO_LATE and address is None:
+        raise ConfigError(
+            "Ray was imported in this process before, and cannot be given a token any more: start the run in a process "
+            "of its own, or name the Ray that you started by topology.address=auto."
+        )
     before = dict(os.environ)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     folder = None if address else _new_folder()
     if folder:
-        os.environ.update(LOCAL, RAY_AUTH_TOKEN=secrets.token_hex(32))
+        os.environ.update(LOCAL, RAY_AUTH_TOKEN=TOKEN)
     try:
         import ray
 

@@ -122,3 +122,17 @@ def test_a_run_keeps_its_ratio_and_its_lag_and_leaves_nothing_behind(tmp_path) -
     assert living(run.pid) == {}
     assert folders_of_ray(run.pid) == []
     assert Path.home().joinpath(".ray").exists() == had_settings
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_runs_one_after_the_other_in_a_process_have_a_ray_each(tmp_path) -> None:
+    pytest.importorskip("ray")
+    job = [sys.executable, "-m", "offpol.main", "-m", *JOB, "seed=0,1", "run.eval_episodes=0", "hydra.sweep.dir=mine"]
+    done = subprocess.run(job, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("mine/*/metrics.jsonl"))) == 2
+    early = "import ray, sys; from offpol.main import main; sys.argv[1:] = " + repr(list(JOB)) + "; main()"
+    done = subprocess.run([sys.executable, "-c", early], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Ray was imported in this process before" in done.stderr
