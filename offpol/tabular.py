@@ -1,4 +1,4 @@
-"""The seed question on a blackboard: every trace operator, exactly, on a small random MDP.
+"""The question on a blackboard: every trace operator, exactly, on a small random MDP.
 
 All windows that a behavior can produce are enumerated with their probabilities, and the operators of conf/trace are
 averaged over them: what a replay of infinite size would teach, without noise. `offpol-tabular` draws it.

@@ -10,7 +10,7 @@ from offpol.output import say
 from offpol.record.run_directory import require_writable
 
 DESCRIPTION = """\
-The seed question on a blackboard: every trace operator, exactly, on a small random MDP.
+The question on a blackboard: every trace operator, exactly, on a small random MDP.
 
 Prints bias, speed and noise of each by how off-policy the data is, and draws them.
 """
