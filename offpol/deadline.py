@@ -11,13 +11,15 @@ from collections.abc import Callable
 from offpol.output import tell
 
 LONGEST_PERIOD_S = 1.0  # between two looks
+DEBUGGERS = ("bdb", "pdb", "pydevd", "_pydevd_bundle")  # modules: whose prompt is waited at by a person
 
 
 class Deadline:
     """Ends the process, with exit code 1, where what is done in `with` it takes longer than `seconds`.
 
     Before that it says `what()`, and where the process stands. What was written stays whole: checkpoints are renamed
-    into place. Time in which the whole process is stopped (Ctrl-Z) does not count. Close it when it is not needed.
+    into place. Time in which the whole process is stopped (Ctrl-Z), or stands in a debugger, does not count. Close it
+    when it is not needed.
 
     Raises ValueError unless `seconds` is positive; infinity never ends anything.
     """
@@ -47,8 +49,12 @@ class Deadline:
         while not self._closed.wait(period):
             waited = waited + period if self._inside and self._number == number else 0.0
             number = self._number
-            if waited >= self._seconds:
+            if waited >= self._seconds and not self._debugged():
                 self._end()
+
+    def _debugged(self) -> bool:
+        frames = traceback.walk_stack(sys._current_frames()[self._watched])
+        return any(str(frame.f_globals.get("__name__")).partition(".")[0] in DEBUGGERS for frame, _ in frames)
 
     def _end(self) -> None:
         where = traceback.format_stack(sys._current_frames()[self._watched])

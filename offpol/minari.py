@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from offpol.errors import ConfigError, install
-from offpol.offline import is_noisy
+from offpol.offline import acted_noisily
 from offpol.record.run_directory import CHECKPOINTS
 from offpol.record.segments import rows_of, unbroken_from
 
@@ -46,7 +46,7 @@ def export_dataset(run_directory: Path, dataset_id: str) -> int:
     episodes = [episode for stream in _streams(rows) for episode in _episodes(stream)]
     if not episodes:
         raise ConfigError(f"{run_directory} has no two rows of one stream in its replay: nothing to export.")
-    if is_noisy(run_directory):
+    if acted_noisily(run_directory):
         for episode in episodes:
             episode["behavior_log_prob"] = np.full_like(episode["behavior_log_prob"], np.nan)
     frame = episodes[0]["obs"]

@@ -44,7 +44,7 @@ def load_offline(source: str, spec: EnvSpec) -> Stored:
             raise ConfigError(f"replay.offline={source} is no run: give the folder of one, or minari:ID for a dataset.")
         found = load_newest(Path(source) / CHECKPOINTS, only=["replay"])
         segments = rows_of(found.state["replay"], str(found.path))
-        mu_known = not is_noisy(Path(source))
+        mu_known = not acted_noisily(Path(source))
     saved = (segments[0]["obs"].dtype, tuple(segments[0]["obs"].shape[1:]))
     if saved != (spec.dtype, spec.frame_shape):
         raise ValueError(
@@ -69,7 +69,7 @@ def load_offline(source: str, spec: EnvSpec) -> Stored:
     return Stored(segments, mu_known)
 
 
-def is_noisy(run: Path) -> bool:
+def acted_noisily(run: Path) -> bool:
     """Tell whether a run acted by noisy layers, whose actions have no known probability."""
     from offpol.record.run_results import read_run
 

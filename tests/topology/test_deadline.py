@@ -41,6 +41,17 @@ def test_many_short_steps_and_waits_between_them_end_nothing(ended: threading.Ev
     assert not ended.is_set()
 
 
+def test_a_person_at_a_debugger_has_time(ended: threading.Event) -> None:
+    debugger: dict = {"__name__": "pdb", "time": time}
+    exec("def prompt():\n    time.sleep(0.5)", debugger)
+    watched = Deadline(0.1, lambda: "")
+    with watched:
+        debugger["prompt"]()
+        assert not ended.is_set()
+        assert ended.wait(10)
+    watched.close()
+
+
 def test_no_thread_waits_for_ever() -> None:
     before = threading.active_count()
     Deadline(float("inf"), lambda: "")
