@@ -40,8 +40,8 @@ def export_dataset(run_directory: Path, dataset_id: str) -> int:
 
     from offpol.record.checkpoint import load_newest
 
-    minari = _minari()
     found = load_newest(run_directory / CHECKPOINTS, only=["replay"])
+    minari = _minari()
     rows = rows_of(found.state["replay"], str(found.path))
     episodes = [episode for stream in _streams(rows) for episode in _episodes(stream)]
     if not episodes:
