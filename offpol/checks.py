@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from offpol import processes
 from offpol.config import check, coerce
 from offpol.errors import ConfigError, did_you_mean
-from offpol.output import tell
 from offpol.record.identity import flatten, game_of
 from offpol.record.run_directory import CONFIG
 from offpol.record.run_keys import GAME, INCIDENTAL
+
+if TYPE_CHECKING:
+    from offpol.record.run_results import RunResult
 
 AGENT = "offpol.agent.Agent"
 
@@ -83,22 +85,31 @@ def check_together(cfg: Mapping[str, Any], capacity_rows: int) -> None:
 
 
 def _check_offline(cfg: Mapping[str, Any]) -> None:
-    """Refuse the stored data of another game; say how else its env was played."""
+    """Refuse the stored data of another game."""
+    stored = _stored(cfg)
+    if stored and stored.game != (own := game_of(cfg)):
+        raise ConfigError(
+            f"replay.offline={stored.directory} is a run of {stored.game}, but this one plays {own}: use data of the "
+            "same env."
+        )
+
+
+def gathered_otherwise(cfg: Mapping[str, Any]) -> list[str]:
+    """List what the env of a run whose rows are replayed had otherwise than this one's, as key=value."""
+    stored, ours = _stored(cfg), dict(flatten(cfg["env"], "env."))
+    theirs = dict(flatten(stored.cfg["env"], "env.")) if stored else {}
+    keys = (ours.keys() & theirs.keys()) - INCIDENTAL - GAME
+    return [f"{key}={theirs[key]}" for key in sorted(keys) if theirs[key] != ours[key]]
+
+
+def _stored(cfg: Mapping[str, Any]) -> RunResult | None:
+    """Read the run whose rows are replayed, where there is one that says what it is."""
     source = cfg["replay"].get("offline")
     if not isinstance(source, str) or not (Path(source) / CONFIG).is_file():
-        return
+        return None
     from offpol.record.run_results import read_run
 
-    stored = read_run(Path(source))
-    if stored.game != (own := game_of(cfg)):
-        raise ConfigError(
-            f"replay.offline={source} is a run of {stored.game}, but this one plays {own}: use data of the same env."
-        )
-    theirs, ours = dict(flatten(stored.cfg["env"], "env.")), dict(flatten(cfg["env"], "env."))
-    other = [key for key in ours.keys() - INCIDENTAL - GAME if theirs.get(key, ours[key]) != ours[key]]
-    if other:
-        played = ", ".join(f"{key}={theirs[key]}" for key in sorted(other))
-        tell(f"offpol: the data of replay.offline={source} was gathered with {played}, and this run plays otherwise.")
+    return read_run(Path(source))
 
 
 def _check_processes(cfg: Mapping[str, Any]) -> None:

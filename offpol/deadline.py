@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable
 
 from offpol.output import tell
+from offpol.ranges import check_positive
 
 LONGEST_PERIOD_S = 1.0  # between two looks
 DEBUGGERS = ("bdb", "pdb", "pydevd", "_pydevd_bundle")  # modules: whose prompt is waited at by a person
@@ -25,7 +26,7 @@ class Deadline:
     """
 
     def __init__(self, seconds: float, what: Callable[[], str]) -> None:
-        require_positive(seconds)
+        check_positive("deadline_s", seconds)
         self._seconds, self._what = seconds, what
         self._watched, self._number, self._inside = threading.get_ident(), 0, False
         self._closed = threading.Event()
@@ -60,9 +61,3 @@ class Deadline:
         where = traceback.format_stack(sys._current_frames()[self._watched])
         tell(f"{''.join(where)}offpol: {self._what()}")
         os._exit(1)
-
-
-def require_positive(seconds: float) -> None:
-    """Raise ValueError unless a deadline in seconds is positive."""
-    if not seconds > 0:
-        raise ValueError(f"deadline_s must be positive, but is {seconds}: .inf waits for ever.")

@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from offpol import processes
-from offpol.checks import check_config
+from offpol.checks import check_config, gathered_otherwise
 from offpol.cli import command_line
 from offpol.cli.ending import MISTAKE, ending, exit_code, sentence_of
 from offpol.cli.overlaid import left_on_host, replaced_by_task
@@ -85,6 +85,10 @@ def _told(composed: DictConfig, hydra_cfg: Any) -> dict[str, Any]:
     if own := left_on_host(hydra_cfg):
         way = "replay.alpha=0 draws as that does" if own == "uniform" else f"nothing on a device draws as {own} does"
         sentences.append(f"replay=on_device draws by priorities, where the experiment has replay={own}: {way}.")
+    if otherwise := gathered_otherwise(cfg):
+        sentences.append(
+            f"the rows of replay.offline were gathered with {', '.join(otherwise)}, and this run plays otherwise."
+        )
     for sentence in sentences:
         if sentence not in SAID:
             SAID.add(sentence)

@@ -197,6 +197,7 @@ def test_an_agent_of_ones_own_learns_and_goes_on_as_the_faq_says(tmp_path: Path,
     assert updates >= 50
     assert all("square_avg" in kept and kept["step"] == updates for kept in optimizer["state"].values())
     assert {group["lr"] for group in optimizer["param_groups"]} == {1e-3 / (1 + updates / 1000)}
+    sys.modules.pop("mine")  # other tests have a module of that name too
 
 
 def test_the_notebook_of_the_faq_runs_and_its_agent_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

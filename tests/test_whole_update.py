@@ -114,12 +114,24 @@ def test_what_changes_from_update_to_update_is_not_recorded(graphs) -> None:  # 
         agent.target = TargetConfig(0.5, 3, False)
         agents.append(agent)
         replays.append(filled(graphs.device))
-    agents[1].whole_update = recorded(agents[1], replays[1])
+    whole, measured = recorded(agents[1], replays[1]), []
+
+    def watched(measure: bool) -> Any:
+        """Note the age of the batch, as the number of the update and the window that is used make it."""
+        window, before = agents[1].horizon()[1], agents[1].updates
+        batch, update = whole(measure)
+        if measure:
+            age = before - batch.policy_version[:, :window][batch.valid[:, :window]].float().mean()
+            measured.append((update.metrics["sample_age_updates"], age))
+        return batch, update
+
+    agents[1].whole_update = watched
     answers = both(40, agents, replays, every=2)
     assert_same(agents, replays, answers, exact=graphs.device == "cpu")
     assert len(graphs.made) > 2
-    ages = [float(whole.metrics["sample_age_updates"]) for _, whole in answers if whole.metrics]
-    assert len(set(ages)) > len(ages) / 2
+    assert len(measured) == 20
+    for told, age in measured:
+        torch.testing.assert_close(told, age, rtol=1e-5, atol=1e-5)
 
 
 def test_random_numbers_and_new_rows_are_not_frozen(graphs) -> None:  # noqa: F811

@@ -98,7 +98,7 @@ def held(path: Path, refusal: str) -> Iterator[None]:
 
 def read_info(directory: Path) -> dict[str, Any]:
     """Return where a run comes from."""
-    return _read_json(directory / INFO)
+    return read_json(directory / INFO)
 
 
 def note_resumption(
@@ -117,14 +117,17 @@ def note_resumption(
 def evaluated_at(directory: Path) -> int | None:
     """Return the agent steps after which a run was evaluated last; None where it never was."""
     path = directory / EVALUATION
-    return int(_read_json(path)["agent_steps"]) if path.exists() else None
+    return int(read_json(path)["agent_steps"]) if path.exists() else None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a small file of a run; raise ConfigError where it is missing or damaged."""
     try:
         found: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} is missing or damaged ({error}): put it back from a copy.") from error
+        raise ConfigError(
+            f"{path} is missing or damaged ({error}): put it back from a copy, or move the run away."
+        ) from error
     return found
 
 

@@ -204,14 +204,7 @@ def read_run(directory: Path) -> RunResult:
 
 
 def _json(path: Path) -> dict[str, Any] | None:
-    """Read a small file of a run, None where there is none; raise ConfigError where it is damaged."""
-    if not path.is_file():
-        return None
-    try:
-        found: dict[str, Any] = json.loads(path.read_text())
-    except ValueError as error:
-        raise ConfigError(f"{path} is damaged ({error}): move the folder away, or that file.") from error
-    return found
+    return run_directory.read_json(path) if path.is_file() else None
 
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where PyYAML was built so: ten times faster

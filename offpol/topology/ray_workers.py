@@ -16,9 +16,9 @@ import numpy as np
 
 from offpol.actor import Episode
 from offpol.agent import Agent
-from offpol.deadline import require_positive
 from offpol.errors import RunError
 from offpol.learning import cut, learn
+from offpol.ranges import check_positive
 from offpol.ray_cluster import cluster, require_ray
 from offpol.remote_worker import Chunk, Worker, published
 from offpol.run import Run
@@ -54,7 +54,7 @@ class RayWorkers:
         for name in ("num_workers", "chunk_steps", "max_policy_lag", "publish_every_updates"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, but is {getattr(self, name)}.")
-        require_positive(self.deadline_s)
+        check_positive("deadline_s", self.deadline_s)
         if self.max_restarts < 0:
             raise ValueError(f"max_restarts must be 0 (end the run) or more, but is {self.max_restarts}.")
         require_ray()

@@ -6,9 +6,10 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from offpol.agent import Agent
-from offpol.deadline import Deadline, require_positive
+from offpol.deadline import Deadline
 from offpol.guard import way_out
 from offpol.learning import learn
+from offpol.ranges import check_positive
 from offpol.run import Run
 from offpol.types import Actors, Replay, StateDict
 
@@ -24,7 +25,7 @@ class Sync:
     deadline_s: float
 
     def __post_init__(self) -> None:
-        require_positive(self.deadline_s)
+        check_positive("deadline_s", self.deadline_s)
 
     def run(self, actors: Actors, agent: Agent, replay: Replay, run: Run) -> None:
         """Act and learn until `run` says it is done."""

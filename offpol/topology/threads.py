@@ -21,10 +21,10 @@ from offpol import cpu
 from offpol.acting import copy_parameters
 from offpol.actor import Episode, Values
 from offpol.agent import Agent
-from offpol.deadline import require_positive
 from offpol.errors import RunError
 from offpol.learning import cut, learn
 from offpol.output import tell
+from offpol.ranges import check_positive
 from offpol.run import Run
 from offpol.types import Actors, Replay, Rows, StateDict
 
@@ -67,7 +67,7 @@ class Threads:
     def __post_init__(self) -> None:
         if self.max_policy_lag < 0:
             raise ValueError(f"max_policy_lag must be 0 (take turns) or more, but is {self.max_policy_lag}.")
-        require_positive(self.deadline_s)
+        check_positive("deadline_s", self.deadline_s)
         if self.max_restarts < 0:
             raise ValueError(f"max_restarts must be 0 (end the run) or more, but is {self.max_restarts}.")
 

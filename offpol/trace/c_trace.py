@@ -6,7 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from offpol.scan import check_unit, continuation, q_targets, ratio
+from offpol.ranges import check_unit
+from offpol.scan import continuation, q_targets, ratio
 from offpol.types import TraceInputs, TraceTargets
 
 _HALVINGS = 16

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from offpol.scan import check_unit, v_corrections
+from offpol.ranges import check_unit
+from offpol.scan import v_corrections
 from offpol.types import TraceInputs, TraceTargets
 
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from offpol.scan import bootstrap_next, check_positive, check_unit, ratio, v_corrections
+from offpol.ranges import check_positive, check_unit
+from offpol.scan import bootstrap_next, ratio, v_corrections
 from offpol.types import TraceInputs, TraceTargets
 
 

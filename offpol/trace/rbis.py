@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import torch
 
-from offpol.scan import check_unit, continuation, ratio
+from offpol.ranges import check_unit
+from offpol.scan import continuation, ratio
 from offpol.types import TraceInputs, TraceTargets
 
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from offpol.scan import check_unit, q_targets
+from offpol.ranges import check_unit
+from offpol.scan import q_targets
 from offpol.types import TraceInputs, TraceTargets
 
 

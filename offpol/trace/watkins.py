@@ -5,7 +5,8 @@ from typing import Literal
 
 import torch
 
-from offpol.scan import check_unit, q_targets
+from offpol.ranges import check_unit
+from offpol.scan import q_targets
 from offpol.types import TraceInputs, TraceTargets
 
 
