@@ -21,7 +21,9 @@ from offpol import cpu
 from offpol.acting import copy_parameters
 from offpol.actor import Episode, Values
 from offpol.agent import Agent
+from offpol.deadline import Deadline
 from offpol.errors import RunError
+from offpol.guard import way_out
 from offpol.learning import cut, learn
 from offpol.output import tell
 from offpol.ranges import check_positive
@@ -53,6 +55,7 @@ class Threads:
     same run as `sync`, bit for bit; lag 1 is Cleanba's: acting step k + 1 overlaps the updates of round k. There is one
     actor thread: vector envs spread their emulators over threads of their own. It needs a core beside those of
     `run.torch_threads`: an update that shares one of its cores waits for the slower half, and the run for the update.
+    Where there is none, the learner's thread takes those same steps itself, between the updates, and says so.
 
     Args:
         max_policy_lag: rounds the acting policy is behind the learner; exact, hence also the bound.
@@ -78,22 +81,14 @@ class Threads:
 
     def run(self, actors: Actors, agent: Agent, replay: Replay, run: Run) -> None:
         """Act and learn until `run` says it is done; raise what the actor thread raised, or TimeoutError."""
-        thread = _ActorThread(actors, agent, run, self)
-        cores = cpu.cores()
-        if agent.device.type == "cpu" and self.acts_while_learning and torch.get_num_threads() >= cores:
-            tell(
-                f"offpol: run.torch_threads={torch.get_num_threads()} learns on all {cores} cores, but acting beside "
-                "it needs one of its own: topology=sync is faster here, or fewer torch threads."
-            )
+        acting = (_ActorThread if self._has_a_core(agent) else _ActorInTurns)(actors, agent, run, self)
 
         def save() -> StateDict:
-            return {**thread.settle(), "agent": agent.state_dict(), "replay": replay.state_dict(run.checkpoints.since)}
+            return {**acting.settle(), "agent": agent.state_dict(), "replay": replay.state_dict(run.checkpoints.since)}
 
-        thread.start()
         try:
             while not run.done:
-                with run.timed("wait"):
-                    step = thread.next_step()
+                step = acting.next_step()
                 if step.lost:
                     streams = range(len(step.rows.valid))
                     cut(replay, run, streams, len(streams), f"The envs raised, and were started anew:\n{step.lost}")
@@ -102,13 +97,26 @@ class Threads:
                 run.count(step.rows, step.episodes)
                 learn(agent, replay, run)
                 run.after_step(save)
-                thread.publish()
+                acting.publish()
         finally:
-            thread.stop()
+            acting.stop()
+
+    def _has_a_core(self, agent: Agent) -> bool:
+        """Say whether acting can overlap learning; tell where that is for want of a core."""
+        threads, cores = torch.get_num_threads(), cpu.cores()
+        if self.max_policy_lag == 0:
+            return False
+        if agent.device.type != "cpu" or threads < cores:
+            return True
+        tell(
+            f"offpol: run.torch_threads={threads} learns on all {cores} cores, so acting takes turns with it. To act "
+            "beside it leave a core free, by fewer torch threads."
+        )
+        return False
 
 
-class _ActorThread:
-    """The actor's side, and the two queues between it and the learner: policies one way, rows the other."""
+class _ActorInTurns:
+    """The actor's side in the learner's own thread: steps are taken when the learner asks for them."""
 
     def __init__(self, actors: Actors, agent: Agent, run: Run, settings: Threads) -> None:
         saved = run.resumed.get("topology", {"settled": [], "restarts": 0})
@@ -116,23 +124,29 @@ class _ActorThread:
         self.actor = actors.build(agent.values, restarts=self.restarts)
         if run.resumed:
             self.actor.load_state_dict(run.resumed["actor"])
-        self.lag, self.settings = settings.max_policy_lag, settings
+        self.lag, self.settings, self.run = settings.max_policy_lag, settings, run
         self.clock = run.timed
         copies = self.lag + 2  # one more than can be in use
         self.slots = [agent.acting.copy_of(agent.acting_network) for _ in range(copies)]
         self.published = 0
         self.policies: queue.SimpleQueue[Published | None] = queue.SimpleQueue()
-        self.steps: queue.SimpleQueue[Step | BaseException] = queue.SimpleQueue()
         self.settled: deque[Step] = deque(_loaded(step) for step in saved["settled"])
         self.agent_steps = run.agent_steps + sum(int(step.rows.valid.sum()) for step in self.settled)
         self.doing = "starting"
-        self.thread = threading.Thread(target=self._run, name="actor", daemon=True)
-        run.gauges["machine/queue_depth"] = lambda: self.steps.qsize() + len(self.settled)
-
-    def start(self) -> None:
+        run.gauges["machine/queue_depth"] = self.depth
         for _ in range(self.lag + 1 - len(self.settled)):
             self.publish()
-        self.thread.start()
+        self.start()
+
+    def start(self) -> None:
+        def hangs() -> str:
+            return f"{self.hangs()}; {way_out(self.run.directory, self.run.saved_at)}"
+
+        self.deadline = Deadline(self.settings.deadline_s, hangs)
+
+    def depth(self) -> int:
+        """Count the steps that are taken and not yet learned from."""
+        return len(self.settled)
 
     def publish(self) -> None:
         """Copy the learner's parameters for the actor's next step but `lag`."""
@@ -156,49 +170,32 @@ class _ActorThread:
         return {"actor": self.actor.state_dict(), "topology": topology}
 
     def stop(self) -> None:
-        """End the thread; one that hangs is left behind, and ends with the process."""
-        self.policies.put(None)
-        self.thread.join(timeout=min(self.settings.deadline_s, 5.0))
-        if not self.thread.is_alive():
-            self.actor.close()
+        self.deadline.close()
+        self.actor.close()
+
+    def hangs(self) -> str:
+        return (
+            f"The learner waited {self.settings.deadline_s:g} s for rows: the actor hangs in '{self.doing}' at agent "
+            f"step {self.agent_steps}, with {self.policies.qsize()} policies waiting for it. Raise topology.deadline_s "
+            "if a step may take that long"
+        )
+
+    def died(self) -> str:
+        return (
+            f"The actor died in '{self.doing}' at agent step {self.agent_steps}, after {self.restarts} restarts; the "
+            "learner was waiting for its rows."
+        )
 
     def _receive(self) -> Step:
+        policy = self.policies.get_nowait()
+        assert policy is not None
         try:
-            step = self.steps.get(timeout=self.settings.deadline_s)
-        except queue.Empty:
-            raise TimeoutError(
-                f"The learner waited {self.settings.deadline_s:g} s for rows: the actor thread hangs in '{self.doing}' "
-                f"at agent step {self.agent_steps}, with {self.policies.qsize()} policies waiting for it. Raise "
-                "topology.deadline_s if a step may take that long."
-            ) from None
-        if isinstance(step, RunError):
-            raise step  # says all there is to say
-        if isinstance(step, BaseException):
-            raise RuntimeError(
-                f"The actor thread died in '{self.doing}' at agent step {self.agent_steps}, after {self.restarts} "
-                "restarts; the learner was waiting for its rows."
-            ) from step
-        return step
-
-    def _run(self) -> None:
-        if self.lag:
-            # Of this thread alone: a second team of OpenMP, with more threads than cores, puts all threads to sleep at
-            # every barrier, the learner's too. In turns (lag 0) both count alike, as the bits of `sync` depend on it.
-            torch.set_num_threads(1)
-        device = self.agent.acting.device
-        try:
-            with _stream_aside(device):
-                while (policy := self._next_policy()) is not None:
-                    if policy.ready is not None:
-                        torch.cuda.current_stream(device).wait_event(policy.ready)
-                    self.steps.put(self._act(policy))
-        except BaseException as error:
-            self.steps.put(error)
-
-    def _next_policy(self) -> Published | None:
-        self.doing = "waiting for a policy"
-        with self.clock("actor_wait"):
-            return self.policies.get()
+            with self.deadline:
+                return self._act(policy)
+        except RunError:
+            raise  # says all there is to say
+        except Exception as error:
+            raise RuntimeError(self.died()) from error
 
     def _act(self, policy: Published) -> Step:
         """Take one step; where the envs raise, start them anew as often as is allowed."""
@@ -227,6 +224,56 @@ class _ActorThread:
         with contextlib.suppress(Exception):  # they are broken, and may not even close
             self.actor.close()
         self.actor = self.actors.build(self.agent.values, restarts=self.restarts)
+
+
+class _ActorThread(_ActorInTurns):
+    """The same in a thread, and two queues between it and the learner: policies one way, rows the other."""
+
+    def start(self) -> None:
+        self.steps: queue.SimpleQueue[Step | BaseException] = queue.SimpleQueue()
+        self.thread = threading.Thread(target=self._run, name="actor", daemon=True)
+        self.thread.start()
+
+    def depth(self) -> int:
+        return self.steps.qsize() + len(self.settled)
+
+    def stop(self) -> None:
+        """End the thread; one that hangs is left behind, and ends with the process."""
+        self.policies.put(None)
+        self.thread.join(timeout=min(self.settings.deadline_s, 5.0))
+        if not self.thread.is_alive():
+            self.actor.close()
+
+    def _receive(self) -> Step:
+        try:
+            with self.clock("wait"):
+                step = self.steps.get(timeout=self.settings.deadline_s)
+        except queue.Empty:
+            raise TimeoutError(self.hangs()) from None
+        if isinstance(step, RunError):
+            raise step
+        if isinstance(step, BaseException):
+            raise RuntimeError(self.died()) from step
+        return step
+
+    def _run(self) -> None:
+        # Of this thread alone: a second team of OpenMP, with more threads than cores, puts all threads to sleep at
+        # every barrier, the learner's too.
+        torch.set_num_threads(1)
+        device = self.agent.acting.device
+        try:
+            with _stream_aside(device):
+                while (policy := self._next_policy()) is not None:
+                    if policy.ready is not None:
+                        torch.cuda.current_stream(device).wait_event(policy.ready)
+                    self.steps.put(self._act(policy))
+        except BaseException as error:
+            self.steps.put(error)
+
+    def _next_policy(self) -> Published | None:
+        self.doing = "waiting for a policy"
+        with self.clock("actor_wait"):
+            return self.policies.get()
 
 
 def _stream_aside(device: torch.device) -> contextlib.AbstractContextManager[object]:

@@ -60,15 +60,22 @@ def test_no_thread_waits_for_ever() -> None:
         Deadline(0.0, lambda: "")
 
 
-def test_a_run_whose_env_hangs_says_where_to_go_on(tmp_path) -> None:
+IN_TURNS = ("topology=threads", "topology.max_policy_lag=0")
+
+
+@pytest.mark.parametrize(
+    ("topology", "said"),
+    [((), "Chain-8 hangs at agent step "), (IN_TURNS, "hangs in 'stepping the envs' at agent step ")],
+)
+def test_a_run_whose_env_hangs_says_where_to_go_on(tmp_path, topology, said) -> None:
     def offpol(*arguments: str) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "offpol.main", *arguments]
         return subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
 
     fault = ("env._target_=faulty.Faulty", "+env.at_step=80", "+env.fault=sleep", "+env.marker=hung")
-    done = offpol(*TINY, *fault, "topology.deadline_s=1.0", "hydra.run.dir=run")
+    done = offpol(*TINY, *topology, *fault, "topology.deadline_s=1.0", "hydra.run.dir=run")
     assert done.returncode == 1
     assert "time.sleep(1e6)" in done.stderr
-    assert "offpol: Chain-8 hangs at agent step " in done.stderr
+    assert said in done.stderr
     assert "is whole: offpol resume=run" in done.stderr
     assert offpol("resume=run", "topology.deadline_s=9.0").returncode == 0

@@ -141,7 +141,7 @@ def test_an_actor_thread_that_fails_ends_the_run_by_name(tmp_path, fault: str) -
     process = start(tmp_path, *job, "run.agent_steps=100000", "topology.deadline_s=20.0", "hydra.run.dir=run")
     assert process.wait(timeout=300) == 1
     output = (tmp_path / "output").read_text()
-    said = {"raise": "The actor thread died in 'stepping the envs'", "sleep": "hangs in 'stepping the envs'"}
+    said = {"raise": "The actor died in 'stepping the envs'", "sleep": "hangs in 'stepping the envs'"}
     assert said[fault] in output
     assert checkpoint.load_newest(tmp_path / "run" / "checkpoints").lost == []
     nothing_left(process)

@@ -20,9 +20,18 @@ from offpol.run import Run
 THREADS = (*JOB, "topology=threads", "topology.deadline_s=60.0")
 
 
+@pytest.fixture(params=[2, 1], ids=["beside", "in turns"])
+def cores(request, monkeypatch) -> int:
+    """With one core the only torch thread takes it, so that acting takes turns."""
+    monkeypatch.setattr(cpu, "cores", lambda: request.param)
+    return request.param
+
+
 @pytest.fixture
-def offpol(tmp_path, monkeypatch, capfd):
+def offpol(request, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
+    if "cores" not in request.fixturenames:
+        monkeypatch.setattr(cpu, "cores", lambda: 2)
     return lambda *arguments: call(main.main, arguments, monkeypatch, capfd)
 
 
@@ -41,28 +50,36 @@ def test_lag_zero_is_the_same_run_as_sync(offpol) -> None:
     assert no_actor_left()
 
 
-@pytest.mark.parametrize(("lag", "threads"), [(0, {2}), (1, {1})])
-def test_who_acts_beside_learning_computes_in_one_thread(offpol, monkeypatch, lag, threads) -> None:
+@pytest.mark.parametrize(
+    ("lag", "cores", "who", "threads"), [(0, 3, "MainThread", 2), (1, 2, "MainThread", 2), (1, 3, "actor", 1)]
+)
+def test_who_acts_beside_learning_computes_in_one_thread(offpol, monkeypatch, lag, cores, who, threads) -> None:
     """In turns, it computes with as many as `sync`: which bits come out depends on it."""
     act, seen = Actor.act, set()
 
     def watched(self, *arguments, **named):
-        if threading.current_thread().name == "actor":
-            seen.add(torch.get_num_threads())
+        seen.add((threading.current_thread().name, torch.get_num_threads()))
         return act(self, *arguments, **named)
 
     monkeypatch.setattr(Actor, "act", watched)
-    job = (*THREADS, f"topology.max_policy_lag={lag}", "run.torch_threads=2", "hydra.run.dir=run")
-    monkeypatch.setattr(cpu, "cores", lambda: 2)
-    outcome = offpol(*job)
+    monkeypatch.setattr(cpu, "cores", lambda: cores)
+    job = (*THREADS, f"topology.max_policy_lag={lag}", "run.eval_episodes=0")
+    outcome = offpol(*job, "run.torch_threads=2", "hydra.run.dir=run")
     assert outcome.code == 0
-    assert seen == threads
+    assert seen == {(who, threads)}
     assert torch.get_num_threads() == 2
-    assert ("learns on all 2 cores" in outcome.err) == (lag == 1)
+    assert ("acting takes turns" in outcome.err) == (cores == 2)
+
+
+def test_it_is_the_same_run_where_no_core_is_free(offpol, monkeypatch) -> None:
+    for cores in (2, 1):
+        monkeypatch.setattr(cpu, "cores", lambda cores=cores: cores)
+        assert offpol(*THREADS, "topology.max_policy_lag=2", f"hydra.run.dir={cores}").code == 0
+    assert_same_run(Path("2"), Path("1"))
 
 
 @pytest.mark.parametrize("lag", [1, 3])
-def test_a_lag_repeats_and_resumes_bit_for_bit(offpol, monkeypatch, lag) -> None:
+def test_a_lag_repeats_and_resumes_bit_for_bit(offpol, cores, monkeypatch, lag) -> None:
     job = (*THREADS, f"topology.max_policy_lag={lag}")
     assert offpol(*job, "hydra.run.dir=whole").code == 0
     with monkeypatch.context() as patched:
@@ -74,7 +91,7 @@ def test_a_lag_repeats_and_resumes_bit_for_bit(offpol, monkeypatch, lag) -> None
 
 
 @pytest.mark.parametrize("lag", [0, 1, 2])
-def test_rows_were_acted_by_the_policy_of_exactly_that_many_rounds_ago(offpol, lag) -> None:
+def test_rows_were_acted_by_the_policy_of_exactly_that_many_rounds_ago(offpol, cores, lag) -> None:
     """With one update a round, a row of round k > lag carries the version of round k - lag."""
     job = (*THREADS, f"topology.max_policy_lag={lag}", "run.num_envs=4", "run.replay_ratio=0.25")
     job += ("run.checkpoint_every_agent_steps=1000",)  # one segment
@@ -114,7 +131,7 @@ def test_the_replay_ratio_holds_over_any_ten_thousand_steps_whoever_is_slower(of
     np.testing.assert_allclose(done / (0.02 * apart[apart >= 10_000]), 1, atol=0.01)
 
 
-def test_an_env_that_raises_ends_the_run_by_name(offpol, monkeypatch) -> None:
+def test_an_env_that_raises_ends_the_run_by_name(offpol, cores, monkeypatch) -> None:
     step, calls = Chain.step, []
 
     def failing(self, action):
@@ -126,13 +143,13 @@ def test_an_env_that_raises_ends_the_run_by_name(offpol, monkeypatch) -> None:
     monkeypatch.setattr(Chain, "step", failing)
     outcome = offpol(*THREADS, "hydra.run.dir=run")
     assert outcome.code == 1
-    assert "The actor thread died in 'stepping the envs'" in outcome.err
+    assert "The actor died in 'stepping the envs'" in outcome.err
     assert "the emulator broke" in outcome.err
     assert no_actor_left()
 
 
 @pytest.mark.parametrize(("allowed", "code"), [(2, 0), (1, 1)])
-def test_an_env_that_raises_is_built_anew_as_often_as_is_allowed(offpol, monkeypatch, allowed, code) -> None:
+def test_an_env_that_raises_is_built_anew_as_often_as_is_allowed(offpol, cores, monkeypatch, allowed, code) -> None:
     step, calls = Chain.step, []
 
     def failing(self, action):
@@ -165,7 +182,7 @@ def test_an_env_that_hangs_ends_the_run_by_the_deadline(offpol, monkeypatch) -> 
     began = time.monotonic()
     outcome = offpol(*THREADS, "topology.deadline_s=3.0", "hydra.run.dir=run")
     assert outcome.code == 1
-    assert "the actor thread hangs in 'stepping the envs'" in outcome.err
+    assert "the actor hangs in 'stepping the envs'" in outcome.err
     assert time.monotonic() - began < 20
     release.set()
 
