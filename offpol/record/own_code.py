@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,21 @@ def other_code(info: Mapping[str, Any]) -> list[str]:
     What cannot be told is left out: a file that is gone, or a run from before this was kept.
     """
     found = set()
-    for record in (info, *info.get("resumed", ())):
-        for part, known in record.get("own_code", {}).items():
-            file = _file(known["class"]) or known["file"]
-            if _sha256(file) not in (None, known["sha256"]):
-                found.add(f"{part} ({file})")
+    for part, known in _kept(info):
+        file = _file(known["class"]) or known["file"]
+        if _sha256(file) not in (None, known["sha256"]):
+            found.add(f"{part} ({file})")
     return sorted(found)
+
+
+def made_with(info: Mapping[str, Any]) -> set[tuple[str, str, str]]:
+    """List part, class and SHA-256 of the own code that a run with this info.json began or went on with."""
+    return {(part, known["class"], known["sha256"]) for part, known in _kept(info)}
+
+
+def _kept(info: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str]]]:
+    for record in (info, *info.get("resumed", ())):
+        yield from record.get("own_code", {}).items()
 
 
 def _written(target: str) -> str:

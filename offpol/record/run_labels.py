@@ -30,7 +30,7 @@ class Labelled:
     run: RunResult
     agent: str
     asked: Asked | None
-    reruns: int = 0
+    reruns: Sequence[RunResult] = ()
 
 
 def collect(words: Iterable[str]) -> list[Labelled]:
@@ -55,7 +55,7 @@ def _one_of(runs: list[RunResult], name: str) -> Labelled:
     finished = sorted((run for run in runs if run.finished), key=lambda run: run.info.get("started", ""))
     run = finished[0] if finished else max(runs, key=lambda run: run.reached)
     others = [other for other in finished[1:] if other.evaluation != run.evaluation]  # the same ones are copies
-    return Labelled(run, name, _asked(run), len(others))
+    return Labelled(run, name, _asked(run), others)
 
 
 def named(runs: Sequence[Labelled]) -> list[Labelled]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from offpol.record.own_code import made_with
 from offpol.record.run_labels import Labelled, named
 from offpol.record.run_results import RunResult
 from offpol.reference_scores import Reference, baselines, human_random
@@ -148,20 +149,35 @@ def _note_what_differs(comparison: Comparison) -> None:
     for agent, found in identities.items():
         if len(found) > 1:
             comparison.warnings.append(f"{agent} joins {len(found)} different configs: {', '.join(sorted(found))}.")
-    commits: dict[str, set[str]] = defaultdict(set)
     for one in comparison.runs:
-        commits[one.agent].add(str((one.run.info.get("git") or {}).get("commit"))[:7])
         evaluation = one.run.evaluation
         if evaluation and one.run.score("final_evaluation") is None:
             comparison.warnings.append(f"{one.agent}, {one.run.game} seed {one.run.seed}: the score is no number.")
-        if one.reruns:
+        if reruns := len(one.reruns):
             comparison.warnings.append(
-                f"{one.agent}, {one.run.game} seed {one.run.seed}: {one.reruns} finished rerun"
-                f"{'s' * (one.reruns > 1)} of the same config left out, the first one counts."
+                f"{one.agent}, {one.run.game} seed {one.run.seed}: {reruns} finished rerun{'s' * (reruns > 1)} of the "
+                "same config left out, the first one counts."
             )
+    _note_versions(comparison)
+
+
+def _note_versions(comparison: Comparison) -> None:
+    """Warn of agents whose runs were made with several versions of offpol, or of code of one's own."""
+    commits: dict[str, set[str]] = defaultdict(set)
+    codes: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for one in comparison.runs:
+        commits[one.agent].add(str((one.run.info.get("git") or {}).get("commit"))[:7])
+        for part, written, digest in (code for run in (one.run, *one.reruns) for code in made_with(run.info)):
+            codes[one.agent, f"{part} ({written})"].add(digest)
     for agent, of in commits.items():
         if len(of) > 1:
             comparison.warnings.append(f"The runs of {agent} are of {len(of)} commits: {', '.join(sorted(of))}.")
+    for (agent, part), digests in codes.items():
+        if len(digests) > 1:
+            comparison.warnings.append(
+                f"The code of {part} was edited between the runs of {agent}, which are not of one agent: report the "
+                "folders of each version under a name of their own (NAME=PATH)."
+            )
 
 
 def _add_baselines(comparison: Comparison) -> None:

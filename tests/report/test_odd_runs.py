@@ -1,5 +1,6 @@
 """Reports of runs as they are found: of one name, unequal, damaged, repeated, unfinished."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,25 @@ def test_reruns_and_commits_are_told(tmp_path: Path) -> None:
     assert "Krull seed 0: 2 finished reruns of the same config left out" in said
     assert "are of 2 commits: ccccccc, fffffff" in said
     assert {float(row["score"]) for row in rows(tmp_path / "out" / "runs.csv")} == {2500.0, 2000.0}
+
+
+def test_own_code_that_was_edited_between_runs_is_told(tmp_path: Path) -> None:
+    first, second = jobs()[:2]
+    folders = [
+        write_run(tmp_path / name, job, 1.0 + len(name)) for name, job in (("a", first), ("bb", second), ("ccc", first))
+    ]
+
+    def said(*digests: str) -> str:
+        for folder, digest in zip(folders, digests, strict=True):
+            info = json.loads((folder / "info.json").read_text())
+            info["own_code"] = {"trace": {"class": "mine.Mine", "file": "/gone/mine.py", "sha256": digest}}
+            (folder / "info.json").write_text(json.dumps(info))
+        return report(tmp_path, out=tmp_path / "out")
+
+    edited = "The code of trace (mine.Mine) was edited between the runs of"
+    assert edited not in said("1", "1", "1")
+    assert edited in said("1", "2", "1")
+    assert edited in said("1", "1", "2")  # the third is a rerun of the first, and left out
 
 
 def test_a_score_that_is_no_number_is_no_score(tmp_path: Path) -> None:
