@@ -36,7 +36,9 @@ def train(cfg: dict[str, Any], directory: str | Path) -> float | None:
     """Train in a new folder; return the mean return of the final evaluation, None without one.
 
     A class of a notebook is named `__main__.Mine` as a `_target_`. Call it in the main thread: Ctrl-C saves the run
-    there and raises SystemExit. Raises ConfigError for a wrong value, and for a folder that holds something.
+    there and raises SystemExit. An env that hangs (topology.deadline_s) ends the process.
+
+    Raises ConfigError for a wrong value, and for a folder that holds something.
     """
     cfg = as_yaml(cfg)
     check_config(cfg)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,12 +19,15 @@ from offpol.agent import Agent
 from offpol.checks import check_together
 from offpol.combinations import check_network, check_parts
 from offpol.config import build
+from offpol.deadline import Deadline
 from offpol.ensemble import Networks
 from offpol.errors import ConfigError
 from offpol.layers import is_noisy
 from offpol.seeding import seed_for, seed_globals
 from offpol.types import Behavior, Env, EnvSpec, Network, Outputs, Replay, Topology
 from offpol.whole_update import compile_or_record
+
+SLOWEST_START_S = 60.0  # envs may take so long, however short a step's deadline is
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,10 @@ class Actors:
 
     def _actor(self, values: Values, worker: int, num_workers: int, restarts: int) -> Actor:
         share, index = self.spec.num_envs // num_workers, worker + num_workers * restarts
-        env = build_env(self.cfg, share, "env", index)
         behavior = build_behavior(self.cfg, worker * share, self.spec.num_envs)
-        return Actor(env, behavior, values, seed=seed_for(self.cfg["seed"], "actor", index))
+        with starting(self.cfg):
+            env = build_env(self.cfg, share, "env", index)
+            return Actor(env, behavior, values, seed=seed_for(self.cfg["seed"], "actor", index))
 
 
 @dataclass(frozen=True)
@@ -69,9 +74,19 @@ def build_env(cfg: Mapping[str, Any], num_envs: int, stream: str, index: int = 0
 
 def env_spec(cfg: Mapping[str, Any]) -> EnvSpec:
     """Describe one env of those that a config asks for."""
-    env = build_env(cfg, 1, "env")
-    env.close()
+    with starting(cfg):
+        env = build_env(cfg, 1, "env")
+        env.close()
     return env.spec
+
+
+@contextlib.contextmanager
+def starting(cfg: Mapping[str, Any]) -> Iterator[None]:
+    """End the process, with a sentence, where envs take for ever to be built or to be reset first."""
+    seconds = max(cfg["topology"].get("deadline_s", math.inf), SLOWEST_START_S)
+    what = f"the env takes longer than {seconds:g} s to start: mend it, or raise topology.deadline_s"
+    with contextlib.closing(Deadline(seconds, lambda: what)) as deadline, deadline:
+        yield
 
 
 def build_behavior(cfg: Mapping[str, Any], first_stream: int, num_streams: int) -> Behavior:

@@ -6,7 +6,7 @@ import difflib
 import errno
 from collections.abc import Iterable
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # what an OSError says then
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what an OSError says then
 
 
 class ConfigError(ValueError):

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from offpol.actor import Actor, Episode
 from offpol.agent import Agent
-from offpol.assembly import build_agent, build_env, env_spec
+from offpol.assembly import build_agent, build_env, env_spec, starting
 from offpol.behavior.epsilon_greedy import EpsilonGreedy
 from offpol.deadline import Deadline
 from offpol.errors import RunError
@@ -44,7 +44,10 @@ def evaluate(
     filming = pictures is not None
     played: list[Episode] = []
     lasting = np.zeros(num_envs, dtype=np.int64)  # agent steps of the games that are being played
-    hangs = f"{actor.env.spec.name} hangs in the evaluation: a step takes over topology.deadline_s={deadline_s:g} s."
+    hangs = (
+        f"{actor.env.spec.name} hangs in the evaluation: a step takes over topology.deadline_s={deadline_s:g} s. What "
+        "was learned is in the newest checkpoint; mend the env, or resume the run with a higher deadline."
+    )
     deadline = Deadline(deadline_s, lambda: hangs)
     with closing(deadline), tqdm(total=episodes, unit=" games", disable=not is_terminal(), leave=False) as bar:
         while owed.any():
@@ -92,14 +95,16 @@ def evaluation(
     pictures: list | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Play full games greedily but for a share `epsilon` of random actions; return the numbers."""
-    env = build_env({**cfg, "seed": seed}, min(cfg["run"]["eval_num_envs"], episodes), "evaluation")
+    with starting(cfg):
+        env = build_env({**cfg, "seed": seed}, min(cfg["run"]["eval_num_envs"], episodes), "evaluation")
     if epsilon is None:
         epsilon = env.spec.evaluation_epsilon
     over = cfg["run"]["eval_over"]
     behavior = EpsilonGreedy(over=over, epsilon=Schedule(epsilon, epsilon, 0, 0), ladder_exponent=0.0)
     agent.acting_network.train(False)  # no noise in noisy layers
     try:
-        actor = Actor(env, behavior, agent.values, seed=seed_for(seed, "evaluation actions"))
+        with starting(cfg):
+            actor = Actor(env, behavior, agent.values, seed=seed_for(seed, "evaluation actions"))
         played = evaluate(actor, episodes, pictures, cfg["topology"].get("deadline_s", math.inf))
     finally:
         agent.acting_network.train()

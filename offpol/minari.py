@@ -11,6 +11,7 @@ the oldest row, and the windows that would need a stream's newest row: its trans
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ import torch
 
 from offpol.errors import ConfigError, install
 from offpol.offline import acted_noisily
-from offpol.record.run_directory import CHECKPOINTS
+from offpol.record.run_directory import CHECKPOINTS, CONFIG
 from offpol.record.segments import rows_of, unbroken_from
 
 LOGGED = ("behavior_log_prob", "policy_version")
@@ -40,6 +41,9 @@ def export_dataset(run_directory: Path, dataset_id: str) -> int:
 
     from offpol.record.checkpoint import load_newest
 
+    if not (run_directory / CONFIG).is_file():
+        raise ConfigError(f"{run_directory} is no run: it has no {CONFIG}.")
+    _check_id(dataset_id)
     found = load_newest(run_directory / CHECKPOINTS, only=["replay"])
     minari = _minari()
     rows = rows_of(found.state["replay"], str(found.path))
@@ -62,7 +66,7 @@ def export_dataset(run_directory: Path, dataset_id: str) -> int:
                 action_space=gymnasium.spaces.Discrete(highest + 1), algorithm_name="offpol", description=about,
                 jpeg_encoding=False,  # the default would change the pixels
             )  # fmt: skip
-        except ValueError as error:  # the id is taken or malformed
+        except ValueError as error:  # the id is taken
             raise ConfigError(str(error)) from error
     return sum(len(episode["action"]) - 1 for episode in episodes)
 
@@ -74,12 +78,16 @@ def import_dataset(dataset_id: str, stack: int) -> dict[str, torch.Tensor]:
 
     Raises ConfigError where there is no such dataset, or its spaces are not an array and a Discrete.
     """
+    _check_id(dataset_id)
     minari = _minari()
     try:
         dataset = minari.load_dataset(dataset_id)
     except FileNotFoundError as error:
         known = ", ".join(sorted(minari.list_local_datasets())) or "none"
-        raise ConfigError(f"There is no local Minari dataset '{dataset_id}'; there are: {known}.") from error
+        raise ConfigError(
+            f"There is no local Minari dataset '{dataset_id}'; there are: {known}. Fetch it by minari download "
+            f"{dataset_id}, or make one by offpol-minari export RUN_DIR {dataset_id}."
+        ) from error
     if not hasattr(dataset.action_space, "n") or not dataset.observation_space.shape:
         raise ConfigError(f"Minari dataset '{dataset_id}' needs array observations and a Discrete action space.")
     parts = [_rows(episode, stack) for episode in dataset.iterate_episodes()]
@@ -89,6 +97,14 @@ def import_dataset(dataset_id: str, stack: int) -> dict[str, torch.Tensor]:
         "start": torch.zeros(1, dtype=torch.int64), "stop": number, "oldest": torch.zeros(1, dtype=torch.int64),
         "valid_before": torch.zeros(1, dtype=torch.bool), "stack": torch.tensor(stack),
     }  # fmt: skip
+
+
+def _check_id(dataset_id: str) -> None:
+    """Minari itself fails by accident where the version is missing."""
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*-v\d+", dataset_id):
+        raise ConfigError(
+            f"'{dataset_id}' is no id of a Minari dataset: write it with a version, as in breakout/offpol-v0."
+        )
 
 
 def _minari() -> ModuleType:

@@ -40,7 +40,7 @@ def load_offline(source: str, spec: EnvSpec) -> Stored:
     else:
         from offpol.record.checkpoint import load_newest
 
-        if not (Path(source) / CONFIG).is_file() and not (Path(source) / CHECKPOINTS).is_dir():
+        if not source or not any((Path(source) / name).exists() for name in (CONFIG, CHECKPOINTS)):
             raise ConfigError(f"replay.offline={source} is no run: give the folder of one, or minari:ID for a dataset.")
         found = load_newest(Path(source) / CHECKPOINTS, only=["replay"])
         segments = rows_of(found.state["replay"], str(found.path))
@@ -62,7 +62,7 @@ def load_offline(source: str, spec: EnvSpec) -> Stored:
     segments = [
         {
             **segment, "policy_version": segment["policy_version"] - newest,
-            "behavior_log_prob": segment["behavior_log_prob"].nan_to_num(uniform),
+            "behavior_log_prob": segment["behavior_log_prob"].nan_to_num(uniform, math.inf, -math.inf),
         }
         for segment in segments
     ]  # fmt: skip

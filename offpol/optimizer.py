@@ -32,7 +32,9 @@ class OptimizerConfig:
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be finite and not negative, but is {getattr(self, name)}.")
         if not self.max_gradient_norm > 0:
-            raise ValueError(f"max_gradient_norm must be positive, but is {self.max_gradient_norm}: .inf never clips.")
+            raise ValueError(
+                f"max_gradient_norm must be positive, but is {self.max_gradient_norm}: inf (.inf in yaml) never clips."
+            )
 
 
 def adamw(modules: Iterable[Module], config: OptimizerConfig) -> torch.optim.AdamW:

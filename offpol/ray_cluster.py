@@ -48,8 +48,9 @@ def cluster(address: str | None, num_workers: int, store_bytes: int) -> Iterator
     """
     if TOO_LATE and address is None:
         raise ConfigError(
-            "Ray was imported in this process before, and cannot be given a token any more: start the run in a process "
-            "of its own, or name the Ray that you started by topology.address=auto."
+            "Ray was imported in this process before, and cannot be given a token any more. Start the run in a process "
+            "of its own; where an env or a network of yours imports Ray, start Ray yourself (ray start --head) and "
+            "name it by topology.address=auto."
         )
     before = dict(os.environ)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -57,6 +57,20 @@ def test_a_mistake_is_told_in_a_sentence(program: str, run: Callable[..., Outcom
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["offpol-minari", "import", "breakout"], "write it with a version, as in breakout/offpol-v0"),
+     (["offpol-minari", "export", ".", "a b-v0"], ". is no run"),
+     (["offpol-tabular", "--window", "8"], "--window must be at most 7, but is 8"),
+     (["offpol-tabular", "--output", "figure"], "must be a file that ends in .png, .svg, .pdf")],
+)  # fmt: skip
+def test_what_would_fail_late_or_never_end_is_told(words: list[str], said: str, run: Callable[..., Outcome]) -> None:
+    outcome = run(*words)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert in_a_sentence(words[0], outcome)
+    assert said in outcome.err
+
+
 @every_program
 @pytest.mark.parametrize(
     ("error", "code", "said"),

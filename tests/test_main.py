@@ -95,6 +95,8 @@ MISTAKES = {
     "resuming": (["resumee=run"], "There is no key 'resumee': did you mean 'resume=RUN_DIR'?"),
     "resuming as a word": (["resume", "run"], "Cannot read 'resume': write resume=RUN_DIR."),
     "an option for a section": (["agent=fast"], "agent is 'fast', but is a section: set a value in it, as in agent.KEY=VALUE."),
+    "a long name": ([f"resume={'x' * 300}"], "xxx... is too long for the name of a file or folder: give a shorter one."),
+    "stored data of no name": ([*TINY, "replay=mixed", "replay.offline="], "replay.offline= is no run"),
     "a folder of sweeps": (["-m", "hydra.sweep.dir=/proc/x", "seed=0,1"], "name another folder with hydra.sweep.dir=..."),
 }  # fmt: skip
 
@@ -317,15 +319,17 @@ def test_runs_are_never_overwritten(offpol: Command, tmp_path: Path) -> None:
 
 
 def test_sweeps_are_never_overwritten(offpol: Command, tmp_path: Path) -> None:
-    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "0").mkdir(parents=True)
     (tmp_path / "mine" / "multirun.yaml").write_text("earlier")
     outcome = offpol("-m", *TINY, "seed=0,1", "hydra.sweep.dir=mine")
     assert outcome.code == 2
     assert "mine is not empty, and runs are never overwritten: name another folder with hydra.sweep.dir=" in outcome.err
     assert (tmp_path / "mine" / "multirun.yaml").read_text() == "earlier"
+    (tmp_path / "mine" / "0").rmdir()  # what a sweep of which no run began leaves is no sweep
+    run_directory.require_new(tmp_path / "mine", sweep=True)
 
 
-@pytest.mark.parametrize("damage", ["", "{", None])
+@pytest.mark.parametrize("damage", ["", "{", "[]", "{}", None])
 @pytest.mark.parametrize("name", ["info.json", "evaluation.json"])
 def test_a_damaged_file_of_a_run_is_told(offpol: Command, tmp_path: Path, name: str, damage: str | None) -> None:
     assert offpol(*TINY, "run.agent_steps=100", "run.eval_episodes=1", "hydra.run.dir=mine").code == 0

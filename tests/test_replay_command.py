@@ -79,6 +79,17 @@ def test_export_and_import_lose_nothing(command, tmp_path, monkeypatch, capfd) -
     assert_same_run(Path("whole"), Path("halted"))
 
 
+def test_a_mixed_replay_goes_on_after_an_import(command, monkeypatch, capfd) -> None:
+    job = [word for word in JOB if word != "replay=prioritized"]
+    with monkeypatch.context() as patched:
+        interrupt_at(222, patched)
+        words = (*job, "replay=mixed", "replay.offline=whole", "hydra.run.dir=mixed")
+        assert call(main.main, words, patched, capfd).code == 130
+    assert command("mixed", "--export", "rows.npz").code == 0
+    assert command("mixed", "--import", "rows.npz").code == 0
+    assert call(main.main, ("resume=mixed",), monkeypatch, capfd).code == 0
+
+
 def test_nothing_is_imported_into_a_run_that_goes_on(command) -> None:
     assert command("halted", "--export", "rows.npz").code == 0
     before = sorted(Path("halted/checkpoints").iterdir())

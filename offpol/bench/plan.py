@@ -138,9 +138,9 @@ class Paces:
 
 
 def _keys(cfg: Any) -> list[tuple[str, ...]]:
-    run = cfg["run"]
-    device, *_ = run["device"].split(":")
-    how = device, *(key for key in ("compile", "cuda_graph") if run[key])
+    run = cfg["run"]  # of an old run it may lack what was not there yet
+    device, *_ = run.get("device", "cpu").split(":")
+    how = device, *(key for key in ("compile", "cuda_graph") if run.get(key))
     return [
         ("run", run_identity(cfg), *how), ("agent", agent_identity(cfg), *how), ("pace", pace_identity(cfg), *how),
     ]  # fmt: skip

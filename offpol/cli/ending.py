@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -48,9 +49,12 @@ def sentence_of(error: Exception) -> str | None:
     """Say what went wrong and the way out; None for a bug, of which only the traceback tells."""
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return f"{error.filename or 'a file'} cannot be written ({error.strerror}): make room, and ask again."
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"{str(error.filename)[:40]}... is too long for the name of a file or folder: give a shorter one."
     return str(error) if isinstance(error, ConfigError | RunError) else None
 
 
 def exit_code(error: Exception) -> int:
     """Return what a command that was ended by an error exits with."""
-    return MISTAKE if isinstance(error, ConfigError) else FAILED
+    mistake = isinstance(error, ConfigError) or (isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG)
+    return MISTAKE if mistake else FAILED

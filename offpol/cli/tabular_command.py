@@ -9,6 +9,8 @@ from offpol.errors import ConfigError
 from offpol.output import say
 from offpol.record.run_directory import require_writable
 
+FORMATS = (".png", ".svg", ".pdf")
+LONGEST_WINDOW = 7  # four times as many windows at each step more: minutes, and gigabytes beyond
 DESCRIPTION = """\
 The question on a blackboard: every trace operator, exactly, on a small random MDP.
 
@@ -28,6 +30,12 @@ def main() -> None:
         for name in ("window", "iterations"):
             if getattr(args, name) < 1:
                 raise ConfigError(f"--{name} must be at least 1, but is {getattr(args, name)}.")
+        if args.window > LONGEST_WINDOW:
+            raise ConfigError(
+                f"--window must be at most {LONGEST_WINDOW}, but is {args.window}: every possible window is looked at."
+            )
+        if args.output.suffix not in FORMATS or args.output.is_dir():
+            raise ConfigError(f"--output is {args.output}, but must be a file that ends in {', '.join(FORMATS)}.")
         require_writable(args.output.parent, "name another file with --output.")
         import torch
 
@@ -35,7 +43,8 @@ def main() -> None:
         from offpol.tabular_figure import draw
 
         torch.set_num_threads(1)  # of many small products: threads would only wait for each other
-        say(f"{len(operators())} operators at {len(EPSILONS)} epsilons, in up to a minute:\n")
+        how_long = "some minutes" if args.window > 5 else "up to a minute"
+        say(f"{len(operators())} operators at {len(EPSILONS)} epsilons, in {how_long}:\n")
         results = survey(args.seed, args.window, args.iterations)
         say(table(results))
         draw(results, EPSILONS, SHOWN, args.output)

@@ -131,7 +131,8 @@ def take_in(directory: Path, path: Path) -> None:
             differing = ", ".join(f"{name} {theirs} (the run has {own})" for name, theirs, own in pairs)
             raise ConfigError(f"{path} does not fit the run: {differing}.")
         checkpoints = Checkpoints(directory / CHECKPOINTS, cfg["run"]["keep_checkpoints"])
-        target = checkpoints.save({**found.state, "replay": new}, found.about)
+        # What is no row of the ring, as the priorities of offline rows, stays the run's own.
+        target = checkpoints.save({**found.state, "replay": {**old, **new}}, found.about)
     say(f"Written: {target}. Go on with it: offpol resume={directory}")
 
 

@@ -83,8 +83,11 @@ def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def located(source: str) -> str:
-    """Name stored data so that it is found from any folder: the path of a run in full, or minari:ID as it is."""
-    return source if source.startswith(MINARI) else str(Path(source).expanduser().absolute())
+    """Name stored data so that it is found from any folder: the path of a run in full, or minari:ID as it is.
+
+    What is empty stays so: it is not the folder that one stands in.
+    """
+    return source if not source or source.startswith(MINARI) else str(Path(source).expanduser().absolute())
 
 
 def game_of(cfg: Mapping[str, Any]) -> str:

@@ -27,16 +27,19 @@ def resume_command(directory: Path) -> str:
 
 
 def require_new(directory: Path, sweep: bool = False) -> None:
-    """Raise ConfigError for a folder, of a run or a sweep, that has something in it."""
-    if sweep and directory.is_dir() and any(directory.iterdir()):
+    """Raise ConfigError for a folder, of a run or a sweep, that has something in it.
+
+    What Hydra writes of a sweep before its first run is nothing yet.
+    """
+    found = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
+    if sweep and found - {"multirun.yaml"}:
         raise ConfigError(
             f"{directory} is not empty, and runs are never overwritten: name another folder with hydra.sweep.dir=..., "
             "go on with a run of it by offpol resume=RUN_DIR, or sweep by offpol-bench, which goes on by itself."
         )
-    if directory.is_dir() and any(directory.iterdir()):
+    if found and not sweep:
         goes_on = f", or go on with the run in it by {resume_command(directory)}"
-        hint = goes_on if (directory / CONFIG).is_file() else "."
-        raise ConfigError(f"{directory} is not empty, and {NEVER_OVERWRITTEN}{hint}")
+        raise ConfigError(f"{directory} is not empty, and {NEVER_OVERWRITTEN}{goes_on if CONFIG in found else '.'}")
 
 
 def require_writable(directory: Path, way_out: str = "name another folder with hydra.run.dir=...") -> None:
@@ -98,7 +101,7 @@ def held(path: Path, refusal: str) -> Iterator[None]:
 
 def read_info(directory: Path) -> dict[str, Any]:
     """Return where a run comes from."""
-    return read_json(directory / INFO)
+    return read_json(directory / INFO, "resumed")
 
 
 def note_resumption(
@@ -117,13 +120,15 @@ def note_resumption(
 def evaluated_at(directory: Path) -> int | None:
     """Return the agent steps after which a run was evaluated last; None where it never was."""
     path = directory / EVALUATION
-    return int(read_json(path)["agent_steps"]) if path.exists() else None
+    return read_json(path, "agent_steps")["agent_steps"] if path.exists() else None
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a small file of a run; raise ConfigError where it is missing or damaged."""
+def read_json(path: Path, *needed: str) -> dict[str, Any]:
+    """Read a small file of a run; raise ConfigError where it is missing or damaged, or lacks a key that is needed."""
     try:
         found: dict[str, Any] = json.loads(path.read_text())
+        if not isinstance(found, dict) or not found.keys() >= {*needed}:
+            raise ValueError(f"it has no {needed[0]}" if needed else "it holds no mapping")
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{path} is missing or damaged ({error}): put it back from a copy, or move the run away."

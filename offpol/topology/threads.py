@@ -247,7 +247,7 @@ class _ActorThread(_ActorInTurns):
     def _receive(self) -> Step:
         try:
             with self.clock("wait"):
-                step = self.steps.get(timeout=self.settings.deadline_s)
+                step = self.steps.get(timeout=min(self.settings.deadline_s, threading.TIMEOUT_MAX))
         except queue.Empty:
             raise TimeoutError(self.hangs()) from None
         if isinstance(step, RunError):

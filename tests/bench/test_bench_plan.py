@@ -12,6 +12,7 @@ from offpol.bench.plan import Paces, makespan, tasks
 from offpol.bench.suite import Job, expand, load_suite
 from offpol.bench.view import View, plan_text, total_text
 from offpol.cli.command_line import parse_assignments
+from offpol.config import conf_dir
 from offpol.errors import ConfigError
 from offpol.record.bench_plan import read_plan
 from offpol.record.run_results import find_runs
@@ -124,6 +125,13 @@ def test_a_plan_knows_agents_whatever_their_keys_were_called(jobs: list[Job], tm
     (tmp_path / "bench.json").write_text('{"suite": "s6", "agents": {"abc": {}}}')
     with pytest.raises(ConfigError, match=r"bench\.json is an earlier offpol's: move it away"):
         read_plan(tmp_path / "bench.json")
+
+
+def test_runs_that_were_kept_for_long_tell_time(jobs: list[Job]) -> None:
+    """Their configs lack what was not there yet."""
+    found = list(find_runs([conf_dir().parent / "runs" / "published"]))
+    assert any("compile" not in run.cfg["run"] for run in found)
+    assert Paces(found).of(found[0].cfg) is not None
 
 
 def test_time_is_told_by_runs_like_these(jobs: list[Job], tmp_path: Path) -> None:

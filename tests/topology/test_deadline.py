@@ -9,7 +9,7 @@ import pytest
 from command import TINY
 from test_data_parallel import ENVIRONMENT
 
-from offpol import deadline
+from offpol import assembly, deadline
 from offpol.deadline import Deadline
 
 
@@ -39,6 +39,13 @@ def test_many_short_steps_and_waits_between_them_end_nothing(ended: threading.Ev
     time.sleep(0.3)
     watched.close()
     assert not ended.is_set()
+
+
+def test_envs_that_take_for_ever_to_start_end_it(ended: threading.Event, monkeypatch, capfd) -> None:
+    monkeypatch.setattr(assembly, "SLOWEST_START_S", 0.05)
+    with assembly.starting({"topology": {"deadline_s": 0.02}}):
+        assert ended.wait(10)
+    assert "takes longer than 0.05 s to start: mend it, or raise topology.deadline_s" in capfd.readouterr().err
 
 
 def test_a_person_at_a_debugger_has_time(ended: threading.Event) -> None:

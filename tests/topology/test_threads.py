@@ -39,6 +39,10 @@ def no_actor_left() -> bool:
     return not any(thread.name == "actor" and thread.is_alive() for thread in threading.enumerate())
 
 
+def test_it_waits_for_ever_where_that_is_asked_for(offpol, cores) -> None:
+    assert offpol(*JOB, "topology=threads", "topology.deadline_s=inf", "run.agent_steps=80").code == 0
+
+
 def test_lag_zero_is_the_same_run_as_sync(offpol) -> None:
     assert offpol(*JOB, "hydra.run.dir=sync").code == 0
     assert offpol(*THREADS, "topology.max_policy_lag=0", "hydra.run.dir=threads").code == 0
