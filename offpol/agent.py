@@ -190,7 +190,7 @@ class Agent:
         gradient_norm = self._step(loss, share, terms.follow)
         if measure:
             metrics["gradient_norm"] = gradient_norm
-        metrics = {name: number.detach() for name, number in metrics.items()}
+        metrics = {name: number.detach() for name, number in metrics.items()} if measure else {}
         return Update(priority, metrics, (sound + gradient_norm).isfinite())
 
     def horizon(self) -> tuple[float, int]:

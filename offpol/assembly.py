@@ -17,14 +17,15 @@ from offpol import cpu, processes
 from offpol.actor import Actor, Values
 from offpol.agent import Agent
 from offpol.checks import check_together
-from offpol.combinations import check_network, check_parts
+from offpol.combinations import check_parts
 from offpol.config import build
+from offpol.contracts import check_behavior, check_network, require_members
 from offpol.deadline import Deadline
 from offpol.ensemble import Networks
 from offpol.errors import ConfigError
 from offpol.layers import is_noisy
 from offpol.seeding import seed_for, seed_globals
-from offpol.types import Behavior, Env, EnvSpec, Network, Outputs, Replay, Topology
+from offpol.types import Behavior, Critic, Env, EnvSpec, Network, Outputs, Policy, Replay, Topology
 from offpol.whole_update import compile_or_record
 
 SLOWEST_START_S = 60.0  # envs may take so long, however short a step's deadline is
@@ -98,6 +99,8 @@ def build_agent(cfg: Mapping[str, Any], spec: EnvSpec) -> Agent:
     """Build the networks and what learns them, for observations and actions of `spec`."""
     critic = build(cfg["critic"], "critic")
     policy, trace = build(cfg["policy"], "policy"), build(cfg["trace"], "trace")
+    require_members(critic, Critic)
+    require_members(policy, Policy)
     members = critic.num_critics if critic.separate_networks else 1
     outputs = Outputs(critic.initial_logits, critic.num_critics // members, policy.learned)
 
@@ -147,6 +150,10 @@ def build_parts(cfg: Mapping[str, Any], directory: Path) -> Parts:
     agent = build_agent(cfg, spec)
     needs_mu = any(getattr(part, "needs_mu", False) for part in (agent.trace, agent.policy))
     obs = torch.zeros(2, *spec.obs_shape, device=agent.device)
+    try:
+        check_behavior(behavior, spec.num_envs, spec.num_actions)
+    except ValueError as error:
+        raise ConfigError(f"behavior: {error}") from error
     try:
         check_network(agent.network, obs, spec.num_actions, agent.critic, needs_mu)
     except ValueError as error:

@@ -41,7 +41,7 @@ def export_dataset(run_directory: Path, dataset_id: str) -> int:
 
     from offpol.record.checkpoint import load_newest
 
-    if not (run_directory / CONFIG).is_file():
+    if not any((run_directory / name).exists() for name in (CONFIG, CHECKPOINTS)):
         raise ConfigError(f"{run_directory} is no run: it has no {CONFIG}.")
     _check_id(dataset_id)
     found = load_newest(run_directory / CHECKPOINTS, only=["replay"])

@@ -17,6 +17,8 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
+from offpol.errors import ConfigError
+
 PLAIN_TYPES = {t.__name__: t for t in (bool, int, float, str, tuple, list, dict, object)}
 LIGHT_MODULES = ("typing", "collections.abc")  # what a stand-in's annotations may take for real
 SUPER = re.compile(r"super\(.*\)\.__init__")
@@ -124,7 +126,10 @@ def _source(module: str) -> _Source | None:
 @functools.cache
 def _parsed(module: str, file: str, *_version: int) -> _Source:
     """Parse a file, once for each of its versions: a notebook's user edits a part and reloads it."""
-    return _Source(module, ast.parse(Path(file).read_text()))
+    try:
+        return _Source(module, ast.parse(Path(file).read_text()))
+    except SyntaxError as error:
+        raise ConfigError(f"{file}, line {error.lineno}, is not Python: {error.msg}.") from error
 
 
 def _handed_on(target: Callable) -> dict[str, inspect.Parameter]:

@@ -360,7 +360,11 @@ class Policy(Module, Protocol):
         """
 
     def regularise(self, inputs: TraceInputs) -> TraceInputs:
-        """Return what the trace is to see: rewards and values with the policy's own bonus, or unchanged."""
+        """Return what the trace is to see: rewards with the policy's own bonus, or unchanged.
+
+        A bonus of the next state, as an entropy, is added to the reward, times the discount: every critic and trace
+        learns from rewards, while one put into `v` reaches neither distributions nor a maximum over Q.
+        """
 
     def loss(self, inputs: PolicyInputs, measure: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss per row [M] and, with `measure`, numbers to log (0-dim tensors)."""

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from offpol.agent import Agent, TargetConfig, discounts
-from offpol.combinations import check_buffers
+from offpol.contracts import check_buffers
 from offpol.critic.categorical import Categorical
 from offpol.critic.scalar import Scalar
 from offpol.layers import HeadsConfig

@@ -7,7 +7,8 @@ import pytest
 import torch
 from command import call
 
-from offpol.combinations import check_network, check_parts, check_trace
+from offpol.combinations import check_parts
+from offpol.contracts import check_network, check_trace
 from offpol.critic.hl_gauss import HLGauss
 from offpol.layers import HeadsConfig
 from offpol.main import main

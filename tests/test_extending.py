@@ -170,8 +170,8 @@ def test_a_replay_on_a_device_that_is_another_one_is_told(words: str, said: str,
 
 
 @pytest.mark.parametrize(("seam", "name", "values", "said"), [
-    ("behavior", "Forgot", "share: 0.2\n", "The behavior Forgot gave at agent step 0 the probabilities"),
-    ("policy", "Twice", "", "The policy gave at agent step 0 the probabilities"),
+    ("behavior", "Forgot", "share: 0.2\n", "behavior: Forgot.probs gives ["),
+    ("policy", "Twice", "", "Twice.probs gives ["),
     ("trace", "Ahead", "", "Ahead answers returns of shape (2, 6) to windows whose rewards [B, n] have shape (2, 5)"),
     ("trace", "Secret", "", "Secret answers differently where the logged probability is another one"),
     ("behavior", "Loose", "share: 0.2\n", "behavior.share cannot be checked: annotate that parameter"),
@@ -182,6 +182,15 @@ def test_a_part_that_is_none_is_refused(offpol, seam: str, name: str, values: st
     assert outcome.code in (1, 2)
     assert said in outcome.err
     assert "Traceback" not in outcome.err
+
+
+def test_a_part_that_is_no_python_is_told_by_file_and_line(tmp_path: Path, monkeypatch, capfd) -> None:
+    (tmp_path / "broken_part.py").write_text("class Mine:\n    def __init__(self)\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    outcome = call(main, ("task=chain", "trace._target_=broken_part.Mine"), monkeypatch, capfd)
+    assert outcome.code == 2
+    assert "broken_part.py, line 2, is not Python: expected ':'." in outcome.err
+    assert outcome.err.count("\n") == 1
 
 
 def test_an_agent_of_ones_own_learns_and_goes_on_as_the_faq_says(tmp_path: Path, monkeypatch, capfd) -> None:

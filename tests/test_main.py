@@ -39,6 +39,8 @@ MISTAKES = {
     "a nested group": (["env/preste=sticky"], "There is no key 'env/preste': did you mean 'env/preset'?"),
     "a group with a dot": (["env.preset=sticky"], "env/preset is a group, so write env/preset=..."),
     "an option": (["trace=retrac"], "There is no 'retrac' in group 'trace': did you mean 'retrace'?"),
+    "an option of one's own": (["trace=mine"], "It has: c_trace, gae, importance_sampling, n_step, one_step, peng, puffer, "
+        "q_lambda, rbis, retrace, tree_backup, vtrace, watkins. One of your own is found by --config-dir FOLDER."),
     "a preset": (["env/preset=stiky"], "There is no 'stiky' in group 'env/preset': did you mean 'sticky'?"),
     "an experiment": (["experiment=cartpol"], "There is no 'cartpol' in group 'experiment': did you mean 'cartpole'?"),
     "a text for a number": (["agent.gamma=abc"], "agent.gamma is 'abc', but must be a number."),

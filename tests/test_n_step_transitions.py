@@ -12,7 +12,8 @@ from test_agent import CONSTANT, HEADS, SPEC, make_batch
 from torch import nn
 
 from offpol.agent import Agent, TargetConfig
-from offpol.combinations import check_parts, check_trace
+from offpol.combinations import check_parts
+from offpol.contracts import check_trace
 from offpol.critic.categorical import Categorical
 from offpol.critic.hl_gauss import HLGauss
 from offpol.critic.quantile import Quantile

@@ -162,8 +162,9 @@ def _no_such_option(error: MissingConfigException) -> str:
         return f"There is no config '{path}'."
     group = max((group for group in groups() if path.startswith(group + "/")), key=len, default=path.rpartition("/")[0])
     option = path[len(group) + 1 :]
-    near, known = did_you_mean(option, error.options) or ".", ", ".join(sorted(error.options))
-    return f"There is no '{option}' in group '{group}'{near} It has: {known}."
+    near, known = did_you_mean(option, error.options), ", ".join(sorted(error.options))
+    own = "" if near else " One of your own is found by --config-dir FOLDER."
+    return f"There is no '{option}' in group '{group}'{near or '.'} It has: {known}.{own}"
 
 
 def _elsewhere(name: str, known: list[str], exactly: bool) -> str:

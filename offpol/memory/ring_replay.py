@@ -45,23 +45,32 @@ class RingReplay:
         saved, oldest first, as `rows` to `load_state_dict`.
         """
         with self.lock:
-            draws = {"rng": self.rng.bit_generator.state, **self._own_state()}
-            if self._made_with:
-                draws["made_with"] = self._made_with
-            return {"rows": [rows_since(self.ring, since)], "draws": draws}
+            return {"rows": [rows_since(self.ring, since)], "draws": self.draw_state()}
 
     def load_state_dict(self, state: StateDict) -> None:
         """Go on exactly from where the state was taken; ValueError where it does not fit this replay."""
-        draws = state["draws"]
+        self._require_alike(state["draws"])
+        with self.lock:
+            load_rows(self.ring, state["rows"])
+            self.load_draw_state(state["draws"])
+
+    def draw_state(self) -> StateDict:
+        """Return what is drawn by beside the rows; must hold `lock` where others draw."""
+        made_with = {"made_with": self._made_with} if self._made_with else {}
+        return {"rng": self.rng.bit_generator.state, **self._own_state(), **made_with}
+
+    def load_draw_state(self, draws: StateDict) -> None:
+        """Take over what `draw_state` returned, where the rows are the same already; `lock` and ValueError as above."""
+        self._require_alike(draws)
+        self.rng.bit_generator.state = draws["rng"]
+        self._load_own_state(draws)
+
+    def _require_alike(self, draws: StateDict) -> None:
         if self._made_with and draws.get("made_with") != self._made_with:
             raise ValueError(
                 f"The saved priorities were made with {draws.get('made_with')}, this replay has {self._made_with}: "
                 "set these as they were."
             )
-        with self.lock:
-            load_rows(self.ring, state["rows"])
-            self.rng.bit_generator.state = draws["rng"]
-            self._load_own_state(draws)
 
     def _own_state(self) -> StateDict:
         """Return what a subclass draws by, beside the rows and `rng`."""

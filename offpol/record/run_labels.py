@@ -15,6 +15,7 @@ from offpol.record.identity import flatten
 from offpol.record.run_keys import BUDGET, GAME, INCIDENTAL
 from offpol.record.run_results import RunResult, find_runs
 
+SEAMS = {"behavior", "replay", "network", "critic", "policy", "trace"}  # that make an agent
 UNSPOKEN = INCIDENTAL | GAME | BUDGET | {"resume"}
 MAX_KEYS = 3  # of a config that make a name
 
@@ -110,14 +111,15 @@ def _asked(run: RunResult) -> Asked | None:
 
 
 def _spoken(examples: Mapping[str, RunResult]) -> dict[str, str]:
-    """Name agents by what their commands said and not all of them said."""
+    """Name agents by what their commands said and not all of them said; a single one by its experiment and parts."""
     said = {agent: _overrides(run) for agent, run in examples.items()}
     common = set.intersection(*map(set, said.values())) if len(said) > 1 else set()
     names = {}
     for agent, words in said.items():
         own = [word for word in words if word not in common]
         experiment = [word for word in words if word.startswith("experiment=")] or ["experiment=default"]
-        named = own if own and len(said) > 1 else experiment
+        parts = [word for word in words if len(said) == 1 and word.partition("=")[0] in SEAMS and "," not in word]
+        named = own if own and len(said) > 1 else [*experiment, *parts]
         names[agent] = ",".join(word.removeprefix("experiment=") for word in named)
     return names
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from offpol.errors import ConfigError
 from offpol.offline import load_offline
-from offpol.record.segments import Segment, load_rows, rows_per_stream, rows_since
+from offpol.record.segments import Segment, load_rows, rows_per_stream
 from offpol.replay.prioritized import Prioritized
 from offpol.schedule import Schedule
 from offpol.types import Batch, EnvSpec, Rows, StateDict
@@ -108,10 +108,7 @@ class Mixed:
 
     def state_dict(self, since: Tensor | None = None) -> StateDict:
         """Return the online replay's state, and of the offline one everything but the rows."""
-        offline = None
-        if self.offline is not None:
-            all_rows = torch.from_numpy(self.offline.ring.counts)  # none are new
-            offline = self.offline.state_dict(all_rows)["draws"]
+        offline = self.offline.draw_state() if self.offline is not None else None
         mix = {"agent_steps": self._agent_steps, "owed": self._owed, "offline": offline, "rows": self._digest}
         return self.online.state_dict(since) | {"mix": mix}
 
@@ -125,8 +122,7 @@ class Mixed:
         self.online.load_state_dict(state)
         self._agent_steps, self._owed = state["mix"]["agent_steps"], state["mix"]["owed"]
         if self.offline is not None:
-            rows = [rows_since(self.offline.ring)]
-            self.offline.load_state_dict({"rows": rows, "draws": state["mix"]["offline"]})
+            self.offline.load_draw_state(state["mix"]["offline"])
 
 
 def _offline(segments: list[Segment], source: str, spec: EnvSpec, settings: dict[str, Any], seed: int) -> Prioritized:

@@ -1,0 +1,222 @@
+"""Parts of one's own that answer something else than their Protocols say are refused, by name, before a run."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from offpol.contracts import check_behavior, check_critic, check_policy, check_trace, require_members
+from offpol.critic.hl_gauss import HLGauss
+from offpol.critic.quantile import Quantile
+from offpol.critic_base import CriticBase
+from offpol.errors import ConfigError
+from offpol.policy.greedy import Greedy
+from offpol.policy_base import LearnedPolicy, PolicyBase
+from offpol.scan import q_targets, ratio
+from offpol.trace.retrace import Retrace
+from offpol.trace.watkins import Watkins
+from offpol.types import Critic, Policy, PolicyInputs, TraceInputs, TraceTargets
+
+Mistake = tuple[Callable[..., Any], str | None]
+
+
+def refused(sentence: str | None) -> contextlib.AbstractContextManager[object]:
+    return pytest.raises(ValueError, match=sentence) if sentence else contextlib.nullcontext()
+
+
+class Squared(CriticBase):
+    """Squared errors of two members with one output each."""
+
+    def __init__(self) -> None:
+        super().__init__(1, 2, 0, False, "none")
+
+    def value(self, logits: Tensor) -> Tensor:
+        return logits.squeeze(-1)
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return (logits.squeeze(-1) - targets).square()
+
+
+CRITICS: dict[str, tuple[str, Mistake]] = {
+    "nothing": ("value", (lambda self, logits: logits.squeeze(-1), None)),
+    "a broadcast": (
+        "loss",
+        (lambda self, x, y: (x - y).square().mean(-1), "compares a row with the targets of others"),
+    ),
+    "a mean over rows": (
+        "loss",
+        (lambda self, x, y: (x.squeeze(-1) - y).square().mean(), r"gives \(\) of torch.float32"),
+    ),
+    "one member": (
+        "loss",
+        (lambda self, x, y: (x.squeeze(-1) - y).square()[0], r"loss gives \(10,\) of torch.float32"),
+    ),
+    "a detached loss": (
+        "loss",
+        (lambda self, x, y: (x.detach().squeeze(-1) - y).square(), "no gradient in the logits"),
+    ),
+    "a loss in float64": (
+        "loss",
+        (lambda self, x, y: (x.squeeze(-1).double() - y).square(), "of torch.float64, but must"),
+    ),
+    "a value with bins": ("value", (lambda self, x: x, r"value gives \(2, 2, 6, 2, 1\)")),
+    "a value of all actions": ("value", (lambda self, x: x.squeeze(-1).cumsum(-1).flip(-1), "value mixes actions")),
+    "no join": ("join", (lambda self, x: x, r"join gives \(2, 4, 3\)")),
+    "the wrong join": ("join", (lambda self, x: x.mean(-1), r"join gives \(2, 4\)")),
+    "targets without windows": ("targets", (lambda self, i, t, q, m: t.returns[:, 0], "a window's targets are")),
+    "no clamp": ("clamp", (lambda self, x: None, "clamp gives a NoneType")),
+}
+
+
+@pytest.mark.parametrize("wrong", CRITICS)
+def test_a_critic_answers_what_it_must(wrong: str) -> None:
+    method, (answer, sentence) = CRITICS[wrong]
+    critic = type("Mine", (Squared,), {method: answer})()
+    before = torch.get_rng_state()
+    with refused(sentence):
+        check_critic(critic, Retrace(0.9), 5)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("part", [object(), torch.nn.Identity()], ids=["an object", "a module"])
+@pytest.mark.parametrize("seam", [Critic, Policy])
+def test_what_a_part_lacks_is_named(part: object, seam: type) -> None:
+    name = type(part).__name__
+    with pytest.raises(
+        ConfigError, match=f"{name} has no .*, which every {seam.__name__.lower()} has: see offpol.types"
+    ):
+        require_members(part, seam)
+    require_members(Squared(), Critic)
+    require_members(Greedy(False), Policy)
+
+
+class Cloned(LearnedPolicy):
+    """Behavior cloning."""
+
+    def loss(self, inputs: PolicyInputs, measure: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
+        log_pi = torch.log_softmax(inputs.logits, -1)
+        return -log_pi.gather(-1, inputs.action.unsqueeze(-1)).squeeze(-1), {}
+
+
+POLICIES: dict[str, tuple[type, str, Mistake]] = {
+    "nothing": (Cloned, "reads_rows", ("trained", None)),
+    "no distribution": (Cloned, "probs", (lambda self, q, x: torch.softmax(x, -1) / 2, "which is no distribution")),
+    "one column": (Cloned, "probs", (lambda self, q, x: torch.ones_like(x[:, :1]), r"gives \(4, 1\)")),
+    "other rows": (Cloned, "probs", (lambda self, q, x: torch.softmax(x - 9 * q.mean(0), -1), "probs mixes rows")),
+    "no gradient": (Cloned, "loss", (lambda self, i, m=False: (i.returns, {}), "no gradient in the logits")),
+    "no pair": (Cloned, "loss", (lambda self, i, m=False: i.logits.sum(-1), r"gives \(4,\) of .* must give a pair")),
+    "a mean": (Cloned, "loss", (lambda self, i, m=False: (i.logits.sum(), {}), r"loss gives \(\)")),
+    "rows to log": (
+        Cloned,
+        "loss",
+        (lambda self, i, m=False: (i.logits.sum(-1), {"x": i.returns}), "logs x, which is"),
+    ),
+    "not learned": (PolicyBase, "loss", (lambda self, i, m=False: (i.returns, {}), "says `learned = False`")),
+    "no inputs": (Cloned, "regularise", (lambda self, i: None, "regularise gives a NoneType")),
+}
+
+
+@pytest.mark.parametrize("wrong", POLICIES)
+def test_a_policy_answers_what_it_must(wrong: str) -> None:
+    base, method, (answer, sentence) = POLICIES[wrong]
+    own = {"probs": lambda self, q, logits: torch.softmax(q, -1), method: answer}
+    policy = type("Mine", (base,), own if base is PolicyBase else {method: answer})()
+    with refused(sentence):
+        check_policy(policy, Squared(), Retrace(0.9), 5)
+
+
+class Soft(Cloned):
+    """A bonus where no distributional critic, and no maximum, would see it."""
+
+    def regularise(self, inputs: TraceInputs) -> TraceInputs:
+        return replace(inputs, v=inputs.v + 0.1)
+
+
+def test_a_bonus_goes_where_it_is_learned_from() -> None:
+    quantile = Quantile(7, 1.0, 1, False)
+    check_policy(Soft(), Squared(), Retrace(0.9), 5)
+    with pytest.raises(ValueError, match=r"Soft\.regularise changes v, which the critic Quantile does not read"):
+        check_policy(Soft(), quantile, Retrace(0.9), 5)
+    with pytest.raises(ValueError, match="changes v, which the trace Watkins does not read: put the bonus"):
+        check_policy(Soft(), Squared(), Watkins(0.9, None), 5)
+
+
+@dataclass(frozen=True)
+class Mine:
+    """Retrace, with a mixture that may be another's."""
+
+    needs_mu: ClassVar[bool] = True
+    mixture: str = "taken"
+
+    def __call__(self, inputs: TraceInputs) -> TraceTargets:
+        return q_targets(inputs, ratio(inputs, 1.0), inputs.v)
+
+
+class Greedily(Mine):
+    def __call__(self, inputs: TraceInputs) -> TraceTargets:
+        return q_targets(inputs, ratio(inputs, 1.0), inputs.q_values.amax(-1))
+
+
+class Misreported(Mine):
+    def __call__(self, inputs: TraceInputs) -> TraceTargets:
+        return super().__call__(inputs)._replace(trace=torch.ones_like(inputs.reward))
+
+
+class InPlace(Mine):
+    def __call__(self, inputs: TraceInputs) -> TraceTargets:
+        inputs.reward.clamp_(-0.05, 0.05)
+        return super().__call__(inputs)
+
+
+class Infinite(Mine):
+    def __call__(self, inputs: TraceInputs) -> TraceTargets:
+        return q_targets(inputs, (inputs.reward - inputs.reward).log() * 0, inputs.v)
+
+
+class Alone(Mine):
+    def __call__(self, inputs: TraceInputs) -> Any:
+        return super().__call__(inputs).returns
+
+
+@pytest.mark.parametrize(
+    ("trace", "sentence"),
+    [(Mine(), None), (Mine(mixture="expected"), "returns are not the mean of that mixture"),
+     (Mine(mixture="takn"), "says `mixture = 'takn'`, but it is one of taken, expected"),
+     (Greedily(), "returns are not the mean"), (Misreported(), "returns are not the mean"),
+     (InPlace(), "changes its inputs in place"), (Infinite(), "answers what is not finite"),
+     (Alone(), "answers a Tensor, but must answer offpol.types.TraceTargets")],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_a_trace_answers_what_it_must(trace: Mine, sentence: str | None) -> None:
+    with refused(sentence):
+        check_trace(trace, 5)
+
+
+BEHAVIORS: dict[str, Mistake] = {
+    "nothing": (lambda self, q, pi, steps: pi, None),
+    "one column": (
+        lambda self, q, pi, steps: torch.ones(len(q), 1),
+        r"gives \(6, 1\) of torch.float32, but must give \(6, 3\)",
+    ),
+    "one row": (lambda self, q, pi, steps: pi[0], r"gives \(3,\)"),
+    "actions": (lambda self, q, pi, steps: q.argmax(-1), r"gives \(6,\) of torch.int64"),
+    "numpy": (lambda self, q, pi, steps: np.ones((6, 3)) / 3, "gives a ndarray"),
+    "float64": (lambda self, q, pi, steps: pi.double(), "of torch.float64, but must give"),
+    "no distribution": (lambda self, q, pi, steps: pi / 2, "which is no distribution over actions"),
+}
+
+
+@pytest.mark.parametrize("wrong", BEHAVIORS)
+def test_a_behavior_answers_what_it_must(wrong: str) -> None:
+    answer, sentence = BEHAVIORS[wrong]
+    with refused(sentence):
+        check_behavior(type("Mine", (), {"probs": answer})(), 6, 3)
+
+
+def test_ensembles_that_draw_members_are_what_they_must_be() -> None:
+    check_critic(HLGauss(-1.0, 1.0, 7, 0.75, "none", 3, 2, False), Retrace(0.9), 1)
