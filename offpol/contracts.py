@@ -64,7 +64,7 @@ def _check_loss(critic: Critic, targets: Tensor, bins: int) -> None:
     """Learn from targets [M, ...]: [H, M], each row from its own target."""
     name, logits = type(critic).__name__, _waves(critic.num_critics, len(targets), bins).requires_grad_()
     loss = _floats(critic.loss(logits, targets), f"{name}.loss", logits.shape[:-1])
-    _require_gradient(loss, logits, name, "logits")
+    _require_gradient(loss, logits, name)
     if not _near(critic.loss(logits[:, :1], targets[:1]), loss[:, :1]):
         raise ValueError(
             f"{name}.loss compares a row with the targets of others, as [M, 1] broadcast against [M] does: of logits "
@@ -85,28 +85,26 @@ def check_policy(policy: Policy, critic: Critic, trace: Trace, window: int) -> N
             logits=logits, pi=pi, q_values=q, action=action, log_mu=row - 1.5, returns=row, advantage=row,
             share=torch.full((ROWS,), 1 / ROWS),
         )  # fmt: skip
-        loss = None
-        for measure in (True, False):
-            answer: Any = policy.loss(inputs, measure)
-            if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], dict):
-                raise ValueError(
-                    f"{name}.loss gives {_said(answer)}, but must give a pair: losses [M], and a dict to log"
-                )
-            loss = _floats(answer[0], f"{name}.loss", (ROWS,))
-            for metric, number in answer[1].items():
-                if not isinstance(number, Tensor) or number.ndim:
-                    raise ValueError(
-                        f"{name}.loss logs {metric}, which is {_said(number)}: log tensors without an axis"
-                    )
-        assert loss is not None
+        loss = [_loss(policy, inputs, measure) for measure in (False, True)][-1]
         if policy.learned:
-            _require_gradient(loss, logits, name, "logits")
+            _require_gradient(loss, logits, name)
         elif bool(loss.any()):
             raise ValueError(
                 f"{name} has a loss, but says `learned = False`, so that networks have no logits for it to train: "
                 "derive it from offpol.policy_base.LearnedPolicy"
             )
         _check_regularised(policy, critic, trace, _two_windows(window))
+
+
+def _loss(policy: Policy, inputs: PolicyInputs, measure: bool) -> Tensor:
+    """Return a policy's losses [M]; ValueError where these, or the numbers to log, are none."""
+    what, answer = f"{type(policy).__name__}.loss", cast(Any, policy.loss(inputs, measure))
+    if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], dict):
+        raise ValueError(f"{what} gives {_said(answer)}, but must give a pair: losses [M], and a dict to log")
+    for metric, number in answer[1].items():
+        if not isinstance(number, Tensor) or number.ndim:
+            raise ValueError(f"{what} logs {metric}, which is {_said(number)}: log tensors without an axis")
+    return _floats(answer[0], what, inputs.returns.shape)
 
 
 def _check_regularised(policy: Policy, critic: Critic, trace: Trace, inputs: TraceInputs) -> None:
@@ -275,9 +273,11 @@ def _distribution(answer: Any, what: str, shape: tuple[int, ...]) -> Tensor:
     return probs
 
 
-def _require_gradient(loss: Tensor, logits: Tensor, name: str, of: str) -> None:
+def _require_gradient(loss: Tensor, logits: Tensor, name: str) -> None:
     if not loss.requires_grad or not bool(torch.autograd.grad(loss.sum(), logits, retain_graph=True)[0].any()):
-        raise ValueError(f"{name}.loss has no gradient in the {of}, so that nothing would be learned: is it detached?")
+        raise ValueError(
+            f"{name}.loss has no gradient in the logits, so that nothing would be learned: is it detached?"
+        )
 
 
 def _near(one: Any, two: Tensor) -> bool:
