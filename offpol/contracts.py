@@ -13,6 +13,7 @@ from typing import Any, cast, get_args
 import torch
 from torch import Tensor
 
+from offpol import processes
 from offpol.errors import ConfigError
 from offpol.mixture import lags
 from offpol.n_step_transitions import join_inputs
@@ -75,7 +76,7 @@ def _check_loss(critic: Critic, targets: Tensor, bins: int) -> None:
 def check_policy(policy: Policy, critic: Critic, trace: Trace, window: int) -> None:
     """Show a policy some rows; raise ValueError where an answer is not what it must be."""
     name, policy = type(policy).__name__, copy.deepcopy(policy)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), processes.alone():
         q, logits = _waves(ROWS, ACTIONS), _waves(ROWS, ACTIONS, speed=2.9).requires_grad_(policy.learned)
         pi = _distribution(policy.probs(q, logits.detach().flip(0)), f"{name}.probs", q.shape)
         if not _near(policy.probs(q[:1], logits.detach().flip(0)[:1]), pi[:1]):

@@ -57,6 +57,17 @@ def joined(device: torch.device) -> Iterator[None]:
         distributed.destroy_process_group()
 
 
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """For `with`: joint means are of this process's rows only, as the others may be doing something else."""
+    global _connected
+    connected, _connected = _connected, False
+    try:
+        yield
+    finally:
+        _connected = connected
+
+
 def joint_mean(values: Tensor, share: Tensor) -> Tensor:
     """Average values [M] over the rows of all processes (0-dim); `share` [M] is 1 / N at this one's N rows, or 0."""
     mean = values @ share
