@@ -30,12 +30,18 @@ def ladder(epsilon: float, exponent: float, num_envs: int, first: int = 0, of: i
     return torch.pow(torch.tensor(epsilon, dtype=torch.float64), 1 + exponent * fraction).float().unsqueeze(1)
 
 
+def are_distributions(probs: np.ndarray) -> np.ndarray:
+    """Say of each row of probs [E, A] whether it is a distribution: [E] bool, False for NaN."""
+    fine: np.ndarray = (probs >= 0).all(1) & (np.abs(probs.sum(1) - 1) < 1e-4)
+    return fine
+
+
 def require_distributions(probs: np.ndarray, whose: str, agent_steps: int) -> None:
     """Raise RunError unless the rows of probs [E, A] are distributions: a part of somebody's own may be none.
 
     What is drawn from numbers that do not sum to 1 is not drawn with the probability that is logged.
     """
-    fine = (probs >= 0).all(1) & (np.abs(probs.sum(1) - 1) < 1e-4)  # False for NaN
+    fine = are_distributions(probs)
     if fine.all():
         return
     row = probs[np.argmin(fine)]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from offpol import processes
+from offpol.actions import are_distributions
 from offpol.errors import ConfigError
 from offpol.mixture import lags
 from offpol.n_step_transitions import join_inputs
@@ -29,7 +30,7 @@ from offpol.types import (
     TraceTargets,
 )
 
-ROWS, ACTIONS = 4, 3  # that policies and behaviors are shown
+ROWS, ACTIONS = 4, 3  # that policies are shown
 
 
 def require_members(part: object, seam: type) -> None:
@@ -269,7 +270,7 @@ def _floats(answer: Any, what: str, shape: tuple[int, ...]) -> Tensor:
 
 def _distribution(answer: Any, what: str, shape: tuple[int, ...]) -> Tensor:
     probs = _floats(answer, what, shape)
-    if not bool(((probs >= 0).all() & ((probs.sum(-1) - 1).abs() < 1e-4).all()).item()):
+    if not are_distributions(probs.detach().numpy()).all():
         raise ValueError(f"{what} gives {probs[0].tolist()}, which is no distribution over actions: it must sum to 1")
     return probs
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeVar
 
 from offpol.output import tell
 from offpol.ranges import check_positive
 
+
+class _Closes(Protocol):
+    def close(self) -> None: ...
+
+
+Closable = TypeVar("Closable", bound=_Closes)
 LONGEST_PERIOD_S = 1.0  # between two looks
 DEBUGGERS = ("bdb", "pdb", "pydevd", "_pydevd_bundle")  # modules: whose prompt is waited at by a person
 
@@ -39,6 +47,15 @@ class Deadline:
 
     def __exit__(self, *error: object) -> None:
         self._inside = False
+
+    @contextlib.contextmanager
+    def closing(self, what: Closable) -> Iterator[Closable]:
+        """For `with`: close it at the end, within the deadline."""
+        try:
+            yield what
+        finally:
+            with self:
+                what.close()
 
     def close(self) -> None:
         """Watch no longer."""

@@ -49,12 +49,16 @@ def sentence_of(error: Exception) -> str | None:
     """Say what went wrong and the way out; None for a bug, of which only the traceback tells."""
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return f"{error.filename or 'a file'} cannot be written ({error.strerror}): make room, and ask again."
-    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-        return f"{str(error.filename)[:40]}... is too long for the name of a file or folder: give a shorter one."
+    if name := _too_long(error):
+        return f"{name[:40]}... is too long for the name of a file or folder: give a shorter one."
     return str(error) if isinstance(error, ConfigError | RunError) else None
 
 
 def exit_code(error: Exception) -> int:
     """Return what a command that was ended by an error exits with."""
-    mistake = isinstance(error, ConfigError) or (isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG)
-    return MISTAKE if mistake else FAILED
+    return MISTAKE if isinstance(error, ConfigError) or _too_long(error) else FAILED
+
+
+def _too_long(error: Exception) -> str | None:
+    """Return the name that is too long for a file, if that is what went wrong."""
+    return str(error.filename) if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG else None

@@ -32,12 +32,15 @@ class Sync:
 
         def hangs() -> str:
             return (
-                f"{actors.spec.name} hangs at agent step {run.agent_steps:,}: a step takes longer than "
+                f"{actors.spec.name} hangs at agent step {run.agent_steps:,}: it takes longer than "
                 f"topology.deadline_s={self.deadline_s:g} s. Mend it, or raise the deadline; "
                 f"{way_out(run.directory, run.saved_at)}"
             )
 
-        with closing(actors.build(agent.values)) as actor, closing(Deadline(self.deadline_s, hangs)) as deadline:
+        with (
+            closing(Deadline(self.deadline_s, hangs)) as deadline,
+            deadline.closing(actors.build(agent.values)) as actor,
+        ):
             if run.resumed:
                 actor.load_state_dict(run.resumed["actor"])
 

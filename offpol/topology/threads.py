@@ -170,8 +170,9 @@ class _ActorInTurns:
         return {"actor": self.actor.state_dict(), "topology": topology}
 
     def stop(self) -> None:
-        self.deadline.close()
-        self.actor.close()
+        self.doing = "closing the envs"
+        with contextlib.closing(self.deadline), self.deadline:
+            self.actor.close()
 
     def hangs(self) -> str:
         return (
@@ -242,7 +243,8 @@ class _ActorThread(_ActorInTurns):
         self.policies.put(None)
         self.thread.join(timeout=min(self.settings.deadline_s, 5.0))
         if not self.thread.is_alive():
-            self.actor.close()
+            super().start()
+            super().stop()
 
     def _receive(self) -> Step:
         try:

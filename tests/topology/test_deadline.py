@@ -48,6 +48,19 @@ def test_envs_that_take_for_ever_to_start_end_it(ended: threading.Event, monkeyp
     assert "takes longer than 0.05 s to start: mend it, or raise topology.deadline_s" in capfd.readouterr().err
 
 
+def test_what_hangs_while_it_is_closed_is_ended_too(ended: threading.Event, capfd) -> None:
+    class Hanging:
+        def close(self) -> None:
+            assert ended.wait(10)
+
+    watched = Deadline(0.05, lambda: "the env hangs")
+    with watched.closing(Hanging()):
+        time.sleep(0.2)
+        assert not ended.is_set()
+    watched.close()
+    assert capfd.readouterr().err.rstrip().endswith("offpol: the env hangs")
+
+
 def test_a_person_at_a_debugger_has_time(ended: threading.Event) -> None:
     debugger: dict = {"__name__": "pdb", "time": time}
     exec("def prompt():\n    time.sleep(0.5)", debugger)
