@@ -55,7 +55,7 @@ def contenders(arguments: argparse.Namespace) -> dict[str, list[str]]:
     if arguments.what == "threads":
         return {
             f"{name}, torch threads {number}": [f"topology={name}", f"run.torch_threads={number}"]
-            for number in (2, 1)
+            for number in arguments.torch_threads
             for name in ("sync", "threads")
         }
     ray = ["topology=ray_workers", "env.num_threads=1", "run.torch_threads=1"]
@@ -71,7 +71,8 @@ def main() -> None:
     parser.add_argument("what", choices=["threads", "ray"])
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--agent-steps", type=int, default=4000)
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--torch-threads", type=int, nargs="+", default=[2, 1], help="of threads and sync")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4], help="of ray")
     parser.add_argument("--out", type=Path, help="write everything measured to this JSON file, round by round")
     arguments = parser.parse_args()
     measured: dict[str, list[dict[str, float]]] = {}

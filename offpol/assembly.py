@@ -28,7 +28,7 @@ from offpol.seeding import seed_for, seed_globals
 from offpol.types import Behavior, Critic, Env, EnvSpec, Network, Outputs, Policy, Replay, Topology
 from offpol.whole_update import compile_or_record
 
-SLOWEST_START_S = 60.0  # envs may take so long, however short a step's deadline is
+SLOWEST_ANSWER_S = 60.0  # envs may take so long, however short a step's deadline is
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Actors:
     def _actor(self, values: Values, worker: int, num_workers: int, restarts: int) -> Actor:
         share, index = self.spec.num_envs // num_workers, worker + num_workers * restarts
         behavior = build_behavior(self.cfg, worker * share, self.spec.num_envs)
-        with starting(self.cfg):
+        with answering(self.cfg, "start"):
             env = build_env(self.cfg, share, "env", index)
             return Actor(env, behavior, values, seed=seed_for(self.cfg["seed"], "actor", index))
 
@@ -75,17 +75,17 @@ def build_env(cfg: Mapping[str, Any], num_envs: int, stream: str, index: int = 0
 
 def env_spec(cfg: Mapping[str, Any]) -> EnvSpec:
     """Describe one env of those that a config asks for."""
-    with starting(cfg):
+    with answering(cfg, "start and close"):
         env = build_env(cfg, 1, "env")
         env.close()
     return env.spec
 
 
 @contextlib.contextmanager
-def starting(cfg: Mapping[str, Any]) -> Iterator[None]:
-    """End the process, with a sentence, where envs take for ever to be built or to be reset first."""
-    seconds = max(cfg["topology"].get("deadline_s", math.inf), SLOWEST_START_S)
-    what = f"the env takes longer than {seconds:g} s to start: mend it, or raise topology.deadline_s"
+def answering(cfg: Mapping[str, Any], doing: str) -> Iterator[None]:
+    """End the process, with a sentence, where envs take for ever to be built, reset first or closed."""
+    seconds = max(cfg["topology"].get("deadline_s", math.inf), SLOWEST_ANSWER_S)
+    what = f"the env takes longer than {seconds:g} s to {doing}: mend it, or raise topology.deadline_s"
     with contextlib.closing(Deadline(seconds, lambda: what)) as deadline, deadline:
         yield
 

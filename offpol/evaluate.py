@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from offpol.actor import Actor, Episode
 from offpol.agent import Agent
-from offpol.assembly import build_agent, build_env, env_spec, starting
+from offpol.assembly import answering, build_agent, build_env, env_spec
 from offpol.behavior.epsilon_greedy import EpsilonGreedy
 from offpol.deadline import Deadline
 from offpol.errors import RunError
@@ -95,7 +95,7 @@ def evaluation(
     pictures: list | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Play full games greedily but for a share `epsilon` of random actions; return the numbers."""
-    with starting(cfg):
+    with answering(cfg, "start"):
         env = build_env({**cfg, "seed": seed}, min(cfg["run"]["eval_num_envs"], episodes), "evaluation")
     if epsilon is None:
         epsilon = env.spec.evaluation_epsilon
@@ -103,12 +103,13 @@ def evaluation(
     behavior = EpsilonGreedy(over=over, epsilon=Schedule(epsilon, epsilon, 0, 0), ladder_exponent=0.0)
     agent.acting_network.train(False)  # no noise in noisy layers
     try:
-        with starting(cfg):
+        with answering(cfg, "start"):
             actor = Actor(env, behavior, agent.values, seed=seed_for(seed, "evaluation actions"))
         played = evaluate(actor, episodes, pictures, cfg["topology"].get("deadline_s", math.inf))
     finally:
         agent.acting_network.train()
-        env.close()
+        with answering(cfg, "close"):
+            env.close()
     return {"env": env.spec.name, "epsilon": epsilon, "over": over, "seed": seed, **summarize(played, seed)}
 
 

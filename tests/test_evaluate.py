@@ -2,12 +2,14 @@
 
 import json
 import threading
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from offpol import deadline, film
+from offpol import assembly, deadline, film
 from offpol import evaluate as evaluate_module
 from offpol.actor import Actor, Episode
 from offpol.errors import ConfigError, RunError
@@ -72,6 +74,20 @@ def test_a_step_that_takes_too_long_ends_the_evaluation_by_name(monkeypatch, cap
     monkeypatch.setattr(slow, "step", lambda decision: (ended.wait(10), [Episode(0, 0.0, 1)]))
     evaluate(slow, 1, deadline_s=0.05)
     assert "Clock hangs in the evaluation: a step takes over topology.deadline_s=0.05 s." in capfd.readouterr().err
+
+
+def test_an_env_that_is_never_closed_ends_the_evaluation(monkeypatch, capfd) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(deadline.os, "_exit", lambda code: ended.set())
+    monkeypatch.setattr(assembly, "SLOWEST_ANSWER_S", 0.5)
+    clock = Clock(1)
+    monkeypatch.setattr(clock, "close", lambda: ended.wait(10), raising=False)
+    monkeypatch.setattr(evaluate_module, "build_env", lambda *of: clock)
+    half = torch.full((1, 2), 0.5)
+    agent: Any = SimpleNamespace(values=lambda obs: (half, half), acting_network=torch.nn.Identity())
+    cfg = {"seed": 0, "run": {"eval_num_envs": 1, "eval_over": "q"}, "topology": {"deadline_s": 0.5}}
+    evaluate_module.evaluation(cfg, agent, episodes=1, epsilon=0.0, seed=0)
+    assert "takes longer than 0.5 s to close: mend it, or raise topology.deadline_s" in capfd.readouterr().err
 
 
 def test_the_first_game_of_the_first_env_is_filmed(tmp_path) -> None:

@@ -42,8 +42,8 @@ def test_many_short_steps_and_waits_between_them_end_nothing(ended: threading.Ev
 
 
 def test_envs_that_take_for_ever_to_start_end_it(ended: threading.Event, monkeypatch, capfd) -> None:
-    monkeypatch.setattr(assembly, "SLOWEST_START_S", 0.05)
-    with assembly.starting({"topology": {"deadline_s": 0.02}}):
+    monkeypatch.setattr(assembly, "SLOWEST_ANSWER_S", 0.05)
+    with assembly.answering({"topology": {"deadline_s": 0.02}}, "start"):
         assert ended.wait(10)
     assert "takes longer than 0.05 s to start: mend it, or raise topology.deadline_s" in capfd.readouterr().err
 
