@@ -171,7 +171,7 @@ class Agent:
                 log_mu=trained(inputs.log_mu), returns=returns, advantage=trained(targets.advantage), share=share,
             ), measure,
         )  # fmt: skip
-        scale = batch.replay_weight.repeat(self.train_positions) * share
+        scale = (batch.replay_weight * share.view(self.train_positions, -1)).flatten()
         loss = scale @ (critic_loss + self.policy_coefficient * policy_loss)
 
         with torch.no_grad():
