@@ -163,11 +163,7 @@ def build_parts(cfg: Mapping[str, Any], directory: Path) -> Parts:
             "topology.max_policy_lag lets acting and learning draw noise at once, in an order that nothing fixes: "
             "noisy layers need topology=sync or topology.max_policy_lag=0."
         )
-    seed = seed_for(cfg["seed"], "replay")
-    replay = build(
-        cfg["replay"], "replay", spec=spec, window=cfg["agent"]["window"], seed=seed, run_directory=str(directory),
-        device=str(agent.device),
-    )  # fmt: skip
+    replay = build_replay(cfg, spec, directory, str(agent.device))
     if needs_mu and not getattr(replay, "mu_known", True):
         raise ConfigError(
             f"replay.offline={cfg['replay']['offline']} does not say with which probabilities its actions were drawn, "
@@ -177,6 +173,15 @@ def build_parts(cfg: Mapping[str, Any], directory: Path) -> Parts:
     check_together(cfg, replay.capacity_rows)
     compile_or_record(agent, replay, compile=cfg["run"]["compile"], cuda_graph=cfg["run"]["cuda_graph"])
     return Parts(Actors(cfg, spec), behavior, agent, replay, topology)
+
+
+def build_replay(cfg: Mapping[str, Any], spec: EnvSpec, directory: Path, device: str) -> Replay:
+    """Build the replay of a run in `directory`, for the rows of all envs that `spec` counts."""
+    replay: Replay = build(
+        cfg["replay"], "replay", spec=spec, window=cfg["agent"]["window"], seed=seed_for(cfg["seed"], "replay"),
+        run_directory=str(directory), device=device,
+    )  # fmt: skip
+    return replay
 
 
 def check_parts_of(cfg: Mapping[str, Any]) -> None:

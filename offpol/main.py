@@ -23,12 +23,13 @@ from offpol.checks import check_config, gathered_otherwise
 from offpol.cli import command_line
 from offpol.cli.ending import MISTAKE, ending, exit_code, sentence_of
 from offpol.cli.overlaid import left_on_host, replaced_by_task
-from offpol.cli.resuming import resumed_config
+from offpol.cli.resuming import require_unedited, resumed_config
 from offpol.config import conf_dir
 from offpol.errors import ConfigError
 from offpol.output import say, tell
 from offpol.record.own_code import other_code
 from offpol.record.run_directory import CHECKPOINTS, evaluated_at, read_info, require_writable, resume_command
+from offpol.record.run_keys import ROUNDING
 
 SWEPT: set[str] = set()  # the keys that a sweep varies: they name its folders
 FOUND: set[Path] = set()  # the folders, of those that runs go into, which were there before
@@ -141,13 +142,19 @@ def resume(arguments: list[str]) -> None:
         longer = f"{resume_command(directory)} run.agent_steps=..."
         say(f"{directory} is finished: {steps:,} agent steps. Longer: {longer}")
         return
-    for part in other_code(read_info(directory)):
+    info = read_info(directory)
+    for part in other_code(info):
         tell(
             f"offpol: The code of {part} is not what this run was made with, and it goes on by the new code: start "
             "another run, in a folder of its own, for one by that alone."
         )
+    from offpol.record.provenance import rounds_otherwise
     from offpol.training import train
 
+    on_gpu = [] if cfg["run"]["device"] == "cpu" else [f"run.device={cfg['run']['device']}"]
+    other = [f"{key}={value}" for key, value in changed.items() if key in ROUNDING - {"run.device"}]
+    if reasons := on_gpu + other + rounds_otherwise(info):
+        tell(f"offpol: It goes on, but not bit for bit as if never stopped: {', '.join(reasons)}.")
     train(cfg, directory, resumed=changed)
 
 
@@ -155,6 +162,7 @@ def _saved(arguments: list[str]) -> tuple[Path, dict[str, Any], dict[str, object
     """Return the folder of the run to be resumed, its checked config, and what of it was changed."""
     directory, rest = command_line.split_resume(arguments)
     cfg = command_line.load_saved(directory)
+    require_unedited(cfg, read_info(directory))
     changed = resumed_config(cfg, command_line.parse_assignments(rest))
     check_config(cfg)
     return directory, cfg, changed

@@ -42,7 +42,7 @@ def train(
     parts = build_parts(cfg, directory)
     spec = parts.actors.spec
     if resumed is None:
-        described = provenance.describe(cfg["seed"]) | {"own_code": own_code(cfg)}
+        described = provenance.describe(cfg["seed"]) | {"own_code": own_code(cfg), "config": cfg}
         directory = run_directory.create(directory, command_line.relaunchable(cfg), described, or_beside)
     with run_directory.locked(directory):
         run = Run(

@@ -11,10 +11,10 @@ PACKAGE = Path(offpol.__file__).parent
 SEAMS = ("behavior", "critic", "env", "network", "policy", "replay", "trace")
 ABOVE = {"agent": 3, "actor": 3, "data_parallel": 3, "topology": 4, "assembly": 5, "evaluate": 6, "main": 7}
 ABOVE |= {"cli.evaluate_command": 7, "training": 7, "main": 8, "api": 8}
-INSPECT = ("inspection", "tables", "figures", "window", "mu_compare", "mu_check")
+INSPECT = ("inspection", "tables", "figures", "window", "mu_compare", "mu_check", "replay_contents")
 ABOVE |= dict.fromkeys((f"inspect.{name}" for name in INSPECT), 6)
 ABOVE |= dict.fromkeys((f"bench.{name}" for name in ("suite", "plan", "view", "launcher")), 6)
-ABOVE |= {"inspect.command": 7, "bench.command": 7, "bench.child": 8}
+ABOVE |= {"inspect.command": 7, "inspect.replay_command": 7, "bench.command": 7, "bench.child": 8}
 # Commands; everything else gets plain values.
 READS_CONFIG = {"bench.launcher", "bench.suite", "config", "main"}
 READS_CONFIG |= {"cli.command_line", "cli.mistakes", "cli.overlaid", "cli.resuming"}

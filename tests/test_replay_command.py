@@ -106,10 +106,14 @@ def test_what_does_not_fit_is_refused(command, tmp_path) -> None:
         arrays = dict(file)
     np.savez("other.npz", **{**arrays, "obs": arrays["obs"][:, :4], "stack": np.array(2)})
     np.savez("part.npz", obs=arrays["obs"])
+    np.savez("game.npz", **{**arrays, "game": np.array("Pong")})
+    np.savez("actions.npz", **{**arrays, "action": arrays["action"] + 3})
     Path("text.npz").write_text("no archive")
     before = sorted(Path("halted/checkpoints").iterdir())
     for arguments, sentence in (
-        (("halted", "--import", "other.npz"), r"does not fit the run: frames"),
+        (("halted", "--import", "other.npz"), "does not fit the run: The saved frames are"),
+        (("halted", "--import", "game.npz"), "it holds rows of Pong, and the run plays Chain-8"),
+        (("halted", "--import", "actions.npz"), "it has an action 4, and the run's are 0 to 1"),
         (("halted", "--import", "part.npz"), "is no exported replay"),
         (("halted", "--import", "text.npz"), "give a file that --export wrote"),
         (("halted", "--import", "gone.npz"), "is no exported replay"),
@@ -123,6 +127,50 @@ def test_what_does_not_fit_is_refused(command, tmp_path) -> None:
         assert sentence in outcome.err
         assert len(outcome.err.splitlines()) == 1
     assert sorted(Path("halted/checkpoints").iterdir()) == before
+
+
+def test_rows_of_a_smaller_replay_are_refused_by_a_larger_one(command, monkeypatch, capfd) -> None:
+    """It would miss some of its own, and could not go on."""
+    job = [word for word in JOB if not word.startswith("replay=")]
+    for name, capacity in (("small", 60), ("large", 2000)):
+        words = (*job, "replay=uniform", f"replay.capacity={capacity}", f"hydra.run.dir={name}")
+        assert call(main.main, words, monkeypatch, capfd).code == 0
+        assert command(name, "--export", f"{name}.npz").code == 0
+    refused = command("large", "--import", "small.npz")
+    assert refused.code == 2
+    assert "small.npz does not fit the run: Saved rows are missing" in refused.err
+    assert command("small", "--import", "large.npz").code == 0  # of whose rows it takes the newest
+    assert call(main.main, ("resume=small", "run.agent_steps=500"), monkeypatch, capfd).code == 0
+
+
+def test_an_import_past_a_damaged_checkpoint_says_so_and_leaves_the_whole_one(command) -> None:
+    assert command("whole", "--export", "rows.npz").code == 0
+    older, newest = sorted(path.name for path in Path("whole/checkpoints").glob("0*"))
+    Path("whole/checkpoints", newest, "agent.pt").write_bytes(b"")
+    imported = command("whole", "--import", "rows.npz")
+    assert imported.code == 0
+    assert f"offpol-replay: checkpoint {newest} is damaged" in imported.err
+    there = sorted(path.name for path in Path("whole/checkpoints").glob("0*"))
+    assert there == [older, newest, f"{int(newest) + 1:06d}"]
+
+
+def test_a_replay_without_a_whole_window_is_shown(command, monkeypatch, capfd) -> None:
+    with monkeypatch.context() as patched:
+        interrupt_at(12, patched)
+        assert call(main.main, (*JOB, "hydra.run.dir=begun"), patched, capfd).code == 130
+    shown = command("begun")
+    assert (shown.code, shown.err) == (0, "")
+    assert "0 of 5 transitions can be drawn" in shown.out
+    assert not Path("begun/replay_windows.png").exists()
+
+
+def test_frames_that_lie_in_a_file_are_shown_from_one(command, monkeypatch, capfd) -> None:
+    assert call(main.main, (*JOB, "replay.storage=memmap", "hydra.run.dir=mapped"), monkeypatch, capfd).code == 0
+    folders: list[Path] = []
+    mapped = replay_contents.mapped
+    monkeypatch.setattr(replay_contents, "mapped", lambda folder, *of: (folders.append(folder), mapped(folder, *of))[1])
+    assert command("mapped").code == 0
+    assert folders == [Path("mapped")]
 
 
 def test_a_replay_that_saves_rows_alone_is_shown_and_exported(command, monkeypatch) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import torch
 from command import TINY, Outcome, call
 
 from offpol import main, training
-from offpol.record import checkpoint, run_directory
+from offpol.record import checkpoint, provenance, run_directory
 from offpol.run import Run
 
 Command = Callable[..., Outcome]
@@ -210,6 +211,35 @@ def test_a_run_goes_on_only_as_it_began(offpol: Command, tmp_path, monkeypatch) 
         "offpol: run.agent_steps is 800.0, but must be a whole number: write 800.\n"
     )
     assert (tmp_path / "run" / "config.yaml").read_bytes() == before
+
+
+def test_a_config_that_was_edited_since_is_refused(offpol: Command, tmp_path, monkeypatch) -> None:
+    with monkeypatch.context() as patched:
+        interrupt_at(100, patched)
+        offpol(*JOB, "hydra.run.dir=run")
+    path = tmp_path / "run" / "config.yaml"
+    written = path.read_text()
+    assert written.count("gamma: 0.99") == 1
+    path.write_text(written.replace("gamma: 0.99", "gamma: 0.5").replace("\nseed: 0", "\nseed: 7"))
+    refused = offpol("resume=run")
+    assert refused.code == 2
+    assert "was changed by hand since it began" in refused.err
+    assert "put back agent.gamma (was 0.99), seed (was 0), or begin" in refused.err
+    path.write_text(written.replace("agent_steps: 400", "agent_steps: 420"))  # which may change
+    assert offpol("resume=run").code == 0
+
+
+def test_what_goes_on_but_not_bit_for_bit_says_so(offpol: Command, tmp_path, monkeypatch) -> None:
+    with monkeypatch.context() as patched:
+        interrupt_at(100, patched)
+        offpol(*JOB, "hydra.run.dir=run")
+    path = tmp_path / "run" / "info.json"
+    info = json.loads(path.read_text())
+    info["versions"]["torch"], info["machine"]["cpu"] = "2.0", "another"
+    path.write_text(json.dumps(info))
+    said = offpol("resume=run", "run.torch_threads=2", "replay.storage=memmap").err
+    ours = f"run.torch_threads=2, torch={metadata.version('torch')}, cpu={provenance.describe(0)['machine']['cpu']}"
+    assert f"offpol: It goes on, but not bit for bit as if never stopped: {ours}.\n" in said
 
 
 def test_a_longer_run_that_was_stopped_while_it_was_evaluated_is_not_finished(

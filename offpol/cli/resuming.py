@@ -9,9 +9,29 @@ from omegaconf import DictConfig, OmegaConf
 
 from offpol.cli.mistakes import dotted_keys, no_such_key
 from offpol.errors import ConfigError
+from offpol.record.identity import flatten
+from offpol.record.renamed import current
+from offpol.record.run_directory import CONFIG
 from offpol.record.run_keys import RESUMABLE
 
 COMPOSED = ("experiment", "task", "recipe", "hydra")  # what a command line has and a saved config no longer
+
+
+def require_unedited(cfg: Mapping[str, Any], info: Mapping[str, Any]) -> None:
+    """Refuse a config that is no longer what the run began with, as its info.json has it, but for what may change."""
+    if "config" not in info:  # a run from before it was kept
+        return
+    begun, now = dict(flatten(current(info["config"]))), dict(flatten(cfg))
+    differing = [
+        f"{key} (was {begun.get(key)!r})"
+        for key in sorted(begun.keys() | now.keys())
+        if key not in RESUMABLE and begun.get(key) != now.get(key)
+    ]
+    if differing:
+        raise ConfigError(
+            f"{CONFIG} of the run was changed by hand since it began, and a run goes on as it began: put back "
+            f"{', '.join(differing)}, or begin a new one with it by --config-path and --config-name."
+        )
 
 
 def resumed_config(cfg: dict[str, Any], asked: Mapping[str, object]) -> dict[str, object]:

@@ -5,24 +5,29 @@ from __future__ import annotations
 import argparse
 import io
 import zipfile
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from offpol.assembly import build_replay, env_spec
 from offpol.cli.command_line import load_saved
 from offpol.errors import ConfigError
 from offpol.inspect import replay_pictures
 from offpol.memory.ring import Ring
+from offpol.memory.storage import Allocate, mapped
 from offpol.output import say, tell
 from offpol.record.checkpoint import Checkpoints, load_newest
+from offpol.record.identity import game_of
 from offpol.record.run_directory import CHECKPOINTS, locked, require_writable
 from offpol.record.run_summary import summary
-from offpol.record.segments import Segment, joined, rows_of, rows_since
+from offpol.record.segments import joined, rows_of, rows_since
 from offpol.types import StateDict
 
-DRAWS = "draws"  # the array of a file that holds everything but the rows
+DRAWS, GAME = "draws", "game"  # arrays of a file that are no rows: what is drawn by, and what was played
 BAR = 40  # characters
 
 
@@ -34,9 +39,12 @@ def show(args: argparse.Namespace) -> None:
     found = load_newest(args.run_dir / CHECKPOINTS, only=["replay"])
     for sentence in found.lost:
         tell(f"offpol-replay: {sentence}.")
-    ring = joined(rows_of(found.state["replay"], str(found.path)), cfg["agent"]["window"])
+    allocate: Allocate = np.zeros
+    if cfg["replay"].get("storage") == "memmap":  # there may be more frames than memory holds
+        allocate = partial(mapped, Path(cfg["replay"]["directory"] or args.run_dir))
+    ring = joined(rows_of(found.state["replay"], str(found.path)), cfg["agent"]["window"], allocate)
     if args.export:
-        export(ring, found.state["replay"].get(DRAWS, {}), args.export)
+        export(ring, found.state["replay"].get(DRAWS, {}), game_of(cfg), args.export)
         say(f"Written: {args.export}")
         return
     ages, priorities = ages_updates(ring, found.about["updates"]), priorities_of(found.state["replay"].get(DRAWS, {}))
@@ -46,7 +54,10 @@ def show(args: argparse.Namespace) -> None:
         say(histogram("priority of drawable windows", priorities, logarithmic=True))
     pictures = [args.run_dir / name for name in ("replay.png", "replay_windows.png")]
     replay_pictures.histograms(pictures[0], ages, priorities)
-    replay_pictures.contact_sheet(pictures[1], ring, args.windows, np.random.default_rng(args.seed))
+    if ring.num_drawable:
+        replay_pictures.contact_sheet(pictures[1], ring, args.windows, np.random.default_rng(args.seed))
+    else:
+        pictures.pop()  # of no window there is none
     say(f"Pictures: {', '.join(map(str, pictures))}")
 
 
@@ -96,7 +107,7 @@ def histogram(title: str, values: np.ndarray, logarithmic: bool = False, bins: i
 # --------------------------------------------------------------------------------------- export and import
 
 
-def export(ring: Ring, draws: StateDict, path: Path) -> None:
+def export(ring: Ring, draws: StateDict, game: str, path: Path) -> None:
     """Write rows and draws so that `take_in` brings them back exactly; rows are plain arrays for anyone to read."""
     if path.suffix != ".npz" or not path.absolute().parent.is_dir():
         raise ConfigError(f"{path} must end in .npz and lie in a folder that exists.")
@@ -104,40 +115,51 @@ def export(ring: Ring, draws: StateDict, path: Path) -> None:
     packed = io.BytesIO()
     torch.save(draws, packed)
     arrays = {name: values.numpy() for name, values in rows_since(ring).items()}
-    np.savez(path, **arrays, **{DRAWS: np.frombuffer(packed.getvalue(), np.uint8)})  # type: ignore[arg-type]
+    own = {DRAWS: np.frombuffer(packed.getvalue(), np.uint8), GAME: np.array(game)}
+    np.savez(path, **arrays, **own)  # type: ignore[arg-type]
 
 
-def read(path: Path) -> StateDict:
-    """Read what `export` wrote, as a replay's state; ConfigError where it is none."""
+def read(path: Path) -> tuple[StateDict, str]:
+    """Read what `export` wrote: a replay's state, and the game; ConfigError where it is none."""
     try:
         with np.load(path) as file:
-            arrays = {name: torch.from_numpy(np.ascontiguousarray(file[name])) for name in file.files}
+            game = str(file[GAME])
+            names = [name for name in file.files if name != GAME]
+            arrays = {name: torch.from_numpy(np.ascontiguousarray(file[name])) for name in names}
         draws = torch.load(io.BytesIO(arrays.pop(DRAWS).numpy().tobytes()), weights_only=True)
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{path} is no exported replay ({error}): give a file that --export wrote.") from error
     arrays["stack"] = arrays["stack"].reshape(())
-    return {"rows": [arrays], DRAWS: draws}
+    return {"rows": [arrays], DRAWS: draws}, game
 
 
 def take_in(directory: Path, path: Path) -> None:
     """Save a checkpoint that is the newest one with the replay of a file; ConfigError where that does not fit."""
-    cfg, new = load_saved(directory), read(path)
+    cfg, (new, game) = load_saved(directory, "cpu"), read(path)
+    if game != (own := game_of(cfg)):
+        raise ConfigError(f"{path} does not fit the run: it holds rows of {game}, and the run plays {own}.")
     with locked(directory):  # a run must not go on meanwhile
-        found = load_newest(directory / CHECKPOINTS)
-        old = found.state["replay"]
-        here, there = _kind(rows_of(old, str(found.path))[-1], old), _kind(new["rows"][0], new)
-        if here != there:
-            pairs = [(name, there[name], here[name]) for name in here if here[name] != there[name]]
-            differing = ", ".join(f"{name} {theirs} (the run has {own})" for name, theirs, own in pairs)
-            raise ConfigError(f"{path} does not fit the run: {differing}.")
         checkpoints = Checkpoints(directory / CHECKPOINTS, cfg["run"]["keep_checkpoints"])
+        found = checkpoints.load()
+        for sentence in found.lost:
+            tell(f"offpol-replay: {sentence}.")
         # What is no row of the ring, as the priorities of offline rows, stays the run's own.
-        target = checkpoints.save({**found.state, "replay": {**old, **new}}, found.about)
+        replay = {**found.state["replay"], **new}
+        _require_loadable(cfg, directory, replay, path)
+        target = checkpoints.save({**found.state, "replay": replay}, found.about)
     say(f"Written: {target}. Go on with it: offpol resume={directory}")
 
 
-def _kind(segment: Segment, replay: StateDict) -> dict[str, object]:
-    return {
-        "frames": (segment["obs"].dtype, tuple(segment["obs"].shape[1:])), "stack": int(segment["stack"]),
-        "streams": len(segment["stop"]), "priorities": replay.get(DRAWS, {}).get("made_with"),
-    }  # fmt: skip
+def _require_loadable(cfg: dict[str, Any], directory: Path, state: StateDict, path: Path) -> None:
+    """Raise ConfigError where the run could not go on with that state of its replay."""
+    spec = replace(env_spec(cfg), num_envs=cfg["run"]["num_envs"])
+    highest = int(state["rows"][0]["action"].max())
+    if highest >= spec.num_actions:
+        raise ConfigError(
+            f"{path} does not fit the run: it has an action {highest}, and the run's are 0 to {spec.num_actions - 1}."
+        )
+    replay = build_replay(cfg, spec, directory, "cpu")
+    try:
+        replay.load_state_dict(state)
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f"{path} does not fit the run: {error}") from error

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from offpol.errors import ConfigError
-from offpol.record.checkpoint_files import require_plain, sync_folder, verify, write_tensors
+from offpol.record.checkpoint_files import checksum, require_plain, sync_folder, verify, write_tensors
 from offpol.record.run_directory import write_json
 from offpol.types import StateDict
 
-MANIFEST, SEGMENTS = "manifest.json", "segments"
+MANIFEST, SEGMENTS, CHECKSUM = "manifest.json", "segments", "sha256"
 DAMAGE = (OSError, ValueError, KeyError, TypeError)  # what reading a damaged checkpoint raises
 
 
@@ -110,7 +110,8 @@ class Checkpoints:
         scratch = self.directory / f"{number:06d}.partial"
         scratch.mkdir()
         files = {f"{name}.pt": write_tensors(scratch / f"{name}.pt", part) for name, part in state.items()}
-        write_json(scratch / MANIFEST, {"about": about, "files": files, "segments": segments})
+        content = {"about": about, "files": files, "segments": segments}
+        write_json(scratch / MANIFEST, {**content, CHECKSUM: checksum(content)})
         sync_folder(scratch)
         scratch.rename(target)
         sync_folder(self.directory)
@@ -180,13 +181,22 @@ def older_than(path: Path, only: Collection[str] = ()) -> Iterator[Checkpoint]:
 
 def _load(path: Path, only: Collection[str]) -> Checkpoint:
     """Load one checkpoint; raise one of DAMAGE where it is not whole."""
-    manifest = json.loads((path / MANIFEST).read_text())
+    manifest = _manifest(path)
     segments = manifest["segments"]
     names = [f"{name}.pt" for name in only] or list(manifest["files"])
     state = {Path(name).stem: _read(path / name, manifest["files"][name]) for name in names}
     if "replay" in state and segments:
         state["replay"]["rows"] = [_read(path.parent / SEGMENTS / s["file"], s, mapped=True) for s in segments]
     return Checkpoint(path, manifest["about"], state, [], segments)
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    """Read what a checkpoint lists; ValueError where it is not what was written."""
+    manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
+    expected = manifest.pop(CHECKSUM, None)  # runs from before it was kept have none, but these three keys
+    if expected != checksum(manifest) and not (expected is None and manifest.keys() == {"about", "files", "segments"}):
+        raise ValueError(f"the checksum of {MANIFEST} differs")
+    return manifest
 
 
 def _read(path: Path, expected: dict[str, Any], mapped: bool = False) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -38,6 +39,11 @@ def verify(path: Path, expected: dict[str, Any]) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != expected["sha256"]:
         raise ValueError(f"the checksum of {path.name} differs")
+
+
+def checksum(content: Any) -> str:
+    """Return the SHA-256 of JSON, however it is laid out."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def require_plain(value: Any, where: str) -> None:

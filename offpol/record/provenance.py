@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def describe(seed: int) -> dict[str, Any]:
         "seed": seed,
         "seeds": {name: seed_for(seed, name) for name in STREAMS},
         "threads": {"torch": torch.get_num_threads(), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")},
-        "versions": {"python": platform.python_version()} | {package: _version(package) for package in PACKAGES},
+        "versions": _versions(),
         "git": _git(Path(__file__).parents[2]),
         "machine": {
             "platform": platform.platform(),
@@ -36,6 +37,17 @@ def describe(seed: int) -> dict[str, Any]:
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
     }
+
+
+def rounds_otherwise(info: Mapping[str, Any]) -> list[str]:
+    """List as name=value what rounds numbers otherwise here than where a run began, of which `describe` said `info`."""
+    then = {**info.get("versions", {}), "cpu": info.get("machine", {}).get("cpu")}
+    now = {**_versions(), "cpu": _cpu()}
+    return [f"{name}={now[name]}" for name in ("torch", "numpy", "cpu") if now[name] != then.get(name)]
+
+
+def _versions() -> dict[str, str | None]:
+    return {"python": platform.python_version()} | {package: _version(package) for package in PACKAGES}
 
 
 def _version(package: str) -> str | None:

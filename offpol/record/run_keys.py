@@ -1,10 +1,8 @@
 """Keys of a config by what they change: how, how often or for how long is computed, but not what is learned."""
 
-# Where and how it is computed: changes no more than rounding.
-MACHINE = frozenset({
-    "run.torch_threads", "run.device", "run.actor_device", "run.compile", "run.cuda_graph", "replay.storage",
-    "replay.directory", "topology.deadline_s",
-})  # fmt: skip
+# Where and how it is computed: changes no more than rounding, and some of it not even that.
+ROUNDING = frozenset({"run.torch_threads", "run.device", "run.actor_device", "run.compile", "run.cuda_graph"})
+MACHINE = ROUNDING | {"replay.storage", "replay.directory", "topology.deadline_s"}
 # What does the same on a device: draws the same windows but for rounding, from the same seed.
 ON_DEVICE = {"offpol.replay.on_device.OnDevice": "offpol.replay.prioritized.Prioritized"}
 CADENCES = frozenset({
