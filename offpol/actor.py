@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from offpol.actions import draw, require_distributions
-from offpol.guard import require_finite
+from offpol.guard import require_finite, require_finite_start
 from offpol.types import Behavior, Env, EnvStep, Rows, StateDict
 
 Values = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -46,6 +46,7 @@ class Actor:
         self.env, self.behavior, self.values = env, behavior, values
         self.rng = np.random.default_rng(seed)
         self.obs = env.reset()
+        require_finite_start(env.spec.name, self.obs)
         self._agent_steps = 0  # at the newest decision
         self.episode_return = np.zeros(env.spec.num_envs)
         self.episode_length = np.zeros(env.spec.num_envs, dtype=np.int64)

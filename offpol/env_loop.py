@@ -99,7 +99,11 @@ class EnvLoop:
             if self._over[stream]:
                 self._begin(stream, self._episode[stream] + 1)
                 continue
-            obs, raw_reward[stream], terminated[stream], truncated[stream], _ = self._envs[stream].step(chosen)
+            try:
+                obs, raw_reward[stream], terminated[stream], truncated[stream], _ = self._envs[stream].step(chosen)
+            except Exception as error:
+                error.add_note(f"That was env {stream} of 0 to {num_envs - 1}.")
+                raise
             self._see(stream, obs)
             self._over[stream] = bool(terminated[stream] or truncated[stream])
             self._actions[stream].append(chosen)

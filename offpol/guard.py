@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,15 +69,22 @@ class Guard:
 
 def require_finite(name: str, outcome: EnvStep, action: np.ndarray, obs_before: np.ndarray) -> None:
     """Raise NotFinite, naming the env, for rewards or observations that no agent can learn from."""
-    for what, values in (("an observation", outcome.obs), ("a reward", outcome.reward)):
-        if values.dtype.kind != "f":
-            continue
-        finite = np.isfinite(values)
-        if not finite.all():
-            stream = int(np.argwhere(~finite)[0, 0])
-            arrays = {**outcome._asdict(), "action": action, "obs_before": obs_before}
-            evidence = {key: torch.from_numpy(np.array(array)) for key, array in arrays.items()}
-            raise NotFinite(f"{name} delivered {what} that is not finite, in env {stream}", {"env_step": evidence})
+    arrays = {**outcome._asdict(), "action": action, "obs_before": obs_before}
+    _require(name, "an observation", outcome.obs, arrays)
+    _require(name, "a reward", outcome.reward, arrays)
+
+
+def require_finite_start(name: str, obs: np.ndarray) -> None:
+    """Do so for the first observations [E, ...] of all."""
+    _require(name, "a first observation", obs, {"obs": obs})
+
+
+def _require(name: str, what: str, values: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
+    if values.dtype.kind != "f" or (finite := np.isfinite(values)).all():
+        return
+    stream = int(np.argwhere(~finite)[0, 0])
+    evidence = {key: torch.from_numpy(np.array(array)) for key, array in arrays.items()}
+    raise NotFinite(f"{name} delivered {what} that is not finite, in env {stream}", {"env_step": evidence})
 
 
 def way_out(directory: Path, saved_at: int | None) -> str:

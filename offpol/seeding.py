@@ -25,7 +25,8 @@ def seed_for(root: int, name: str, index: int = 0) -> int:
 def seed_globals(root: int) -> None:
     """Seed the generators that libraries share, so that a run does not depend on what ran before it.
 
-    offpol's own streams are generators of their own; network initialisation is what uses torch's global one.
+    Envs, actors and replays have generators of their own. What is drawn inside networks and critics comes from
+    torch's global one: initial parameters, resets, noisy layers, the members that an ensemble's minimum is over.
     """
     torch.manual_seed(seed_for(root, "torch"))
     np.random.seed(seed_for(root, "numpy"))  # noqa: NPY002 - third-party code may still draw from it

@@ -101,6 +101,19 @@ def test_an_env_that_delivers_nan_is_named(offpol, monkeypatch, topology: str, f
     assert evidence["obs_before"].isfinite().all()
 
 
+@TOPOLOGIES
+def test_a_first_observation_that_is_not_finite_names_the_env(offpol, monkeypatch, topology: str) -> None:
+    def change(env, obs):
+        obs[3] = np.nan
+        return obs
+
+    spoil(Chain, "reset", 1, change, monkeypatch)
+    sentence = one_sentence(offpol(*JOB, f"topology={topology}", "hydra.run.dir=run"))
+    assert "Chain-8 delivered a first observation that is not finite, in env 3, at agent step 0" in sentence
+    evidence = torch.load("run/offending_batch.pt", weights_only=True)["env_step"]
+    assert evidence["obs"][3].isnan().all()
+
+
 def test_a_dead_env_names_itself(offpol, monkeypatch) -> None:
     def die(env, step):
         raise OSError("the emulator broke")

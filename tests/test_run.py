@@ -14,6 +14,7 @@ import torch
 from offpol.actor import Episode
 from offpol.errors import ConfigError
 from offpol.progress import Progress
+from offpol.record.logger import Logger
 from offpol.record.run_directory import locked
 from offpol.run import Run, RunConfig
 from offpol.types import Rows
@@ -259,3 +260,17 @@ def test_a_log_tells_the_time_left_only_by_the_speed_of_learning(capfd) -> None:
 def test_senseless_settings_are_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name):
         replace(CONFIG, **{name: value})
+
+
+def test_files_that_cannot_be_flushed_are_closed_and_told_once(tmp_path) -> None:
+    """A second error would hide what the first one is explained by."""
+    logger = Logger(tmp_path)
+    logger.metrics(0, {"loss": 1.0})
+    logger.episodes_file.close()
+    logger.episodes_file = open("/dev/full", "wb")  # noqa: SIM115
+    logger.episode(1, 2, 3, 4.0, 5)
+    with pytest.raises(OSError, match="No space left"):
+        logger.close()
+    assert logger.metrics_file.closed
+    assert logger.episodes_file.closed
+    logger.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -75,11 +76,12 @@ class Logger:
         self._purge_step = agent_steps + 1
 
     def close(self) -> None:
-        """Flush and close everything."""
-        self.metrics_file.close()
-        self.episodes_file.close()
-        if self._tensorboard is not None:
-            self._tensorboard.close()
+        """Flush and close everything, once: what cannot be flushed, as on a full disk, raises no second time."""
+        with contextlib.ExitStack() as closing:
+            for each in (self.metrics_file, self.episodes_file, self._tensorboard):
+                if each is not None:
+                    closing.callback(each.close)
+            self._tensorboard = None
 
 
 def _synced_length(file: BinaryIO) -> int:

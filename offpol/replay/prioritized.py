@@ -32,8 +32,8 @@ class Prioritized(RingReplay):
         beta: how much of the draw the replay weight corrects (1: all), by agent steps added.
         epsilon: added to every priority.
         new_priority: what a window counts as that is complete and has never got a priority. max: the highest priority
-            ever set, 1 before there is any. neighborhood: the mean mass of its neighbors in time that have got theirs
-            (Reactor, Gruslys et al. 2018; see `ContextTree`).
+            so far, 1 at least. neighborhood: the mean mass of its neighbors in time that have got theirs (Reactor,
+            Gruslys et al. 2018; of blocks of slots, see `ContextTree`, so the newest row's may be the oldest).
         uniform_mix: share of the draws that is uniform instead.
         draws: stratified takes one draw from each of B equal parts of the sum; iid draws independently.
         normaliser: weights are divided by the largest of the batch, or of all windows in the buffer.

@@ -29,7 +29,7 @@ class AtRandom:
 
 
 def check_all_stacks(game: str, steps: int, rows: int, max_frames: int) -> None:
-    """Play until the ring has been written more than once; compare every stack of every window."""
+    """Play until the ring has been written more than once; compare every stack of every window, full and at the end."""
     env = make("atari", f"env.game={game}", "env/preset=atari100k", f"env.protocol.max_frames_per_episode={max_frames}",
                num_envs=ENVS)  # fmt: skip
     at_random = AtRandom(env.spec.num_actions)
@@ -39,14 +39,22 @@ def check_all_stacks(game: str, steps: int, rows: int, max_frames: int) -> None:
     for step in range(steps):
         seen.append(actor.obs.copy())
         ring.add(actor.step(actor.act(step, policy_version=step))[0])
+        if step + 1 in (rows, steps):
+            compare_stacks(ring, seen)
     env.close()
+
+
+def compare_stacks(ring: Ring, seen: list[np.ndarray]) -> None:
+    """Compare those of every window of a ring that is full with what was seen at every step."""
     slots = np.flatnonzero(ring.drawable(np.arange(ring.size)))
     batch = gather(ring, slots, np.ones(len(slots), np.float32), np.ones(len(slots), np.float32))
     assert len(slots) > 0.9 * ring.size
     assert not batch.valid.all()  # some cross the end of an episode
     first = batch.policy_version[:, 0].numpy()  # the number of the step
     for t in range(WINDOW + 1):
-        wanted = np.stack([seen[step + t][slot // rows] for step, slot in zip(first, slots, strict=True)])
+        wanted = np.stack(
+            [seen[step + t][slot // ring.rows_per_stream] for step, slot in zip(first, slots, strict=True)]
+        )
         np.testing.assert_array_equal(batch.obs[:, t].numpy(), wanted)
 
 

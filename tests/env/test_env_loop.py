@@ -277,6 +277,16 @@ def test_pictures_that_need_another_package_name_it(monkeypatch):
         env.render()
 
 
+def test_an_env_that_raises_is_named():
+    scripts = [Script([(9, "T")]) for _ in range(3)]
+    env = loop_of(*scripts)
+    env.reset()
+    scripts[1].episodes = ()
+    with pytest.raises(ZeroDivisionError) as raised:
+        env.step(np.zeros(3, int))
+    assert raised.value.__notes__ == ["That was env 1 of 0 to 2."]
+
+
 def test_close_closes_every_env():
     scripts = [Script([(1, "T")]), Script([(1, "T")])]
     loop_of(*scripts).close()
