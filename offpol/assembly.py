@@ -20,15 +20,15 @@ from offpol.checks import check_together
 from offpol.combinations import check_parts
 from offpol.config import build
 from offpol.contracts import check_behavior, check_network, require_members
-from offpol.deadline import Deadline
+from offpol.deadline import Deadline, to_start_s
 from offpol.ensemble import Networks
 from offpol.errors import ConfigError
 from offpol.layers import is_noisy
 from offpol.seeding import seed_for, seed_globals
-from offpol.types import Behavior, Critic, Env, EnvSpec, Network, Outputs, Policy, Replay, Topology
+from offpol.types import Behavior, Critic, Env, EnvSpec, Network, Outputs, Policy, Replay, StateDict, Topology
 from offpol.whole_update import compile_or_record
 
-SLOWEST_ANSWER_S = 60.0  # envs may take so long, however short a step's deadline is
+REPLAYED = 10  # so many times as long as to start, envs may take to play the actions of a checkpoint again
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,12 @@ class Actors:
     cfg: Mapping[str, Any]
     spec: EnvSpec
 
-    def build(self, values: Values, restarts: int = 0) -> Actor:
-        return self._actor(values, 0, 1, restarts)
+    def build(self, values: Values, restarts: int = 0, state: StateDict | None = None) -> Actor:
+        actor = self._actor(values, 0, 1, restarts)
+        if state is not None:
+            with answering(self.cfg, "play its saved actions again", REPLAYED):
+                actor.load_state_dict(state)
+        return actor
 
     def build_worker(self, worker: int, num_workers: int, restarts: int) -> tuple[Agent, Actor]:
         seed_globals(seed_for(self.cfg["seed"], "worker", worker + num_workers * restarts))
@@ -82,9 +86,9 @@ def env_spec(cfg: Mapping[str, Any]) -> EnvSpec:
 
 
 @contextlib.contextmanager
-def answering(cfg: Mapping[str, Any], doing: str) -> Iterator[None]:
-    """End the process, with a sentence, where envs take for ever to be built, reset first or closed."""
-    seconds = max(cfg["topology"].get("deadline_s", math.inf), SLOWEST_ANSWER_S)
+def answering(cfg: Mapping[str, Any], doing: str, times: int = 1) -> Iterator[None]:
+    """End the process, with a sentence, where envs take for ever to be built, brought back or closed."""
+    seconds = times * to_start_s(cfg["topology"].get("deadline_s", math.inf))
     what = f"the env takes longer than {seconds:g} s to {doing}: mend it, or raise topology.deadline_s"
     with contextlib.closing(Deadline(seconds, lambda: what)) as deadline, deadline:
         yield

@@ -20,7 +20,19 @@ class _Closes(Protocol):
 
 Closable = TypeVar("Closable", bound=_Closes)
 LONGEST_PERIOD_S = 1.0  # between two looks
+SLOWEST_START_S = 60.0  # envs may take so long to be started or closed, however short a step's deadline is
 DEBUGGERS = ("bdb", "pdb", "pydevd", "_pydevd_bundle")  # modules: whose prompt is waited at by a person
+
+
+def to_start_s(deadline_s: float) -> float:
+    """Return the seconds in which envs must have started, or be closed, where a step may take `deadline_s`."""
+    return max(deadline_s, SLOWEST_START_S)
+
+
+def stack_of(thread: int | None) -> str:
+    """Tell where a thread of this process stands, as a traceback does."""
+    frame = sys._current_frames().get(thread or -1)
+    return "".join(traceback.format_stack(frame)) if frame else ""
 
 
 class Deadline:
@@ -75,6 +87,7 @@ class Deadline:
         return any(str(frame.f_globals.get("__name__")).partition(".")[0] in DEBUGGERS for frame, _ in frames)
 
     def _end(self) -> None:
-        where = traceback.format_stack(sys._current_frames()[self._watched])
-        tell(f"{''.join(where)}offpol: {self._what()}")
-        os._exit(1)
+        try:
+            tell(f"{stack_of(self._watched)}offpol: {self._what()}")
+        finally:  # whatever keeps it from being told, as a full disk that the log is on
+            os._exit(1)

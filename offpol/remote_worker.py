@@ -76,6 +76,11 @@ def published(agent: Agent) -> Parameters:
     }
 
 
+def num_bytes(parameters: Parameters) -> int:
+    """Count the bytes of published parameters."""
+    return sum(values.nbytes for part in parameters.values() for values in part.values())
+
+
 def adopt(agent: Agent, parameters: Parameters) -> None:
     """Act by published parameters from now on."""
     for part, state in ((agent.acting_network, parameters["network"]), (agent.policy, parameters["policy"])):

@@ -59,7 +59,7 @@ def train(
                         config = command_line.relaunchable(cfg)
                         run_directory.note_resumption(directory, run.agent_steps, resumed, config, own_code(cfg))
                     parts.topology.run(parts.actors, parts.agent, parts.replay, run)
-                if not run.interrupted:
+                if run.signal is None:  # a signal during the last checkpoint came too late to be heeded there
                     return finish(cfg, run, parts.agent)
             except Exception as error:
                 raise explained(error, directory, run.agent_steps, run.saved_at) from error.__cause__

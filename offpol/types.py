@@ -395,10 +395,11 @@ class Actors(Protocol):
     def spec(self) -> EnvSpec:
         """Describe the env, with the streams of all workers together."""
 
-    def build(self, values: Values, restarts: int = 0) -> Actor:
+    def build(self, values: Values, restarts: int = 0, state: StateDict | None = None) -> Actor:
         """Build the actor of all streams, in the learner's process; `values` are of the learner's agent.
 
-        `restarts` counts those that were lost before it, so that each draws its own random numbers.
+        `restarts` counts those that were lost before it, so that each draws its own random numbers. It goes on from
+        `state`, where that is given.
         """
 
     def build_worker(self, worker: int, num_workers: int, restarts: int) -> tuple[Agent, Actor]:

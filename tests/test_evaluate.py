@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from offpol import assembly, deadline, film
+from offpol import deadline, film
 from offpol import evaluate as evaluate_module
 from offpol.actor import Actor, Episode
 from offpol.errors import ConfigError, RunError
@@ -79,7 +79,7 @@ def test_a_step_that_takes_too_long_ends_the_evaluation_by_name(monkeypatch, cap
 def test_an_env_that_is_never_closed_ends_the_evaluation(monkeypatch, capfd) -> None:
     ended = threading.Event()
     monkeypatch.setattr(deadline.os, "_exit", lambda code: ended.set())
-    monkeypatch.setattr(assembly, "SLOWEST_ANSWER_S", 0.5)
+    monkeypatch.setattr(deadline, "SLOWEST_START_S", 0.5)
     clock = Clock(1)
     monkeypatch.setattr(clock, "close", lambda: ended.wait(10), raising=False)
     monkeypatch.setattr(evaluate_module, "build_env", lambda *of: clock)

@@ -129,6 +129,7 @@ MUTATIONS = [
              "share = torch.ones_like(returns) / valid.sum()", AGENT),
     Mutation("the mean of the ensemble's losses", "agent.py", "trained(critic_targets)).sum(0)",
              "trained(critic_targets)).mean(0)", AGENT),
+    Mutation("streams that were lost go on", "learning.py", "replay.cut(stream)", "pass", "tests/test_learning.py"),
     # ------------------------------------------------------------------------------------------- replay
     Mutation("a window whose stack is overwritten is drawn", KERNELS,
              "result[i] = generation > 0 and valid[slots[i]] and age >= window and age + history[slots[i]] < rows",

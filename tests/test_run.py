@@ -274,3 +274,20 @@ def test_files_that_cannot_be_flushed_are_closed_and_told_once(tmp_path) -> None
     assert logger.metrics_file.closed
     assert logger.episodes_file.closed
     logger.close()
+
+
+def test_policy_lag_and_sample_age_are_histograms_for_tensorboard(tmp_path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with make(tmp_path) as run:
+        for age in (1.0, 2.0, torch.nan):  # of a row that is not valid
+            run.log_values("sample_age_updates", torch.tensor([age, 7.0]))
+        steps(run, until=100)
+    events = EventAccumulator(str(tmp_path / "tensorboard"), {"histograms": 0})
+    events.Reload()
+    assert {*events.Tags()["histograms"]} == {"policy_lag_updates", "sample_age_updates"}
+    (ages, *_) = events.Histograms("sample_age_updates")
+    assert (ages.histogram_value.num, ages.histogram_value.min, ages.histogram_value.max) == (5, 1, 7)
+    lags = events.Histograms("policy_lag_updates")
+    assert [each.step for each in lags] == [20, 40, 60, 80, 100]
+    assert all(each.histogram_value.num == 20 for each in lags)

@@ -16,11 +16,13 @@ import numpy as np
 
 from offpol.actor import Episode
 from offpol.agent import Agent
+from offpol.deadline import to_start_s
 from offpol.errors import RunError
+from offpol.guard import way_out
 from offpol.learning import cut, learn
 from offpol.ranges import check_positive
 from offpol.ray_cluster import cluster, require_ray
-from offpol.remote_worker import Chunk, Worker, published
+from offpol.remote_worker import Chunk, Worker, num_bytes, published
 from offpol.run import Run
 from offpol.types import Actors, EnvSpec, Replay, Rows, StateDict
 
@@ -63,8 +65,13 @@ class RayWorkers:
         """Act and learn until `run` says it is done; raise what could not be replaced, naming it."""
         spec = actors.spec
         if run.resumed:
-            cut(replay, run, range(spec.num_envs), 0, "The envs start anew where a run with Ray workers goes on.")
-        with cluster(self.address, self.num_workers, _store_bytes(spec, agent, self)) as ray:
+            missing = run.resumed["topology"].get("rows_missing", 0)
+            cut(replay, run, range(spec.num_envs), missing, "The envs start anew where a run with Ray workers goes on.")
+
+        def go_on() -> str:
+            return way_out(run.directory, run.saved_at)
+
+        with cluster(self.address, self.num_workers, _store_bytes(spec, agent, self), go_on) as ray:
             crew = _Crew(ray, actors, agent, replay, run, self)
 
             def save() -> StateDict:
@@ -76,6 +83,7 @@ class RayWorkers:
                     with run.timed("wait"):
                         received = crew.receive()
                     for rows, episodes, first_stream in received:
+                        crew.rows_in_hand -= len(rows.valid)
                         with run.timed("add"):
                             replay.add(rows, first_stream)
                         run.count(rows, episodes)
@@ -95,6 +103,10 @@ class _Asked(NamedTuple):
     worker: int
     since: float  # seconds, of the monotonic clock
     received: int | None  # chunks that the learner had received when it asked for this one; None: it is starting
+    parameter_bytes: int  # of parameters that were sent for it
+
+    def patience_s(self, deadline_s: float) -> float:
+        return to_start_s(deadline_s) if self.received is None else deadline_s
 
 
 class _Crew:
@@ -105,8 +117,9 @@ class _Crew:
         self.settings, self.share = settings, actors.spec.num_envs // settings.num_workers
         saved = run.resumed.get("topology", {"restarts": [-1] * settings.num_workers})
         self.restarts = [restarts + 1 for restarts in saved["restarts"]]  # by worker; makes its random numbers
-        self.losses = self.received = 0
-        self.published_at, self.parameters = -1, None
+        self.losses = self.received = self.rows_in_hand = 0
+        self.has = [-1] * settings.num_workers  # by worker: the updates of the parameters that it was sent last
+        self.published_at, self.parameters, self.parameter_bytes = -1, None, num_bytes(published(agent))
         self.handles: dict[int, Any] = {}
         self.asked: dict[Any, _Asked] = {}  # by object reference, oldest first
         run.gauges["machine/queue_depth"] = self._queue_depth
@@ -133,7 +146,8 @@ class _Crew:
                 self.received += 1
             self._ask(asked.worker)
             if chunk is not None:
-                self._note(chunk)
+                self._note(chunk, asked.parameter_bytes)
+                self.rows_in_hand = chunk.rows.valid.size
                 return _steps(chunk, asked.worker * self.share)
         return []
 
@@ -150,7 +164,8 @@ class _Crew:
         remote = self.ray.remote(num_cpus=1, max_restarts=0)(Worker)
         handle = remote.remote(self.actors, worker, settings.num_workers, self.restarts[worker], settings.chunk_steps)
         self.handles[worker] = handle
-        self.asked[handle.start.remote()] = _Asked(worker, time.monotonic(), None)
+        self.has[worker] = -1
+        self.asked[handle.start.remote()] = _Asked(worker, time.monotonic(), None, 0)
 
     def _ask(self, worker: int) -> None:
         """Ask for a chunk by the newest parameters."""
@@ -158,16 +173,22 @@ class _Crew:
         if self.parameters is None or updates - self.published_at >= self.settings.publish_every_updates:
             self.parameters, self.published_at = self.ray.put(published(self.agent)), updates
         reference = self.handles[worker].act.remote(self.parameters, self.published_at, self.run.agent_steps)
-        self.asked[reference] = _Asked(worker, time.monotonic(), self.received)
+        sent = 0 if self.has[worker] == self.published_at else self.parameter_bytes
+        self.has[worker] = self.published_at
+        self.asked[reference] = _Asked(worker, time.monotonic(), self.received, sent)
 
     def _replace_overdue(self) -> None:
         """Replace workers that have been at something for longer than the deadline."""
-        late = [r for r, asked in self.asked.items() if time.monotonic() - asked.since > self.settings.deadline_s]
-        done = self.ray.wait(late, num_returns=len(late), timeout=0)[0] if late else []
+        now, deadline_s = time.monotonic(), self.settings.deadline_s
+        late = [r for r, asked in self.asked.items() if now - asked.since > asked.patience_s(deadline_s)]
+        # What is done, though it is still on another machine, is not late.
+        done = self.ray.wait(late, num_returns=len(late), timeout=0, fetch_local=False)[0] if late else []
         for reference in set(late) - set(done):
             asked = self.asked.pop(reference)
             doing = "did not start" if asked.received is None else "gave no rows"
-            self._replace(asked, f"{doing} within topology.deadline_s={self.settings.deadline_s:g} s")
+            self._replace(
+                asked, f"{doing} within {asked.patience_s(deadline_s):g} s (topology.deadline_s={deadline_s:g})"
+            )
 
     def _replace(self, asked: _Asked, error: Any) -> None:
         """Put another worker in the place of one that was lost by an error of Ray's or a reason, or give up."""
@@ -191,18 +212,21 @@ class _Crew:
             )
         self._hire(worker)
 
-    def _note(self, chunk: Chunk) -> None:
+    def _note(self, chunk: Chunk, parameter_bytes: int) -> None:
         workers = self.settings.num_workers
         self.run.timed("worker_act").seconds += chunk.acted_s / workers
         self.run.timed("worker_wait").seconds += chunk.waited_s / workers
-        per_step = chunk.num_bytes / max(1, int(np.count_nonzero(chunk.rows.valid)))
+        per_step = (chunk.num_bytes + parameter_bytes) / max(1, int(np.count_nonzero(chunk.rows.valid)))
         self.run.gauges["machine/wire_bytes_per_agent_step"] = lambda: per_step
 
     def _queue_depth(self) -> int:
         return len(self.ray.wait(list(self.asked), num_returns=len(self.asked), timeout=0)[0])
 
     def state_dict(self) -> StateDict:
-        return {"restarts": list(self.restarts)}
+        """What goes on; `rows_missing` of those that are asked for never come, if it goes on from here."""
+        acting = sum(asked.received is not None for asked in self.asked.values())
+        missing = self.rows_in_hand + acting * self.settings.chunk_steps * self.share
+        return {"restarts": list(self.restarts), "rows_missing": missing}
 
     def stop(self) -> None:
         """End all workers."""
@@ -221,5 +245,5 @@ def _steps(chunk: Chunk, first_stream: int) -> list[tuple[Rows, list[Episode], i
 def _store_bytes(spec: EnvSpec, agent: Agent, settings: RayWorkers) -> int:
     """Return how much room objects on their way need: two chunks of each worker, and a few sets of parameters."""
     row = int(np.prod(spec.frame_shape)) * spec.dtype.itemsize + 32
-    parameters = sum(values.nbytes for part in published(agent).values() for values in part.values())
+    parameters = num_bytes(published(agent))
     return 2 * spec.num_envs * settings.chunk_steps * row + 16 * parameters

@@ -39,10 +39,8 @@ class Sync:
 
         with (
             closing(Deadline(self.deadline_s, hangs)) as deadline,
-            deadline.closing(actors.build(agent.values)) as actor,
+            deadline.closing(actors.build(agent.values, state=run.resumed.get("actor"))) as actor,
         ):
-            if run.resumed:
-                actor.load_state_dict(run.resumed["actor"])
 
             def save() -> StateDict:
                 rows = replay.state_dict(since=run.checkpoints.since)

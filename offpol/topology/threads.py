@@ -7,6 +7,7 @@ by which policy is fixed in advance, so runs repeat bit for bit however fast eit
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import threading
 import traceback
@@ -21,7 +22,7 @@ from offpol import cpu
 from offpol.acting import copy_parameters
 from offpol.actor import Episode, Values
 from offpol.agent import Agent
-from offpol.deadline import Deadline
+from offpol.deadline import LONGEST_PERIOD_S, Deadline, stack_of, to_start_s
 from offpol.errors import RunError
 from offpol.guard import way_out
 from offpol.learning import cut, learn
@@ -29,6 +30,8 @@ from offpol.output import tell
 from offpol.ranges import check_positive
 from offpol.run import Run
 from offpol.types import Actors, Replay, Rows, StateDict
+
+STARTING = "starting the envs anew"
 
 
 class Published(NamedTuple):
@@ -97,7 +100,8 @@ class Threads:
                 run.count(step.rows, step.episodes)
                 learn(agent, replay, run)
                 run.after_step(save)
-                acting.publish()
+                if not run.done:
+                    acting.publish()
         finally:
             acting.stop()
 
@@ -121,28 +125,36 @@ class _ActorInTurns:
     def __init__(self, actors: Actors, agent: Agent, run: Run, settings: Threads) -> None:
         saved = run.resumed.get("topology", {"settled": [], "restarts": 0})
         self.actors, self.agent, self.restarts = actors, agent, saved["restarts"]
-        self.actor = actors.build(agent.values, restarts=self.restarts)
-        if run.resumed:
-            self.actor.load_state_dict(run.resumed["actor"])
+        self.actor = actors.build(agent.values, self.restarts, run.resumed.get("actor"))
         self.lag, self.settings, self.run = settings.max_policy_lag, settings, run
         self.clock = run.timed
         copies = self.lag + 2  # one more than can be in use
         self.slots = [agent.acting.copy_of(agent.acting_network) for _ in range(copies)]
-        self.published = 0
+        self.published = self.begun = 0
         self.policies: queue.SimpleQueue[Published | None] = queue.SimpleQueue()
         self.settled: deque[Step] = deque(_loaded(step) for step in saved["settled"])
         self.agent_steps = run.agent_steps + sum(int(step.rows.valid.sum()) for step in self.settled)
-        self.doing = "starting"
+        self.begin("starting")
         run.gauges["machine/queue_depth"] = self.depth
         for _ in range(self.lag + 1 - len(self.settled)):
             self.publish()
         self.start()
 
     def start(self) -> None:
+        self.watch()
+
+    def watch(self) -> None:
+        """End the process where the envs take too long in this thread."""
+
         def hangs() -> str:
             return f"{self.hangs()}; {way_out(self.run.directory, self.run.saved_at)}"
 
         self.deadline = Deadline(self.settings.deadline_s, hangs)
+
+    def begin(self, doing: str) -> None:
+        """Note what the actor is at, for those who wait for it."""
+        self.doing = doing
+        self.begun += 1
 
     def depth(self) -> int:
         """Count the steps that are taken and not yet learned from."""
@@ -170,7 +182,7 @@ class _ActorInTurns:
         return {"actor": self.actor.state_dict(), "topology": topology}
 
     def stop(self) -> None:
-        self.doing = "closing the envs"
+        self.begin("closing the envs")
         with contextlib.closing(self.deadline), self.deadline:
             self.actor.close()
 
@@ -191,8 +203,7 @@ class _ActorInTurns:
         policy = self.policies.get_nowait()
         assert policy is not None
         try:
-            with self.deadline:
-                return self._act(policy)
+            return self._act(policy)
         except RunError:
             raise  # says all there is to say
         except Exception as error:
@@ -203,11 +214,11 @@ class _ActorInTurns:
         lost = None
         while True:
             try:
-                self.doing = "acting"
+                self.begin("acting")
                 with self.clock("act"):
                     decision = self.actor.act(self.agent_steps, policy.updates, policy.values)
-                self.doing = "stepping the envs"
-                with self.clock("env"):
+                self.begin("stepping the envs")
+                with self.clock("env"), self.deadline:
                     rows, episodes = self.actor.step(decision)
                 self.agent_steps += int(rows.valid.sum())
                 return Step(rows, episodes, lost)
@@ -220,9 +231,9 @@ class _ActorInTurns:
                 self._restart()
 
     def _restart(self) -> None:
-        self.doing = "starting the envs anew"
+        self.begin(STARTING)
         self.restarts += 1
-        with contextlib.suppress(Exception):  # they are broken, and may not even close
+        with contextlib.suppress(Exception), self.deadline:  # they are broken, and may not even close
             self.actor.close()
         self.actor = self.actors.build(self.agent.values, restarts=self.restarts)
 
@@ -233,6 +244,7 @@ class _ActorThread(_ActorInTurns):
     def start(self) -> None:
         self.steps: queue.SimpleQueue[Step | BaseException] = queue.SimpleQueue()
         self.thread = threading.Thread(target=self._run, name="actor", daemon=True)
+        self.deadline = Deadline(math.inf, str)  # none: the learner waits by its own
         self.thread.start()
 
     def depth(self) -> int:
@@ -243,20 +255,39 @@ class _ActorThread(_ActorInTurns):
         self.policies.put(None)
         self.thread.join(timeout=min(self.settings.deadline_s, 5.0))
         if not self.thread.is_alive():
-            super().start()
+            self.watch()
             super().stop()
 
     def _receive(self) -> Step:
         try:
             with self.clock("wait"):
-                step = self.steps.get(timeout=min(self.settings.deadline_s, threading.TIMEOUT_MAX))
+                step = self._wait()
         except queue.Empty:
-            raise TimeoutError(self.hangs()) from None
+            where = stack_of(self.thread.ident)
+            raise TimeoutError(f"{self.hangs()}. The actor stands here:\n{where.rstrip()}") from None
         if isinstance(step, RunError):
             raise step
         if isinstance(step, BaseException):
             raise RuntimeError(self.died()) from step
         return step
+
+    def _wait(self) -> Step | BaseException:
+        """Return what comes next; raise queue.Empty where the actor is at one thing for longer than that may take.
+
+        Time is counted by looks, so that none passes while the whole process is stopped.
+        """
+        waited, seen = 0.0, self.begun
+        while True:
+            patience = self.settings.deadline_s
+            patience = to_start_s(patience) if self.doing == STARTING else patience
+            period = min(LONGEST_PERIOD_S, patience / 4)
+            try:
+                return self.steps.get(timeout=period)
+            except queue.Empty:
+                waited = waited + period if self.begun == seen else 0.0
+                seen = self.begun
+                if waited >= patience:
+                    raise
 
     def _run(self) -> None:
         # Of this thread alone: a second team of OpenMP, with more threads than cores, puts all threads to sleep at
@@ -273,7 +304,7 @@ class _ActorThread(_ActorInTurns):
             self.steps.put(error)
 
     def _next_policy(self) -> Published | None:
-        self.doing = "waiting for a policy"
+        self.begin("waiting for a policy")
         with self.clock("actor_wait"):
             return self.policies.get()
 

@@ -1,15 +1,19 @@
 """What hangs in an env ends the run, by name."""
 
+import errno
 import subprocess
 import sys
 import threading
 import time
 
 import pytest
+import torch
 from command import TINY
+from test_conf import composed
 from test_data_parallel import ENVIRONMENT
 
 from offpol import assembly, deadline
+from offpol.actor import Actor
 from offpol.deadline import Deadline
 
 
@@ -42,7 +46,7 @@ def test_many_short_steps_and_waits_between_them_end_nothing(ended: threading.Ev
 
 
 def test_envs_that_take_for_ever_to_start_end_it(ended: threading.Event, monkeypatch, capfd) -> None:
-    monkeypatch.setattr(assembly, "SLOWEST_ANSWER_S", 0.05)
+    monkeypatch.setattr(deadline, "SLOWEST_START_S", 0.05)
     with assembly.answering({"topology": {"deadline_s": 0.02}}, "start"):
         assert ended.wait(10)
     assert "takes longer than 0.05 s to start: mend it, or raise topology.deadline_s" in capfd.readouterr().err
@@ -59,6 +63,28 @@ def test_what_hangs_while_it_is_closed_is_ended_too(ended: threading.Event, capf
         assert not ended.is_set()
     watched.close()
     assert capfd.readouterr().err.rstrip().endswith("offpol: the env hangs")
+
+
+def test_it_ends_even_where_nothing_can_be_said(ended: threading.Event, monkeypatch) -> None:
+    def full(text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(deadline, "tell", full)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    watched = Deadline(0.05, lambda: "the env hangs")
+    with watched:
+        assert ended.wait(10)
+    watched.close()
+
+
+def test_envs_that_hang_while_they_are_brought_back_end_it(ended: threading.Event, monkeypatch, capfd) -> None:
+    monkeypatch.setattr(deadline, "SLOWEST_START_S", 0.01)
+    cfg = composed(*TINY, "topology.deadline_s=0.01")
+    actors = assembly.Actors(cfg, assembly.env_spec(composed(*TINY)))
+    monkeypatch.setattr(Actor, "load_state_dict", lambda self, state: ended.wait(10))
+    half = torch.full((1, 2), 0.5)
+    actors.build(lambda obs: (half, half), state={})
+    assert "takes longer than 0.1 s to play its saved actions again" in capfd.readouterr().err
 
 
 def test_a_person_at_a_debugger_has_time(ended: threading.Event) -> None:

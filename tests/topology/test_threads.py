@@ -187,8 +187,30 @@ def test_an_env_that_hangs_ends_the_run_by_the_deadline(offpol, monkeypatch) -> 
     outcome = offpol(*THREADS, "topology.deadline_s=3.0", "hydra.run.dir=run")
     assert outcome.code == 1
     assert "the actor hangs in 'stepping the envs'" in outcome.err
+    assert "release.wait(30)" in outcome.err.partition("The actor stands here:")[2]
     assert time.monotonic() - began < 20
     release.set()
+
+
+def test_envs_that_are_started_anew_have_longer_than_a_step(offpol, monkeypatch, cores) -> None:
+    step, reset, calls = Chain.step, Chain.reset, []
+
+    def failing(self, action):
+        calls.append("step")
+        if len(calls) == 40:
+            raise OSError("the emulator broke")
+        return step(self, action)
+
+    def slow(self):
+        if "step" in calls:
+            time.sleep(1.5)
+        return reset(self)
+
+    monkeypatch.setattr(Chain, "step", failing)
+    monkeypatch.setattr(Chain, "reset", slow)
+    job = (*THREADS, "topology.deadline_s=0.5", "topology.max_restarts=1", "run.eval_episodes=0")
+    done = offpol(*job, "hydra.run.dir=run")
+    assert done.code == 0, done.err
 
 
 @pytest.mark.parametrize("wrong", ["max_policy_lag=-1", "deadline_s=0.0", "max_restarts=-1"])
