@@ -213,6 +213,23 @@ def test_a_run_goes_on_only_as_it_began(offpol: Command, tmp_path, monkeypatch) 
     assert (tmp_path / "run" / "config.yaml").read_bytes() == before
 
 
+def test_ctrl_c_during_the_last_checkpoint_is_heeded(whole: Path, offpol: Command, tmp_path, monkeypatch) -> None:
+    save = Run.save
+
+    def saving(self, state) -> None:
+        if self.agent_steps >= 400:
+            signal.raise_signal(signal.SIGINT)
+        save(self, state)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "save", saving)
+        stopped = offpol(*JOB, "hydra.run.dir=run")
+    assert stopped.code == 130
+    assert not (tmp_path / "run" / "evaluation.json").exists()
+    assert offpol("resume=run").code == 0
+    assert_same_run(whole, tmp_path / "run")
+
+
 def test_a_config_that_was_edited_since_is_refused(offpol: Command, tmp_path, monkeypatch) -> None:
     with monkeypatch.context() as patched:
         interrupt_at(100, patched)
