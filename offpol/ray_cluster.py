@@ -75,12 +75,15 @@ def cluster(address: str | None, num_workers: int, store_bytes: int, go_on: Call
         for number, handler in handlers.items():
             signal.signal(number, handler)
         over = threading.Event()
+        watching = threading.Thread(target=_watch, args=(ray, folder, go_on, over), name="ray watch", daemon=True)
         if folder:
-            threading.Thread(target=_watch, args=(ray, folder, go_on, over), name="ray watch", daemon=True).start()
+            watching.start()
         try:
             yield ray
         finally:
             over.set()
+            if folder:
+                watching.join()  # or it would take the end for a death
             ray.shutdown()
     finally:
         for name in os.environ.keys() - before.keys():
@@ -90,12 +93,12 @@ def cluster(address: str | None, num_workers: int, store_bytes: int, go_on: Call
             _remove(folder)
 
 
-def _watch(ray: Any, folder: str, go_on: Callable[[], str], over: threading.Event) -> None:
+def _watch(ray: Any, folder: str | None, go_on: Callable[[], str], over: threading.Event) -> None:
     node = ray._private.worker._global_node  # Ray has no public word for the processes that it started
     while not over.wait(0.2):
         if dead := [kind for kind, _ in node.dead_processes() if kind in ("raylet", "gcs_server")]:
             tell(f"offpol: Ray's own {' and '.join(dead)} died, and its workers with that; {go_on()}")
-            _remove(folder)
+            _remove(str(folder))
             os._exit(1)
 
 

@@ -41,7 +41,7 @@ def show(args: argparse.Namespace) -> None:
         tell(f"offpol-replay: {sentence}.")
     allocate: Allocate = np.zeros
     if cfg["replay"].get("storage") == "memmap":  # there may be more frames than memory holds
-        allocate = partial(mapped, Path(cfg["replay"]["directory"] or args.run_dir))
+        allocate = partial(mapped, Path(cfg["replay"].get("directory") or args.run_dir))
     ring = joined(rows_of(found.state["replay"], str(found.path)), cfg["agent"]["window"], allocate)
     if args.export:
         export(ring, found.state["replay"].get(DRAWS, {}), game_of(cfg), args.export)
