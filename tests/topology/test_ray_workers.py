@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -136,3 +137,31 @@ def test_runs_one_after_the_other_in_a_process_have_a_ray_each(tmp_path) -> None
     done = subprocess.run([sys.executable, "-c", early], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "Ray was imported in this process before" in done.stderr
+
+
+HEAD = """
+import ray, sys
+ray.init(num_cpus=2, include_dashboard=False, _temp_dir=sys.argv[1])
+print("at", ray.get_runtime_context().gcs_address, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_joins_a_cluster_and_leaves_it_as_it_was(tmp_path) -> None:
+    pytest.importorskip("ray")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with (
+        tempfile.TemporaryDirectory(dir="/tmp", prefix="head-", ignore_cleanup_errors=True) as folder,
+        subprocess.Popen([sys.executable, "-c", HEAD, folder], start_new_session=True, **pipes) as head,
+    ):
+        address = next(line for line in head.stdout if line.startswith("at ")).split()[1]
+        job = [sys.executable, "-m", "offpol.main", *JOB, "hydra.run.dir=run", f"topology.address={address}"]
+        done = subprocess.run(job, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert any(args.startswith("ray::") for args in living(head.pid).values())  # it goes on
+        wrong = [*job[:-2], "hydra.run.dir=wrong", "topology.address=127.0.0.1:1"]
+        refused = subprocess.run(wrong, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert refused.returncode == 2
+        assert "topology.address is 127.0.0.1:1, but no Ray answers there" in refused.stderr

@@ -16,6 +16,7 @@ from offpol.agent import Agent
 from offpol.env.chain import Chain
 from offpol.record import checkpoint
 from offpol.run import Run
+from offpol.topology import threads
 
 THREADS = (*JOB, "topology=threads", "topology.deadline_s=60.0")
 
@@ -133,6 +134,35 @@ def test_the_replay_ratio_holds_over_any_ten_thousand_steps_whoever_is_slower(of
     done = (updates[:, None] - updates)[apart >= 10_000]
     assert len(done) > 500
     np.testing.assert_allclose(done / (0.02 * apart[apart >= 10_000]), 1, atol=0.01)
+
+
+def test_a_full_queue_waits_and_loses_nothing(offpol, monkeypatch) -> None:
+    """The actor stops at the lag's steps, however long the learner takes; Ctrl-C then keeps them for later."""
+    job = (*THREADS, "topology.max_policy_lag=2")
+    assert offpol(*job, "hydra.run.dir=whole").code == 0
+    update, depths = Agent.update, []
+    depth, acting = threads._ActorThread.depth, []
+    publish = threads._ActorThread.publish
+
+    def publishing(self):
+        acting.append(self)
+        publish(self)
+
+    def slow(self, *arguments):
+        time.sleep(0.02)
+        depths.append(depth(acting[-1]))
+        return update(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threads._ActorThread, "publish", publishing)
+        patched.setattr(Agent, "update", slow)
+        interrupt_at(222, patched)
+        assert offpol(*job, "hydra.run.dir=run").code == 130
+    assert max(depths) == 2
+    assert len(checkpoint.load_newest(Path("run/checkpoints")).state["topology"]["settled"]) == 2
+    assert offpol("resume=run").code == 0
+    assert_same_run(Path("whole"), Path("run"))
+    assert metrics(Path("run"))[-1]["rows_lost"] == 0
 
 
 def test_an_env_that_raises_ends_the_run_by_name(offpol, cores, monkeypatch) -> None:
