@@ -53,9 +53,19 @@ class Result:
     fresh: Checked
 
     @property
-    def right(self) -> bool:
+    def logged_right(self) -> bool:
         """Whether every logged probability is the recomputed one, and there was any."""
         return not self.stored.num_wrong and not self.fresh.num_wrong and self.fresh.rows > 0
+
+    @property
+    def drawn_right(self) -> bool:
+        """Whether actions come as often as these probabilities say."""
+        return not self.stored.drawn_otherwise and not self.fresh.drawn_otherwise
+
+    @property
+    def right(self) -> bool:
+        """Both."""
+        return self.logged_right and self.drawn_right
 
 
 def check(cfg: dict[str, Any], directory: Path, checkpoint: str | None, steps: int, seed: int) -> Result:
@@ -225,5 +235,8 @@ def in_words(result: Result) -> str:
     ]
     lines += result.stored.in_words("rows of the replay whose parameters are still there")
     lines += result.fresh.in_words("rows of the run going on, with every version's parameters")
-    verdict = "Every logged probability is the recomputed one." if result.right else "Logged probabilities are WRONG."
-    return "\n".join([*lines, verdict])
+    right = "Every logged probability is the recomputed one."
+    lines.append(right if result.logged_right else "Logged probabilities are WRONG.")
+    if not result.drawn_right:
+        lines.append("Actions are NOT drawn as often as mu says.")
+    return "\n".join(lines)

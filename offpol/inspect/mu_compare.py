@@ -17,6 +17,7 @@ from offpol.types import StateDict
 TOLERANCE = 1e-4  # of log mu; rounding of float32 stays far below
 TF32, BFLOAT16 = 30.0, 300.0  # how much more these round: 10 and 7 bits of a number, where float32 has 23
 MAX_ROWS = 5_000  # of each kind
+TOO_MANY = 4.0  # standard deviations: once in 16,000 checks by chance
 SHOWN = 5  # wrong rows that are told one by one
 
 
@@ -45,6 +46,11 @@ class Checked:
         """By how many standard deviations the drawn actions' mean log mu is off."""
         return self.surprise / self.variance**0.5 if self.variance > 1e-9 else 0.0
 
+    @property
+    def drawn_otherwise(self) -> bool:
+        """Whether that is too many to be chance."""
+        return abs(self.draws_z) >= TOO_MANY
+
     def in_words(self, what: str) -> list[str]:
         """Say what came out, of rows that `what` describes."""
         note = f" ({self.note})" if self.note else ""
@@ -58,7 +64,8 @@ class Checked:
             f"wrong, above {TOLERANCE * self.rounding:g}: {self.num_wrong:,}",
             f"    {self.versions:,} versions{lag}; epsilon {low:.4g} to {high:.4g}; {self.explored:,} explored, "
             f"{self.ties:,} ties, {self.undecided:,} where rounding decides which value is the largest",
-            f"    are actions drawn as often as mu says? {self.draws_z:+.1f} standard deviations off (4 would be a no)",
+            f"    are actions drawn as often as mu says? {self.draws_z:+.1f} standard deviations off "
+            f"({TOO_MANY:g} is a no)",
             *(
                 f"    WRONG: stream {w['stream']}, row {w['row']}, action {w['action']}, version {w['version']}: mu "
                 f"{w['logged_mu']:.6g} logged, {w['recomputed_mu']:.6g} recomputed"

@@ -24,8 +24,10 @@ CAPTION = (
     "Over the last fifth of training, means over runs. Trace length: the rewards that a return really used, against "
     "those up to the window's or the episode's end (uncut). The five shares say what ended returns: an action that was "
     "explored, one that the behavior preferred then and pi does not now, or the operator by itself (one_step, lambda). "
-    "Near 0: share of rows that pi takes 20 times less often than mu did; ESS: effective sample size of rho = pi/mu."
+    "Near 0: share of rows that pi takes 20 times less often than mu did; ESS: effective sample size of rho = pi/mu. "
+    "Noisy layers log mu under the noise of a moment, so there rho means nothing and is left out."
 )
+RATIOS = ("by_age/rho_", "rho_", "log_mu_minus_log_pi")  # what names of metrics of mu begin with
 OFF_POLICY = (
     "What ended returns, trace length over training (dashed: uncut), and trace length by quartile of sample age, the "
     "freshest first; the first and the last over the last fifth of training."
@@ -37,7 +39,10 @@ def off_policy_table(comparison: Comparison) -> Table:
     """Return a row for each agent whose runs logged it."""
     rows = []
     for agent, numbers in _agents(comparison).items():
-        windows = sorted({int(run.cfg["agent"]["window"]) for run in _runs(comparison, agent)})
+        runs = _runs(comparison, agent)
+        windows = sorted({int(run.cfg["agent"]["window"]) for run in runs})
+        if any(run.cfg["network"].get("heads", {}).get("noisy") for run in runs):
+            numbers = {name: number for name, number in numbers.items() if not name.startswith(RATIOS)}
         near_zero = [numbers[f"by_age/rho_near_zero_{i}"] for i in QUARTILES if f"by_age/rho_near_zero_{i}" in numbers]
         rows.append([
             f"**{agent}**", "/".join(map(str, windows)), _number(numbers.get("trace_length"), 2),

@@ -12,9 +12,10 @@ from offpol.types import TraceInputs, TraceTargets
 class VTrace:
     """vs_t = v_t + A_t, A_t = rho_t delta_t + d_t k_t c_t A_{t+1} (Espeholt et al. 2018, eq. 1).
 
-    rho_t = min(rho_clip, pi/mu), c_t = lambda min(c_clip, pi/mu), delta_t = r_t + d_t v_{t+1} - v_t. Its values
-    are those of a policy between mu and pi, proportional to min(rho_clip mu, pi). returns_t = r_t + d_t vs_{t+1}
-    estimates Q(s_t, a_t); advantage = returns - v is not yet multiplied by a policy gradient's own rho.
+    rho_t = min(rho_clip, pi/mu), c_t = lambda min(c_clip, pi/mu), delta_t = r_t + d_t v_{t+1} - v_t. Learned by
+    themselves, vs are the values of a policy proportional to min(rho_clip mu, pi); with v = E_pi Q, as here, targets of
+    Q end between those and Q^pi. returns_t = r_t + d_t vs_{t+1} estimates Q(s_t, a_t); advantage = returns - v is not
+    yet multiplied by a policy gradient's own rho.
     """
 
     needs_mu: ClassVar[bool] = True

@@ -186,7 +186,11 @@ def test_every_mistake_is_found(run, monkeypatch, kind: str, where, name: str, w
 
 def test_draws_that_do_not_follow_mu_are_noticed(run, monkeypatch) -> None:
     monkeypatch.setattr(actor, "draw", evenly)
-    assert check(run).fresh.draws_z < -4
+    result = check(run)
+    assert result.fresh.draws_z < -4
+    assert result.logged_right
+    assert not result.right
+    assert "Actions are NOT drawn as often as mu says." in mu_check.in_words(result)
 
 
 def test_noisy_layers_are_refused_with_the_reason(tmp_path, monkeypatch, capfd) -> None:
