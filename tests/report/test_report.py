@@ -162,6 +162,15 @@ def test_how_off_policy_runs_were_is_told(written: Written) -> None:
     assert "figures/1-off-policy.png" in written.text
 
 
+def test_what_noisy_layers_log_of_mu_is_left_out(tmp_path: Path, no_pictures) -> None:
+    for job in expand(load_suite("minatar"), ["env.game=breakout", "seed=0", "experiment=default,rainbow"]):
+        write_run(tmp_path / "runs" / job.label, job, 5.0)
+    command.report([str(tmp_path / "runs")], tmp_path / "out", "t", [], True)
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert re.search(r"\*\*default\*\* \| 5 \| .* \| 25% \| 25% \| — \| — \|", text)
+    assert re.search(r"\*\*rainbow\*\* \| 3 \| .* \| 6% \| — \| — \| — \| — \|", text)
+
+
 class Links(HTMLParser):
     """Collects what a page would load, its headings, and whether its tags close."""
 
