@@ -35,6 +35,20 @@ def stack_of(thread: int | None) -> str:
     return "".join(traceback.format_stack(frame)) if frame else ""
 
 
+class Waited:
+    """Seconds that one thing takes, counted by looks: none pass while the whole process is stopped."""
+
+    def __init__(self) -> None:
+        self._at: int | None = None
+        self._seconds = 0.0
+
+    def look(self, at: int | None, period: float) -> float:
+        """Take note of what is done now, by number (None: nothing), `period` seconds after the last look."""
+        self._seconds = self._seconds + period if at is not None and at == self._at else 0.0
+        self._at = at
+        return self._seconds
+
+
 class Deadline:
     """Ends the process, with exit code 1, where what is done in `with` it takes longer than `seconds`.
 
@@ -75,11 +89,10 @@ class Deadline:
 
     def _watch(self) -> None:
         period = min(LONGEST_PERIOD_S, self._seconds / 4)
-        number, waited = 0, 0.0
+        waited = Waited()
         while not self._closed.wait(period):
-            waited = waited + period if self._inside and self._number == number else 0.0
-            number = self._number
-            if waited >= self._seconds and not self._debugged():
+            at = self._number if self._inside else None
+            if waited.look(at, period) >= self._seconds and not self._debugged():
                 self._end()
 
     def _debugged(self) -> bool:

@@ -29,7 +29,6 @@ from offpol.errors import ConfigError
 from offpol.output import say, tell
 from offpol.record.own_code import other_code
 from offpol.record.run_directory import CHECKPOINTS, evaluated_at, read_info, require_writable, resume_command
-from offpol.record.run_keys import ROUNDING
 
 SWEPT: set[str] = set()  # the keys that a sweep varies: they name its folders
 FOUND: set[Path] = set()  # the folders, of those that runs go into, which were there before
@@ -142,19 +141,13 @@ def resume(arguments: list[str]) -> None:
         longer = f"{resume_command(directory)} run.agent_steps=..."
         say(f"{directory} is finished: {steps:,} agent steps. Longer: {longer}")
         return
-    info = read_info(directory)
-    for part in other_code(info):
+    for part in other_code(read_info(directory)):
         tell(
             f"offpol: The code of {part} is not what this run was made with, and it goes on by the new code: start "
             "another run, in a folder of its own, for one by that alone."
         )
-    from offpol.record.provenance import rounds_otherwise
     from offpol.training import train
 
-    on_gpu = [] if cfg["run"]["device"] == "cpu" else [f"run.device={cfg['run']['device']}"]
-    other = [f"{key}={value}" for key, value in changed.items() if key in ROUNDING - {"run.device"}]
-    if reasons := on_gpu + other + rounds_otherwise(info):
-        tell(f"offpol: It goes on, but not bit for bit as if never stopped: {', '.join(reasons)}.")
     train(cfg, directory, resumed=changed)
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from offpol.errors import ConfigError
 from offpol.record.identity import MINARI
 from offpol.record.run_directory import CHECKPOINTS, CONFIG
-from offpol.record.segments import Segment, rows_of
+from offpol.record.segments import Segment, require_actions, rows_of
 from offpol.types import EnvSpec
 
 
@@ -51,12 +51,7 @@ def load_offline(source: str, spec: EnvSpec) -> Stored:
             f"offline={source} holds frames of (dtype, shape) {saved}, but {spec.name} gives "
             f"{(spec.dtype, spec.frame_shape)}: use data of the same env."
         )
-    highest = max(int(segment["action"].max()) for segment in segments)
-    if highest >= spec.num_actions:
-        raise ValueError(
-            f"offline={source} has an action {highest}, but {spec.name} has actions 0 to {spec.num_actions - 1}: use "
-            "data of the same env."
-        )
+    require_actions(segments, spec, f"offline={source}")
     newest = max(int(segment["policy_version"].max()) for segment in segments)
     uniform = -math.log(spec.num_actions)
     segments = [

@@ -20,6 +20,7 @@ from offpol.output import is_terminal, say, tell
 from offpol.record import provenance, run_directory
 from offpol.record.own_code import own_code
 from offpol.record.run_directory import EVALUATION, resume_command
+from offpol.record.run_keys import ROUNDING
 from offpol.record.run_results import last_row
 from offpol.record.run_summary import duration, learning_curve, summary
 from offpol.reference_scores import reference_levels
@@ -52,6 +53,7 @@ def train(
         with contextlib.closing(run.logger):
             if resumed is not None:
                 restore(run, parts)
+                tell_rounding(cfg, directory, resumed)
             add_gauges(run, parts)
             try:
                 with run, process_group(parts.agent):
@@ -75,6 +77,15 @@ def restore(run: Run, parts: Parts) -> None:
     for part, name in ((parts.agent, "agent"), (parts.replay, "replay"), (run, "run")):
         part.load_state_dict(found.state[name])
     run.resumed = {name: part for name, part in found.state.items() if name in ("actor", "topology")}
+
+
+def tell_rounding(cfg: Mapping[str, Any], directory: Path, changed: Mapping[str, object]) -> None:
+    """Say why a run goes on, but not bit for bit, if there is a reason."""
+    device = cfg["run"]["device"]
+    reasons = [] if device == "cpu" else [f"run.device={device}"]
+    reasons += [f"{key}={value}" for key, value in changed.items() if key in ROUNDING - {"run.device"}]
+    if reasons := reasons + provenance.rounds_otherwise(run_directory.read_info(directory)):
+        tell(f"offpol: It goes on, but not bit for bit as if never stopped: {', '.join(reasons)}.")
 
 
 def add_gauges(run: Run, parts: Parts) -> None:

@@ -113,7 +113,7 @@ def test_what_does_not_fit_is_refused(command, tmp_path) -> None:
     for arguments, sentence in (
         (("halted", "--import", "other.npz"), "does not fit the run: The saved frames are"),
         (("halted", "--import", "game.npz"), "it holds rows of Pong, and the run plays Chain-8"),
-        (("halted", "--import", "actions.npz"), "it has an action 4, and the run's are 0 to 1"),
+        (("halted", "--import", "actions.npz"), "it has an action 4, but Chain-8 has actions 0 to 1"),
         (("halted", "--import", "part.npz"), "is no exported replay"),
         (("halted", "--import", "text.npz"), "give a file that --export wrote"),
         (("halted", "--import", "gone.npz"), "is no exported replay"),

@@ -24,7 +24,7 @@ from offpol.record.checkpoint import Checkpoints, load_newest
 from offpol.record.identity import game_of
 from offpol.record.run_directory import CHECKPOINTS, locked, require_writable
 from offpol.record.run_summary import summary
-from offpol.record.segments import joined, rows_of, rows_since
+from offpol.record.segments import joined, require_actions, rows_of, rows_since
 from offpol.types import StateDict
 
 DRAWS, GAME = "draws", "game"  # arrays of a file that are no rows: what is drawn by, and what was played
@@ -153,13 +153,9 @@ def take_in(directory: Path, path: Path) -> None:
 def _require_loadable(cfg: dict[str, Any], directory: Path, state: StateDict, path: Path) -> None:
     """Raise ConfigError where the run could not go on with that state of its replay."""
     spec = replace(env_spec(cfg), num_envs=cfg["run"]["num_envs"])
-    highest = int(state["rows"][0]["action"].max())
-    if highest >= spec.num_actions:
-        raise ConfigError(
-            f"{path} does not fit the run: it has an action {highest}, and the run's are 0 to {spec.num_actions - 1}."
-        )
     replay = build_replay(cfg, spec, directory, "cpu")
     try:
+        require_actions(state["rows"], spec, "it")
         replay.load_state_dict(state)
     except (ValueError, KeyError) as error:
         raise ConfigError(f"{path} does not fit the run: {error}") from error

@@ -25,6 +25,16 @@ def rows_of(replay: StateDict, whose: str) -> list[Segment]:
     return segments
 
 
+def require_actions(segments: Sequence[Segment], spec: EnvSpec, whose: str) -> None:
+    """Raise ValueError where rows have an action that the env has not."""
+    highest = max(int(segment["action"].max()) for segment in segments)
+    if highest >= spec.num_actions:
+        raise ValueError(
+            f"{whose} has an action {highest}, but {spec.name} has actions 0 to {spec.num_actions - 1}: use data of "
+            "the same env."
+        )
+
+
 def rows_since(ring: Ring, counts: Tensor | None = None) -> Segment:
     """Copy the rows that were added since the streams had `counts` [S] rows and are still there.
 

@@ -22,7 +22,7 @@ from offpol import cpu
 from offpol.acting import copy_parameters
 from offpol.actor import Episode, Values
 from offpol.agent import Agent
-from offpol.deadline import LONGEST_PERIOD_S, Deadline, stack_of, to_start_s
+from offpol.deadline import LONGEST_PERIOD_S, Deadline, Waited, stack_of, to_start_s
 from offpol.errors import RunError
 from offpol.guard import way_out
 from offpol.learning import cut, learn
@@ -272,11 +272,8 @@ class _ActorThread(_ActorInTurns):
         return step
 
     def _wait(self) -> Step | BaseException:
-        """Return what comes next; raise queue.Empty where the actor is at one thing for longer than that may take.
-
-        Time is counted by looks, so that none passes while the whole process is stopped.
-        """
-        waited, seen = 0.0, self.begun
+        """Return what comes next; raise queue.Empty where the actor is at one thing for longer than that may take."""
+        waited = Waited()
         while True:
             patience = self.settings.deadline_s
             patience = to_start_s(patience) if self.doing == STARTING else patience
@@ -284,9 +281,7 @@ class _ActorThread(_ActorInTurns):
             try:
                 return self.steps.get(timeout=period)
             except queue.Empty:
-                waited = waited + period if self.begun == seen else 0.0
-                seen = self.begun
-                if waited >= patience:
+                if waited.look(self.begun, period) >= patience:
                     raise
 
     def _run(self) -> None:
