@@ -167,8 +167,8 @@ def test_a_replay_without_a_whole_window_is_shown(command, monkeypatch, capfd) -
 def test_frames_that_lie_in_a_file_are_shown_from_one(command, monkeypatch, capfd) -> None:
     assert call(main.main, (*JOB, "replay.storage=memmap", "hydra.run.dir=mapped"), monkeypatch, capfd).code == 0
     folders: list[Path] = []
-    mapped = replay_contents.mapped
-    monkeypatch.setattr(replay_contents, "mapped", lambda folder, *of: (folders.append(folder), mapped(folder, *of))[1])
+    in_file = replay_contents.InFile
+    monkeypatch.setattr(replay_contents, "InFile", lambda folder: (folders.append(folder), in_file(folder))[1])
     assert command("mapped").code == 0
     assert folders == [Path("mapped")]
 

@@ -6,7 +6,6 @@ import argparse
 import io
 import zipfile
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from offpol.cli.command_line import load_saved
 from offpol.errors import ConfigError
 from offpol.inspect import replay_pictures
 from offpol.memory.ring import Ring
-from offpol.memory.storage import Allocate, mapped
+from offpol.memory.storage import InFile, Storage
 from offpol.output import say, tell
 from offpol.record.checkpoint import Checkpoints, load_newest
 from offpol.record.identity import game_of
@@ -39,10 +38,10 @@ def show(args: argparse.Namespace) -> None:
     found = load_newest(args.run_dir / CHECKPOINTS, only=["replay"])
     for sentence in found.lost:
         tell(f"offpol-replay: {sentence}.")
-    allocate: Allocate = np.zeros
+    storage: Storage | None = None
     if cfg["replay"].get("storage") == "memmap":  # there may be more frames than memory holds
-        allocate = partial(mapped, Path(cfg["replay"].get("directory") or args.run_dir))
-    ring = joined(rows_of(found.state["replay"], str(found.path)), cfg["agent"]["window"], allocate)
+        storage = InFile(Path(cfg["replay"].get("directory") or args.run_dir))
+    ring = joined(rows_of(found.state["replay"], str(found.path)), cfg["agent"]["window"], storage)
     if args.export:
         export(ring, found.state["replay"].get(DRAWS, {}), game_of(cfg), args.export)
         say(f"Written: {args.export}")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from offpol.memory.kernels_numpy import Bools, Ints
 from offpol.memory.ring import RECORD, Ring
+from offpol.memory.storage import InMemory
 from offpol.transfer import upload
 from offpol.types import Batch, EnvSpec, Rows
 
@@ -53,6 +54,16 @@ class DeviceFrames:
         return frames
 
 
+class DeviceMemory(InMemory):
+    """Frames in the memory of a device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def zeros(self, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+        return DeviceFrames(shape, dtype, self.device)
+
+
 class DeviceRing(Ring):
     """A `Ring` with its frames on a device, and there a copy of what drawing needs to know of the rows.
 
@@ -65,15 +76,12 @@ class DeviceRing(Ring):
 
     def __init__(self, capacity: int, *, spec: EnvSpec, window: int, device: torch.device) -> None:
         self.device = device
-        super().__init__(capacity, spec=spec, window=window, allocate=self._allocate)
+        super().__init__(capacity, spec=spec, window=window, storage=DeviceMemory(device))
         self._columns = [
             torch.zeros(self.size, (stop - start) // dtype.itemsize, dtype=dtype, device=device)
             for dtype, start, stop in _COLUMNS
         ]
         self.generations = torch.zeros(self.size, dtype=torch.int64, device=device)
-
-    def _allocate(self, shape: tuple[int, ...], dtype: np.dtype) -> Any:
-        return DeviceFrames(shape, dtype, self.device)
 
     def add(self, rows: Rows, first_stream: int = 0) -> tuple[Ints, Bools]:
         """Copy one row to each of the streams first_stream .. first_stream + E - 1; as `Ring.add`."""

@@ -9,7 +9,7 @@ import torch
 
 from offpol.memory.kernels import KERNELS
 from offpol.memory.kernels_numpy import Bools, Ints
-from offpol.memory.storage import Allocate
+from offpol.memory.storage import InMemory, Storage
 from offpol.types import EnvSpec, Rows
 
 # What a row stores beside its frame, in one half of a cache line: drawn rows lie anywhere in memory, and each
@@ -37,15 +37,16 @@ class Ring:
         spec: shape and dtype of a frame, the stack and the number of streams.
         window: n, the transitions in a window.
         kernels: `offpol.memory.kernels_numba` or `offpol.memory.kernels_numpy`.
-        allocate: makes the array of frames, all zeros; see `offpol.memory.storage`.
+        storage: where the frames lie; None: in memory.
 
     Raises:
         ValueError: where a stream's share of the capacity could not hold one window.
     """
 
     def __init__(
-        self, capacity: int, *, spec: EnvSpec, window: int, kernels: ModuleType = KERNELS, allocate: Allocate = np.zeros
-    ) -> None:
+        self, capacity: int, *, spec: EnvSpec, window: int, kernels: ModuleType = KERNELS,
+        storage: Storage | None = None,
+    ) -> None:  # fmt: skip
         streams, needed = spec.num_envs, window + spec.stack
         if window < 1:
             raise ValueError(f"window={window} must be at least 1 transition.")
@@ -59,8 +60,8 @@ class Ring:
         self.size = streams * self.rows_per_stream
         self.counts = np.zeros(streams, np.int64)  # rows ever added, by stream
         self.num_drawable = 0
-        # numpy's zeros take memory only as rows are written.
-        self.frames = allocate((self.size, *spec.frame_shape), torch.empty(0, dtype=spec.dtype).numpy().dtype)
+        self.storage = storage or InMemory()
+        self.frames = self.storage.zeros((self.size, *spec.frame_shape), torch.empty(0, dtype=spec.dtype).numpy().dtype)
         self.records = np.zeros(self.size, RECORD)
         self.fields = {"obs": self.frames, **{name: self.records[name] for name in RECORD.names or ()}}
         self.columns = tuple(self.records[name] for name in RECORD.names or ())

@@ -3,18 +3,80 @@
 import mmap
 import os
 import tempfile
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-Allocate = Callable[[tuple[int, ...], np.dtype], NDArray]
+from offpol.memory.kernels_numpy import Ints
+
+PAGE = mmap.PAGESIZE
 
 
-def allocator(storage: str, directory: str | None, run_directory: str | None) -> Allocate:
-    """Return what makes an array of zeros: `numpy.zeros`, or `mapped` into a folder (by default the run's).
+class Storage(Protocol):
+    """Makes the array of a ring's frames and is told what will be read of it."""
+
+    def zeros(self, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
+        """Return the array, all zeros; called once."""
+
+    def will_read(self, slots: Ints) -> None:
+        """Prepare for reading the frames in these slots, of any shape; those below 0 are none."""
+
+
+class InMemory:
+    """An array that takes memory only as it is written."""
+
+    def zeros(self, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
+        return np.zeros(shape, dtype)
+
+    def will_read(self, slots: Ints) -> None:
+        pass
+
+
+class InFile:
+    """An array in a file of a folder, without a name: it goes with the process.
+
+    Its memory is the system's page cache, which gives way where others need it. All of the disk space is taken at once,
+    as a disk that fills up later would kill the process.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def zeros(self, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
+        """Raise ValueError where the disk has no room."""
+        length = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder) as file:
+                os.posix_fallocate(file.fileno(), 0, length)
+                self._pages = mmap.mmap(file.fileno(), length)
+        except OSError as error:
+            raise ValueError(
+                f"directory={self.folder} cannot take the {length / 1e9:.1f} GB of frames ({error.strerror}): make "
+                "room, name another directory or lower the capacity."
+            ) from error
+        self._pages.madvise(mmap.MADV_RANDOM)  # rows are drawn from anywhere: reading ahead would only push others out
+        self._row_bytes = length // shape[0]
+        return np.frombuffer(self._pages, dtype).reshape(shape)
+
+    def will_read(self, slots: Ints) -> None:
+        """Have the system fetch what of these frames is not in memory, all at once.
+
+        Touched without that, each page would be waited for by itself: a draw takes ten times as long.
+        """
+        slots = np.unique(slots[slots >= 0])
+        if not len(slots):
+            return
+        first, last = slots * self._row_bytes // PAGE, ((slots + 1) * self._row_bytes - 1) // PAGE
+        begins = np.concatenate(([True], first[1:] > last[:-1] + 1))  # a piece of the file; the row before ends another
+        for start, stop in zip(first[begins].tolist(), last[np.roll(begins, -1)].tolist(), strict=True):
+            self._pages.madvise(mmap.MADV_WILLNEED, start * PAGE, (stop + 1 - start) * PAGE)
+
+
+def storage_of(storage: str, directory: str | None, run_directory: str | None) -> Storage:
+    """Return the one of that name, `memory` or `memmap`, whose folder is the run's by default.
 
     Raises ValueError for settings that do not go together.
     """
@@ -23,29 +85,8 @@ def allocator(storage: str, directory: str | None, run_directory: str | None) ->
     if storage == "memory":
         if directory is not None:
             raise ValueError(f"directory={directory} is for storage=memmap: set that, or directory to null.")
-        return np.zeros
+        return InMemory()
     folder = directory or run_directory
     if folder is None:
         raise ValueError("storage=memmap needs a directory outside of a run: set directory.")
-    return partial(mapped, Path(folder))
-
-
-def mapped(folder: Path, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
-    """Return an array of zeros that lies in a file of a folder, without a name: it goes with the process.
-
-    Its memory is the system's page cache, which gives way where others need it. All of the disk space is taken now,
-    as a disk that fills up later would kill the process. Raises ValueError where there is not enough.
-    """
-    length = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            os.posix_fallocate(file.fileno(), 0, length)
-            pages = mmap.mmap(file.fileno(), length)
-    except OSError as error:
-        raise ValueError(
-            f"directory={folder} cannot take the {length / 1e9:.1f} GB of frames ({error.strerror}): make room, "
-            "name another directory or lower the capacity."
-        ) from error
-    pages.madvise(mmap.MADV_RANDOM)  # rows are drawn from anywhere: reading ahead would only push others out
-    return np.frombuffer(pages, dtype).reshape(shape)
+    return InFile(Path(folder))

@@ -37,6 +37,7 @@ def gather(ring: Ring, starts: Ints, probability: Float32s, replay_weight: Float
 def _observations(ring: Ring, frames: Ints) -> NDArray:
     """Build observations [B, n+1, *obs_shape] from slots of frames [n+1, B, stack], -1 for a frame of zeros."""
     shape, stack = ring.spec.frame_shape, ring.spec.stack
+    ring.storage.will_read(frames)
     if stack > 1 and len(shape) == 2:
         pixels = np.empty((*frames.shape[:2], shape[0] * shape[1], stack), ring.frames.dtype)
         ring.kernels.interleave(ring.frames.reshape(ring.size, -1), frames, pixels)

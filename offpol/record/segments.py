@@ -9,7 +9,7 @@ from torch import Tensor
 from offpol.errors import ConfigError
 from offpol.memory.kernels_numpy import Ints
 from offpol.memory.ring import Ring
-from offpol.memory.storage import Allocate
+from offpol.memory.storage import Storage
 from offpol.types import EnvSpec, StateDict
 
 Segment = dict[str, Tensor]
@@ -72,12 +72,12 @@ def load_rows(ring: Ring, segments: Sequence[Segment]) -> None:
     ring.num_drawable = int(np.count_nonzero(ring.drawable(np.arange(ring.size))))
 
 
-def joined(segments: list[Segment], window: int, allocate: Allocate = np.zeros) -> Ring:
-    """Return a ring of the size of what is stored, with the rows in it; see `Ring` for `allocate`."""
+def joined(segments: list[Segment], window: int, storage: Storage | None = None) -> Ring:
+    """Return a ring of the size of what is stored, with the rows in it; see `Ring` for `storage`."""
     last, streams = segments[-1], len(segments[-1]["stop"])
     rows = max(rows_per_stream(segments), window + int(last["stack"]))
     spec = EnvSpec("saved", streams, 0, tuple(last["obs"].shape[1:]), last["obs"].dtype, stack=int(last["stack"]))
-    ring = Ring(rows * streams, spec=spec, window=window, allocate=allocate)
+    ring = Ring(rows * streams, spec=spec, window=window, storage=storage)
     load_rows(ring, segments)
     return ring
 

@@ -11,7 +11,7 @@ from offpol.memory.context_tree import ContextTree
 from offpol.memory.kernels_numpy import Floats, Ints
 from offpol.memory.ring import Ring
 from offpol.memory.ring_replay import RingReplay
-from offpol.memory.storage import allocator
+from offpol.memory.storage import storage_of
 from offpol.memory.sum_tree import SumTree
 from offpol.memory.windows import gather
 from offpol.schedule import Schedule
@@ -59,7 +59,7 @@ class Prioritized(RingReplay):
         self.alpha, self.beta, self.epsilon = self.alpha_schedule(0), beta, epsilon
         self.new_priority = new_priority
         self.uniform_mix, self.draws, self.normaliser = uniform_mix, draws, normaliser
-        ring = Ring(capacity, spec=spec, window=window, allocate=allocator(storage, directory, run_directory))
+        ring = Ring(capacity, spec=spec, window=window, storage=storage_of(storage, directory, run_directory))
         moves = self.alpha_schedule.start != self.alpha_schedule.end
         saved_alpha = asdict(self.alpha_schedule) if moves else self.alpha
         super().__init__(ring, seed, {"alpha": saved_alpha, "epsilon": epsilon, "new_priority": new_priority})

@@ -8,7 +8,7 @@ from torch import Tensor
 from offpol.memory.kernels_numpy import Ints
 from offpol.memory.ring import Ring
 from offpol.memory.ring_replay import RingReplay
-from offpol.memory.storage import allocator
+from offpol.memory.storage import storage_of
 from offpol.memory.windows import gather
 from offpol.types import Batch, EnvSpec, Rows
 
@@ -32,7 +32,7 @@ class Uniform(RingReplay):
         self, capacity: int, storage: Literal["memory", "memmap"], directory: str | None, *, spec: EnvSpec, window: int,
         seed: int, run_directory: str | None = None,
     ) -> None:  # fmt: skip
-        ring = Ring(capacity, spec=spec, window=window, allocate=allocator(storage, directory, run_directory))
+        ring = Ring(capacity, spec=spec, window=window, storage=storage_of(storage, directory, run_directory))
         super().__init__(ring, seed)
 
     def add(self, rows: Rows, first_stream: int = 0) -> None:
