@@ -54,7 +54,7 @@ class Update(NamedTuple):
 
     priority: Tensor  # [B] |td error| in value units
     metrics: dict[str, Tensor]  # 0-dim; empty unless measured
-    finite: Tensor  # 0-dim bool: loss, gradient and all priorities are finite
+    finite: Tensor  # 0-dim bool: loss, gradient and all priorities are finite; if not, no parameter was changed
 
 
 def discounts(batch: Batch, gamma: float | Tensor) -> Tensor:
@@ -187,11 +187,11 @@ class Agent:
                 if self.policy.learned:
                     metrics["online_policy_entropy"] = entropy(output.policy_logits.log_softmax(-1)) @ share
             sound = loss + priority.sum()
-        gradient_norm = self._step(loss, share, terms.follow)
+        gradient_norm, finite = self._step(loss, share, sound, terms.follow)
         if measure:
             metrics["gradient_norm"] = gradient_norm
         metrics = {name: number.detach() for name, number in metrics.items()} if measure else {}
-        return Update(priority, metrics, (sound + gradient_norm).isfinite())
+        return Update(priority, metrics, finite)
 
     def horizon(self) -> tuple[float, int]:
         """Return gamma and the transitions that are used of each window, as of now: constants, unless annealed."""
@@ -283,15 +283,24 @@ class Agent:
             policy_logits=torch.cat([known.policy_logits[:rows], rest.policy_logits]),
         )
 
-    def _step(self, loss: Tensor, share: Tensor, follow: bool) -> Tensor:
-        """Descend a loss that is the mean of rows weighted by `share` [M]; return the gradient's norm."""
+    def _step(self, loss: Tensor, share: Tensor, sound: Tensor, follow: bool) -> tuple[Tensor, Tensor]:
+        """Descend a loss that is the mean of rows weighted by `share` [M], where it and `sound` (0-dim) are finite.
+
+        Return the gradient's norm and whether all was finite: if not, parameters and optimizer stay as they were, and
+        on the CPU the target network does not follow either.
+        """
         self.optimizer.zero_grad(set_to_none=True)
         backward(loss, share, self.parameters)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.optimizer_config.max_gradient_norm)
+        finite = (sound + norm).isfinite()
+        if self.device.type != "cpu":  # as a GradScaler leaves steps out, which a CPU finds out for less
+            self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
+        elif not finite:
+            return norm, finite
         self.optimizer.step()
         if follow:
             torch._foreach_lerp_(self._followers, self._online, self.target.rate)
-        return norm
+        return norm, finite
 
     def _priority(self, td_error: Tensor, valid: Tensor) -> Tensor:
         """Join a window's |td errors| [P, B] to one priority [B]."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from offpol.errors import DISK_FULL, RunError
 from offpol.record.run_directory import resume_command
@@ -36,35 +37,38 @@ class Guard:
     """Notices updates and parameters that are not finite.
 
     On the CPU each update is checked at once. On other devices that would wait for the device, so there `check`
-    finds it, and the evidence is the latest batch instead of the guilty one.
+    finds it, and the evidence is the latest batch instead of the guilty one. Beside the batch it holds the agent, whose
+    parameters an update that is not finite leaves as they were.
     """
 
     def __init__(self) -> None:
-        self._parameters: Sequence[Tensor] = ()
-        self._batch: Batch | None = None
+        self._latest: tuple[Agent, Batch] | None = None
         self._finite: Tensor | None = None
-        self._updates = 0
 
     def watch(self, agent: Agent, batch: Batch, finite: Tensor) -> None:
         """Take note of an update on a batch; `finite` (0-dim bool) is the agent's word on it. Raises NotFinite."""
-        self._parameters, self._batch, self._updates = agent.parameters, batch, agent.updates
+        self._latest = agent, batch
         if finite.device.type != "cpu":
             self._finite = finite if self._finite is None else self._finite & finite
         elif not finite:
-            raise self._found(f"The loss, its gradient or the priorities of update {self._updates} are not finite")
+            what = f"The loss, its gradient or the priorities of update {agent.updates} are not finite"
+            raise _found(what, agent, batch)
 
     def check(self) -> None:
         """Raise NotFinite where an update since the last check, or a parameter as it is now, is not finite."""
+        if self._latest is None:
+            return
+        agent, batch = self._latest
         if self._finite is not None and not self._finite:
-            raise self._found(f"The loss of an update up to number {self._updates} is not finite")
+            raise _found(f"The loss of an update up to number {agent.updates} is not finite", agent, batch)
         self._finite = None
-        if not all(parameter.detach().isfinite().all() for parameter in self._parameters):
-            raise self._found(f"A parameter is not finite after update {self._updates}")
+        if not all(parameter.detach().isfinite().all() for parameter in agent.parameters):
+            raise _found(f"A parameter is not finite after update {agent.updates}", agent, batch)
 
-    def _found(self, what: str) -> NotFinite:
-        assert self._batch is not None, "nothing is found before the first update"
-        batch = {name: values.cpu() for name, values in self._batch.to_dict().items()}
-        return NotFinite(what, {"updates": self._updates, "batch": batch})
+
+def _found(what: str, agent: Agent, batch: Batch) -> NotFinite:
+    evidence = {"updates": agent.updates, "batch": batch.to_dict(), "agent": agent.state_dict()}
+    return NotFinite(what, tree_map_only(Tensor, Tensor.cpu, evidence))
 
 
 def require_finite(name: str, outcome: EnvStep, action: np.ndarray, obs_before: np.ndarray) -> None:

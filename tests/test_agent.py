@@ -1,10 +1,12 @@
 """One update, checked by hand: what is the target, who gets gradient, how targets follow."""
 
+import copy
 import math
 from functools import partial
 
 import pytest
 import torch
+from cpu_graphs import DEVICES
 from torch import nn
 
 from offpol.agent import Agent, TargetConfig, discounts
@@ -239,6 +241,31 @@ def test_a_network_with_buffers_is_refused() -> None:
 def test_wrong_numbers_are_refused(build, sentence) -> None:
     with pytest.raises(ValueError, match=sentence):
         build()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("field", "value"), [("reward", math.nan), ("replay_weight", math.inf)])
+def test_an_update_that_is_not_finite_changes_no_parameter(device: str, field: str, value: float) -> None:
+    agents = [make_agent(rate=0.1, device=device) for _ in "ab"]
+    good, bad = make_batch(), make_batch(seed=2)
+    getattr(bad, field)[1] = value
+    for agent in agents:
+        agent.update(good)
+    before = copy.deepcopy(agents[0].state_dict())
+    assert not agents[0].update(bad).finite
+    after = agents[0].state_dict()
+    for name in ("network", "policy"):
+        for key, values in before[name].items():
+            assert torch.equal(after[name][key], values), key
+    for k, moments in before["optimizer"]["state"].items():
+        for key, values in moments.items():
+            assert torch.equal(after["optimizer"]["state"][k][key], values), key
+    for agent in agents:  # and it goes on as if that update had not been
+        if device != "cpu":  # there the target followed once more
+            agent.target_network.load_state_dict(agent.network.state_dict())
+        assert agent.update(good).finite
+    for key, values in agents[1].network.state_dict().items():
+        assert torch.equal(agents[0].network.state_dict()[key], values), key
 
 
 def test_health_metrics_are_finite_numbers() -> None:

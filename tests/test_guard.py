@@ -66,6 +66,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(offpol, monkeypatch, tmp_path, 
     evidence = torch.load("run/offending_batch.pt", weights_only=True)
     assert evidence["updates"] == 50
     assert evidence["batch"]["obs"].shape[:2] == (4, 6)
+    assert evidence["agent"]["updates"] == 50
+    assert evidence["agent"]["optimizer"]["state"][0]["step"] == 49  # the 50th changed nothing
+    assert all(values.isfinite().all() for values in evidence["agent"]["network"].values())
     state = checkpoint.load_newest(Path("run/checkpoints")).state
     assert all(values.isfinite().all() for values in state["agent"]["network"].values())
     assert offpol("resume=run").code == 0
@@ -173,6 +176,8 @@ def test_other_devices_are_asked_only_now_and_then() -> None:
         @staticmethod
         def to_dict() -> dict:
             return {"obs": torch.zeros(1)}
+
+        state_dict = to_dict
 
     for value in (True, False, True):
         guard.watch(Some, Some, Flag(value))  # type: ignore[arg-type]
