@@ -5,6 +5,7 @@ import mmap
 import os
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -73,12 +74,26 @@ def test_the_pages_of_what_will_be_read_are_asked_for_once_and_no_others(slots: 
     with tempfile.TemporaryDirectory() as folder:
         there = storage.InFile(Path(folder))
         there.zeros((1000, row_bytes), np.dtype(np.uint8))
-    there._pages = Asked()  # type: ignore[assignment]
+    there._pages, there._waits = Asked(), -1  # type: ignore[assignment]
     there.will_read(np.array(slots).reshape(1, -1, 1))
     touched = {byte // mmap.PAGESIZE for s in slots if s >= 0 for byte in range(s * row_bytes, (s + 1) * row_bytes)}
     asked = [page for start, stop in there._pages.pieces for page in range(start, stop)]
     assert sorted(asked) == sorted(touched)
     assert all(after > stop for (_, stop), (after, _) in itertools.pairwise(there._pages.pieces))  # the fewest calls
+
+
+def test_only_for_a_while_after_a_page_was_waited_for_are_others_asked_for(tmp_path, monkeypatch) -> None:
+    there = storage.InFile(tmp_path)
+    there.zeros((10, 4096), np.dtype(np.uint8))
+    there._pages = Asked()  # type: ignore[assignment]
+    waits = 0
+    monkeypatch.setattr(storage.resource, "getrusage", lambda who: SimpleNamespace(ru_majflt=waits))
+    asked = []
+    for waits in [0] * 5 + [3] * 105 + [4] * 3:
+        there._pages.pieces.clear()
+        there.will_read(np.array([7]))
+        asked.append(bool(there._pages.pieces))
+    assert asked == [False] * 5 + [True] * 100 + [False] * 5 + [True] * 3
 
 
 def test_every_draw_says_what_it_will_read(tmp_path, monkeypatch) -> None:
