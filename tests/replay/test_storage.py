@@ -86,10 +86,9 @@ def test_only_for_a_while_after_a_page_was_waited_for_are_others_asked_for(tmp_p
     there = storage.InFile(tmp_path)
     there.zeros((10, 4096), np.dtype(np.uint8))
     there._pages = Asked()  # type: ignore[assignment]
-    waits = 0
-    monkeypatch.setattr(storage.resource, "getrusage", lambda who: SimpleNamespace(ru_majflt=waits))
-    asked = []
-    for waits in [0] * 5 + [3] * 105 + [4] * 3:
+    asked, usage = [], SimpleNamespace()
+    monkeypatch.setattr(storage.resource, "getrusage", lambda who: usage)
+    for usage.ru_majflt in [0] * 5 + [3] * 105 + [4] * 3:
         there._pages.pieces.clear()
         there.will_read(np.array([7]))
         asked.append(bool(there._pages.pieces))
