@@ -21,7 +21,8 @@ def health(batch: Batch, inputs: TraceInputs, targets: TraceTargets, updates: in
     """Summarise one batch as 0-dim tensors, without a host sync.
 
     `trace_length` is the mean of `trace_lengths`: the effective horizon, how many rewards a return really used;
-    `trace_length_uncut` the same of returns that only their episode's or the window's end cuts. `trace_end/...` are
+    `trace_length_uncut` the same of returns that only their episode's or the window's end cuts. `one_step_share` counts
+    the returns that fell to one step: what follows the first reward has less weight than 0.05. `trace_end/...` are
     the shares of what ends returns (`trace_ends`), `by_age/..._1` to `_4` numbers of the freshest to the oldest quarter
     of the windows; `updates` counts the one that learns from the batch. `trace_cut_share` counts, among the rows a
     trace could have gone on to, those with c below 0.05. `policy_entropy` is that of the targets' pi. rho is pi / mu of
@@ -34,12 +35,14 @@ def health(batch: Batch, inputs: TraceInputs, targets: TraceTargets, updates: in
     goes_on = _goes_on(inputs).float() * valid[:, :-1]
     entropy = -(inputs.pi * inputs.pi.clamp_min(1e-12).log()).sum(-1)
     lengths, age = trace_lengths(inputs, targets), updates - 1 - batch.policy_version
+    one_step = (lengths < 1 + CUT).float()
     return {
         "trace_length": lengths.mean(),
         "trace_length_uncut": 1 + goes_on.cumprod(1).sum(1).mean(),
+        "one_step_share": one_step.mean(),
         "trace_cut_share": ((targets.trace[:, 1:] < CUT) * goes_on).sum() / goes_on.sum().clamp_min(1),
         **{f"trace_end/{name}": ended.float().mean() for name, ended in trace_ends(inputs, targets).items()},
-        **_by_age(age[:, 0].float(), lengths, rho, valid),
+        **_by_age(age[:, 0].float(), lengths, one_step, rho, valid),
         "rho_clipped_share": ((rho > 1) * valid).sum() / count,
         "rho_mean": rho.sum() / count,
         "rho_ess": rho.sum().square() / (rho.square().sum() * count).clamp_min(1e-12),
@@ -111,21 +114,22 @@ def _weights(inputs: TraceInputs, targets: TraceTargets) -> Tensor:
     return (targets.trace[:, 1:] * _goes_on(inputs)).log().cumsum(1).clamp(max=0).exp()
 
 
-def _by_age(age: Tensor, lengths: Tensor, rho: Tensor, valid: Tensor) -> dict[str, Tensor]:
+def _by_age(age: Tensor, lengths: Tensor, one_step: Tensor, rho: Tensor, valid: Tensor) -> dict[str, Tensor]:
     """Summarise windows by quartile of their age [B], the freshest first; nothing for fewer windows than quartiles.
 
-    rho and valid [B, n]; rho is 0 where a row is not valid.
+    lengths and one_step [B], rho and valid [B, n]; rho is 0 where a row is not valid.
     """
     if len(age) < QUARTILES:
         return {}
     near_zero, above_one = (rho < CUT) * valid, (rho > 1).float()
     sums = torch.stack([rho, rho.square(), near_zero, above_one, valid]).sum(2)
-    quarters = torch.cat([age.unsqueeze(0), lengths.unsqueeze(0), sums])[:, age.argsort()].tensor_split(QUARTILES, 1)
-    total, square, small, large, count = torch.stack([quarter.sum(1) for quarter in quarters], 1)[2:]
+    each = torch.cat([torch.stack([age, lengths, one_step]), sums])
+    quarters = each[:, age.argsort()].tensor_split(QUARTILES, 1)
+    total, square, small, large, count = torch.stack([quarter.sum(1) for quarter in quarters], 1)[3:]
     count = count.clamp_min(1)
-    means = torch.stack([quarter[:2].mean(1) for quarter in quarters], 1)
+    means = torch.stack([quarter[:3].mean(1) for quarter in quarters], 1)
     numbers = {
-        "updates": means[0], "trace_length": means[1], "rho_near_zero": small / count, "rho_above_one": large / count,
-        "rho_ess": total.square() / (square * count).clamp_min(1e-12),
+        "updates": means[0], "trace_length": means[1], "one_step": means[2], "rho_near_zero": small / count,
+        "rho_above_one": large / count, "rho_ess": total.square() / (square * count).clamp_min(1e-12),
     }  # fmt: skip
     return {f"by_age/{name}_{i}": n for name, each in numbers.items() for i, n in enumerate(each.unbind(), start=1)}

@@ -13,7 +13,8 @@ from offpol.record.bench_plan import Entry, extend_plan
 
 EPISODES = 200
 OFF_POLICY = {  # health metrics
-    "trace_length_uncut": 4.5, "rho_ess": 0.25, "trace_end/window": 0.125, "trace_end/episode": 0.0625,
+    "trace_length_uncut": 4.5, "one_step_share": 0.375, "rho_ess": 0.25,
+    "trace_end/window": 0.125, "trace_end/episode": 0.0625,
     "trace_end/exploration": 0.5, "trace_end/policy_change": 0.25, "trace_end/faded": 0.0625,
     **{f"by_age/trace_length_{i}": 5.0 - i for i in (1, 2, 3, 4)},
     **{f"by_age/rho_near_zero_{i}": 0.1 * i for i in (1, 2, 3, 4)},

@@ -159,6 +159,7 @@ def test_numbers_by_age_are_those_of_each_quarter() -> None:
         expected = {
             "updates": 20 - sum(int(version[b]) for b in members) / size,
             "trace_length": sum(float(lengths[b]) for b in members) / size,
+            "one_step": sum(float(lengths[b]) < 1.05 for b in members) / size,
             "rho_near_zero": sum(r < CUT for r in mine) / len(mine),
             "rho_above_one": sum(r > 1 for r in mine) / len(mine),
             "rho_ess": sum(mine) ** 2 / sum(r * r for r in mine) / len(mine),
@@ -166,6 +167,9 @@ def test_numbers_by_age_are_those_of_each_quarter() -> None:
         for name, number in expected.items():
             assert float(found[f"by_age/{name}_{i}"]) == pytest.approx(number, rel=1e-5), (name, i)
     assert found["trace_length_uncut"] == health(batch, inputs, NStep()(inputs), 21)["trace_length"]
+    assert 0 < found["one_step_share"] < 1
+    assert found["one_step_share"] == (lengths < 1.05).float().mean()
+    assert health(batch, inputs, OneStep()(inputs), 21)["one_step_share"] == 1
 
 
 def test_a_window_of_one_step_has_nothing_to_cut() -> None:

@@ -16,6 +16,7 @@ from offpol.inspect.inspection import Windows
 
 DPI = 140
 RHO_COLORS = ("#B2182B", "#EF8A62", "#FDDBC7", "#D1E5F0", "#2166AC")  # cut .. kept .. clipped
+LENGTH_COLORS = ("#B2182B", "#FEE8C8", "#C7E9B4", "#7FCDBB", "#41B6C4", "#225EA8")  # one step .. long
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -88,19 +89,22 @@ def _distances(axes: Axes, windows: Windows) -> None:
 
 
 def by_age(windows: Windows, own: str) -> Figure:
-    """Draw classes of rho, trace lengths and what ended returns, by sample age."""
+    """Draw classes of rho and of the run's own trace lengths, every operator's mean length, and what ended returns."""
     rows = tables.age_rows(windows, own)
-    figure = Figure(figsize=(13.5, 3.8 + 0.07 * len(windows.lengths)), layout="constrained")
-    left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1.4, 1))
+    figure = Figure(figsize=(16.5, 3.8 + 0.07 * len(windows.lengths)), layout="constrained")
+    left, second, middle, right = figure.subplots(1, 4, width_ratios=(1, 1, 1.4, 1))
     _stack(left, tables.rho_shares(windows).T, dict(zip(tables.RHO_CLASSES, RHO_COLORS, strict=True)))
     left.set_title("rho = pi/mu of the logged actions", fontsize=10)
+    used = tables.length_shares(windows, own).T
+    _stack(second, used, dict(zip(tables.LENGTH_CLASSES, LENGTH_COLORS, strict=True)))
+    second.set_title(f"rewards that the returns of {own} used", fontsize=10)
     _lengths(middle, rows, list(windows.lengths), own)
     _stack(
         right, np.array([[row[f"ended_by_{reason}"] for row in rows] for reason in ENDS], dtype=float),
         {end.label: end.color for end in ENDS.values()},
     )  # fmt: skip
     right.set_title(f"what ended the returns of {own}", fontsize=10)
-    for axes in (left, middle, right):
+    for axes in (left, second, middle, right):
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=3, frameon=False, fontsize=8)
         _age_axis(axes, rows, grid="both" if axes is middle else "")
     return figure
@@ -112,7 +116,7 @@ def _lengths(axes: Axes, rows: list[tables.Row], names: list[str], own: str) -> 
         numbers = [row[f"length_{name}"] for row in rows]
         broad = {"color": OWN, "lw": 4.5, "alpha": 0.75, "zorder": 1.9}
         axes.plot(numbers, label=name, **(broad if name == own else look(names.index(name)) | {"lw": 1.4}))
-    axes.set_title("rewards that a return used (trace length)", fontsize=10)
+    axes.set_title("trace length: rewards used, on average", fontsize=10)
 
 
 def _stack(axes: Axes, shares: np.ndarray, colors: dict[str, str]) -> None:
@@ -130,7 +134,7 @@ def _age_axis(axes: Axes, rows: list[tables.Row], grid: str) -> None:
     ages = [row["age_updates"] for row in rows]
     labels = [f"{age:.0f}" if age < 1000 else EngFormatter(sep="", places=1)(age) for age in ages]
     axes.set_xticks(range(len(rows)), labels)
-    axes.set_xlabel("sample age (updates), an equal number of windows each", fontsize=9)
+    axes.set_xlabel("sample age (updates), in equal parts", fontsize=9)
 
 
 def values(windows: Windows, own: str) -> Figure:

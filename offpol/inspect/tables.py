@@ -20,6 +20,8 @@ from offpol.report.pages import write_csv
 BINS = 8  # of sample age, each with as many windows
 RHO_EDGES = (CUT, 0.5, 0.9, 1.1)  # between the classes of rho
 RHO_CLASSES = ("below 0.05", "0.05 to 0.5", "0.5 to 0.9", "about 1", "above 1.1")
+LENGTH_EDGES = (1 + CUT, 2, 3, 5, 10)  # between the classes of trace length, each with its upper edge
+LENGTH_CLASSES = ("1", "1 to 2", "2 to 3", "3 to 5", "5 to 10", "above 10")
 CUTS = ("exploration", "policy_change", "faded")  # what ends returns before their episode or window does
 Row = dict[str, Any]
 
@@ -74,7 +76,7 @@ def age_bins(windows: Windows) -> list[NDArray]:
 def age_rows(windows: Windows, own: str) -> list[Row]:
     """Describe the windows of each part of `age_bins`: rho, trace length, what ended returns, Q against MC."""
     rows: list[Row] = []
-    rho, shares = windows.rho, rho_shares(windows)
+    rho, shares, used = windows.rho, rho_shares(windows), length_shares(windows, own)
     for i, part in enumerate(age_bins(windows)):
         bias, gap = windows.q[part] - windows.monte_carlo[part], Mean.of(windows.q[part] - windows.monte_carlo[part])
         age, ratios = windows.age_updates[part], rho[part][~np.isnan(rho[part])]
@@ -83,6 +85,7 @@ def age_rows(windows: Windows, own: str) -> list[Row]:
             "rho_mean": float(ratios.mean()),
             "rho_ess": float(ratios.sum() ** 2 / np.square(ratios).sum() / ratios.size),
             **{f"rho_{name.replace(' ', '_')}": float(x) for name, x in zip(RHO_CLASSES, shares[i], strict=True)},
+            **{f"used_{name.replace(' ', '_')}": float(x) for name, x in zip(LENGTH_CLASSES, used[i], strict=True)},
             **{f"length_{name}": float(lengths[part].mean()) for name, lengths in windows.lengths.items()},
             **{f"ended_by_{reason}": float(ended[part].mean()) for reason, ended in windows.ends[own].items()},
             "known": int((~np.isnan(bias)).sum()), "q_mean": float(windows.q[part].mean()),
@@ -94,12 +97,19 @@ def age_rows(windows: Windows, own: str) -> list[Row]:
 
 def rho_shares(windows: Windows) -> NDArray:
     """Return the share of each class of rho in each part of `age_bins` [parts, classes]."""
-    shares = []
-    for part in age_bins(windows):
-        ratios = windows.rho[part]
-        kind = np.digitize(ratios[~np.isnan(ratios)], RHO_EDGES)
-        shares.append(np.bincount(kind, minlength=len(RHO_CLASSES)) / kind.size)
-    return np.array(shares)
+    parts = [windows.rho[part] for part in age_bins(windows)]
+    kinds = [np.digitize(ratios[~np.isnan(ratios)], RHO_EDGES) for ratios in parts]
+    return _shares(kinds, len(RHO_CLASSES))
+
+
+def length_shares(windows: Windows, own: str) -> NDArray:
+    """Return the share of each class of the run's own trace lengths in each part of `age_bins` [parts, classes]."""
+    kinds = [np.digitize(windows.lengths[own][part], LENGTH_EDGES, right=True) for part in age_bins(windows)]
+    return _shares(kinds, len(LENGTH_CLASSES))
+
+
+def _shares(kinds: Sequence[NDArray], classes: int) -> NDArray:
+    return np.array([np.bincount(kind, minlength=classes) / kind.size for kind in kinds])
 
 
 def rms(gaps: NDArray) -> float:

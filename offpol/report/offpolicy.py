@@ -17,13 +17,14 @@ from offpol.report.pages import Table
 LAST = 0.2  # of the budget: the share of training that numbers are averaged over
 QUARTILES = (1, 2, 3, 4)
 HEADER = (
-    "", "window", "trace length", "uncut", *(end.label for end in ENDS.values()), "rho near 0", "rho ESS", "log mu/pi",
-    "age (updates)",
+    "", "window", "trace length", "uncut", "one step", *(end.label for end in ENDS.values()), "rho near 0", "rho ESS",
+    "log mu/pi", "age (updates)",
 )  # fmt: skip
 CAPTION = (
     "Over the last fifth of training, means over runs. Trace length: the rewards that a return really used, against "
-    "those up to the window's or the episode's end (uncut). The five shares say what ended returns: an action that was "
-    "explored, one that the behavior preferred then and pi does not now, or the operator by itself (one_step, lambda). "
+    "those up to the window's or the episode's end (uncut). One step: share of returns in which all that follows the "
+    "first reward weighs less than .05. The five shares say what ended returns: an action that was explored, one that "
+    "the behavior preferred then and pi does not now, or the operator by itself (one_step, lambda). "
     "Near 0: share of rows that pi takes 20 times less often than mu did; ESS: effective sample size of rho = pi/mu. "
     "Noisy layers log mu under the noise of a moment, so there rho means nothing and is left out."
 )
@@ -46,7 +47,8 @@ def off_policy_table(comparison: Comparison) -> Table:
         near_zero = [numbers[f"by_age/rho_near_zero_{i}"] for i in QUARTILES if f"by_age/rho_near_zero_{i}" in numbers]
         rows.append([
             f"**{agent}**", "/".join(map(str, windows)), _number(numbers.get("trace_length"), 2),
-            _number(numbers.get("trace_length_uncut"), 2), *(_share(numbers.get(f"trace_end/{name}")) for name in ENDS),
+            _number(numbers.get("trace_length_uncut"), 2), _share(numbers.get("one_step_share")),
+            *(_share(numbers.get(f"trace_end/{name}")) for name in ENDS),
             _share(float(np.mean(near_zero)) if near_zero else None), _share(numbers.get("rho_ess")),
             _number(numbers.get("log_mu_minus_log_pi"), 2), _number(numbers.get("sample_age_updates"), 0),
         ])  # fmt: skip

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -161,6 +162,13 @@ def test_every_row_counts_once_in_tables(seen) -> None:
     for row, shares in zip(rows, tables.rho_shares(windows), strict=True):
         assert sum(row[f"ended_by_{reason}"] for reason in ENDS) == pytest.approx(1)
         assert shares.sum() == pytest.approx(1)
+    edges = (0, 1.05, 2, 3, 5, 10, math.inf)
+    for row, part in zip(rows, parts, strict=True):
+        for (low, high), name in zip(itertools.pairwise(edges), tables.LENGTH_CLASSES, strict=True):
+            lengths = windows.lengths[subject.own][part].tolist()
+            share = sum(low < length <= high for length in lengths) / len(lengths)
+            assert row[f"used_{name.replace(' ', '_')}"] == pytest.approx(share), name
+    assert 0 < np.mean([row["used_1"] for row in rows]) < 1
 
 
 def test_rows_after_an_episode_do_not_count(seen) -> None:
@@ -198,7 +206,7 @@ def test_every_operator_is_drawn_and_the_runs_own_stands_out(seen) -> None:
                for name in ("targets", "lengths", "ends")}  # fmt: skip
     windows = replace(windows, **columns)
     for own in ("Mine", "n_step"):
-        lines = {line.get_label(): line for line in figures.by_age(windows, own).axes[1].lines}
+        lines = {line.get_label(): line for line in figures.by_age(windows, own).axes[2].lines}
         assert set(lines) == set(windows.lengths)
         assert [name for name, line in lines.items() if line.get_color() == OWN] == [own]
         assert max(lines, key=lambda name: lines[name].get_linewidth()) == own

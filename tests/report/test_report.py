@@ -157,7 +157,7 @@ def test_a_game_that_nobody_has_learned_makes_no_scale(tmp_path: Path, no_pictur
 
 def test_how_off_policy_runs_were_is_told(written: Written) -> None:
     assert "### How off-policy it was" in written.text
-    cells = "5 | 2.50 | 4.50 | 12% | 6% | 50% | 25% | 6% | 25% | 25% | — | — |"
+    cells = "5 | 2.50 | 4.50 | 38% | 12% | 6% | 50% | 25% | 6% | 25% | 25% | — | — |"
     assert f"| **trace=retrace** | {cells}" in written.text
     assert "figures/1-off-policy.png" in written.text
 
