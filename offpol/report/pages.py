@@ -109,7 +109,7 @@ details li { overflow-wrap: anywhere; } summary { cursor: pointer; color: var(--
 """
 
 
-OWN_FIGURES = r"\d{1,2}-(aggregates|profiles|improvement|curves|games|games-time|off-policy)\.(png|svg)"
+OWN_FIGURES = r"\d{1,2}-(aggregates|profiles|improvement|curves|games|games-\w+|off-policy)\.(png|svg)"
 
 
 def write(blocks: Sequence[Block], title: str, out: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from offpol.reference_scores import table_hash
 from offpol.report.aggregates import Estimate, estimates, probability_of_improvement
 from offpol.report.comparison import Comparison, Entrant
-from offpol.report.curves import curves_figure, games_figure
+from offpol.report.curves import AXES, curves_figure, games_figure
 from offpol.report.figures import SEED, Improvement, Panels, aggregates_figure, improvement_figure, profile_figure
 from offpol.report.offpolicy import OFF_POLICY, off_policy_figure, off_policy_table
 from offpol.report.pages import Block, Figure, Fold, Heading, Text, Warn
@@ -147,9 +147,10 @@ class Section:
         panel_px = 230 if len(c.games) > 6 else 300
         caption = GAMES.format("final evaluation" if c.statistic == "final_evaluation" else "score")
         told: list[Block] = [self._panels("games", games_figure(c, self.neighbours()), caption, panel_px)]
-        if not c.scale and len(c.games) > 1:
-            drawn = games_figure(c, [], "minutes")
-            told.append(self._panels("games-time", drawn, "The same over wall-clock, in minutes.", panel_px))
+        if not c.scale and len(c.games) > 1:  # no curves of all games together show these
+            for kind in ("minutes", "updates"):  # frames are agent steps times a constant
+                drawn = games_figure(c, [], kind)
+                told.append(self._panels(f"games-{kind}", drawn, f"The same over {AXES[kind]}.", panel_px))
         return told
 
     def _off_policy(self) -> list[Block]:

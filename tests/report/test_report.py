@@ -151,6 +151,9 @@ def test_a_game_that_nobody_has_learned_makes_no_scale(tmp_path: Path, no_pictur
         write_run(tmp_path / "runs" / job.label / job.game / str(job.seed), job, score)
     said = command.report([str(tmp_path / "runs")], tmp_path / "out", "t", [], True)
     assert "There is no aggregate, for no agent has learned MinAtar-asterix: even" in said
+    drawn = {file.stem for file in (tmp_path / "out" / "figures").iterdir()}
+    assert {"1-games", "1-games-minutes", "1-games-updates"} <= drawn  # as there are no curves over all games
+    assert "1-curves" not in drawn
     assert "raw scores" in said
     assert "IQM" not in said
 
