@@ -2,10 +2,10 @@
 
     python benchmarks/publish.py runs/bench/minatar runs/published/minatar
 
-Of every run stay its config, where it comes from, the final games' scores, every training game (episodes.csv, packed)
-and a few rows of metrics; no checkpoint, no replay. `offpol-report runs/published/minatar --out DIR` makes from that
-the tables of scores that the bench itself makes. Runs that are not finished stay behind, and the report names them as
-missing. The same command again brings what has been finished since.
+Of every run stay its config, where it comes from, the final games' scores, every training game (episodes.csv, packed),
+a few rows of metrics and what offpol-inspect saw; no checkpoint, no replay. `offpol-report runs/published/minatar --out
+DIR` makes from that the tables of scores that the bench itself makes. Runs that are not finished stay behind, and the
+report names them as missing. The same command again brings what has been finished since.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from offpol.errors import ConfigError
 from offpol.record.bench_plan import PLAN, Entry, extend_plan
-from offpol.record.run_directory import CONFIG, INFO, write_json
+from offpol.record.run_directory import CONFIG, INFO, INSPECT, INSPECTED, write_json
 from offpol.record.run_labels import collect, named
 from offpol.record.run_results import RunResult
 from offpol.report.command import report
@@ -55,6 +55,9 @@ def keep(run: RunResult, to: Path) -> None:
     write_json(to / INFO, {**info, "published": {"agent_steps": run.reached}})
     if run.evaluation:
         write_json(to / "evaluation.json", run.evaluation)
+    if run.inspected:
+        (to / INSPECT).mkdir(exist_ok=True)
+        shutil.copyfile(run.directory / INSPECT / INSPECTED, to / INSPECT / INSPECTED)
     pack(to / "episodes.csv", (run.directory / "episodes.csv").read_text())
     rows = [json.loads(line) for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
     pack(to / "metrics.jsonl", "".join(json.dumps(rounded(row)) + "\n" for row in thinned(rows)))

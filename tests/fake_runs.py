@@ -66,3 +66,13 @@ def write_run(
         result = {"agent_steps": budget, "epsilon": 0.001, "mean": float(score), "episodes": 100}
         (directory / "evaluation.json").write_text(json.dumps(result))
     return directory
+
+
+def inspect(directory: Path, own: float, bias: Sequence[float | None], others: dict[str, float | None]) -> None:
+    """Write what offpol-inspect does: distances to Monte Carlo of retrace and others, Q - Monte Carlo by age."""
+    distances = {"retrace": own, **others}
+    operators = [{"operator": name, "rms_to_monte_carlo": distance} for name, distance in distances.items()]
+    ages = [{"q_minus_monte_carlo": gap} for gap in bias]
+    (directory / "inspect").mkdir()
+    seen = {"operator": "retrace", "operators": operators, "by_age": ages}
+    (directory / "inspect" / "inspect.json").write_text(json.dumps(seen))

@@ -54,9 +54,9 @@ def _config(args: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError("--batches, --window and --steps must be at least 1, --seed not negative.")
     cfg = load_saved(args.run_dir, args.device)
     check_config(cfg)
-    from offpol.record.run_directory import require_writable
+    from offpol.record.run_directory import INSPECT, require_writable
 
-    args.out = args.out or args.run_dir / "inspect"
+    args.out = args.out or args.run_dir / INSPECT
     require_writable(args.out, "name another folder with --out")
 
     cpu.set_up(cfg["run"]["torch_threads"])

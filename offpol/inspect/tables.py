@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from offpol.health import CUT
 from offpol.inspect.inspection import Subject, Windows
 from offpol.layers import is_noisy
-from offpol.record.run_directory import write_json
+from offpol.record.run_directory import INSPECTED, write_json
 from offpol.report.pages import write_csv
 
 BINS = 8  # of sample age, each with as many windows
@@ -183,5 +183,5 @@ def write(subject: Subject, windows: Windows, seed: int, out: Path) -> list[Path
         "windows": len(windows.age_updates), "monte_carlo_known": int((~np.isnan(windows.monte_carlo)).sum()),
         "operators": operators, "by_age": ages,
     }  # fmt: skip
-    write_json(out / "inspect.json", json.loads(json.dumps(whole), parse_constant=lambda _: None))
-    return [out / name for name in ("operators.csv", "distances.csv", "by_age.csv", "inspect.json")]
+    write_json(out / INSPECTED, json.loads(json.dumps(whole), parse_constant=lambda _: None))
+    return [out / name for name in ("operators.csv", "distances.csv", "by_age.csv", INSPECTED)]

@@ -19,6 +19,7 @@ from offpol.errors import ConfigError
 NEVER_OVERWRITTEN = "runs are never overwritten: name another folder (on the command line by hydra.run.dir=FOLDER)"
 CONFIG, INFO, EVALUATION, METRICS = "config.yaml", "info.json", "evaluation.json", "metrics.jsonl"
 EPISODES, CHECKPOINTS = "episodes.csv", "checkpoints"
+INSPECT, INSPECTED = "inspect", "inspect.json"  # a folder and a file in it, by offpol-inspect
 
 
 def resume_command(directory: Path) -> str:

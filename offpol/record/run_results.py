@@ -55,6 +55,11 @@ class RunResult(Identified):
         found = _json(self.directory / run_directory.EVALUATION)
         return found if found and found["agent_steps"] >= self.budget else None
 
+    @cached_property
+    def inspected(self) -> dict[str, Any] | None:
+        """What `offpol-inspect` saw last, as its inspect.json has it; None where nobody looked."""
+        return _json(self.directory / run_directory.INSPECT / run_directory.INSPECTED)
+
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do."""

@@ -10,6 +10,7 @@ from offpol.report.aggregates import Estimate, estimates, probability_of_improve
 from offpol.report.comparison import Comparison, Entrant
 from offpol.report.curves import AXES, curves_figure, games_figure
 from offpol.report.figures import SEED, Improvement, Panels, aggregates_figure, improvement_figure, profile_figure
+from offpol.report.inspected import inspected_table
 from offpol.report.offpolicy import OFF_POLICY, off_policy_figure, off_policy_table
 from offpol.report.pages import Block, Figure, Fold, Heading, Text, Warn
 from offpol.report.published import STATISTICS, protocol_of
@@ -157,7 +158,9 @@ class Section:
         table, drawn = off_policy_table(self.comparison), off_policy_figure(self.comparison)
         if not table.rows or self.comparison.statistic != "final_evaluation":
             return []
-        told = [self._panels("off-policy", drawn, OFF_POLICY, 300)] if drawn else []
+        told: list[Block] = [self._panels("off-policy", drawn, OFF_POLICY, 300)] if drawn else []
+        if (inspected := inspected_table(self.comparison)).rows:
+            told += [Heading(3, "Returns against what really came"), inspected]
         return [Heading(3, "How off-policy it was"), table, *told]
 
     def _protocol(self) -> list[Block]:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from fake_runs import write_plan, write_run
+from fake_runs import inspect, write_plan, write_run
 
 import offpol
 from offpol.bench.plan import Paces, tasks
@@ -37,6 +37,7 @@ def jobs(tmp_path: Path) -> list[Job]:
         folder = tmp_path / "bench" / job.label / job.game / f"seed{job.seed}"
         command = [*job.overrides, f"hydra.run.dir='{folder}'"]
         write_run(folder, job, 100.0 + i, reached=0.5 if i == 3 else 1.0, command=command)
+    inspect(folder, own=2.0, bias=(0.5, 1.0), others={"n_step": 3.0})
     return jobs
 
 
@@ -54,6 +55,11 @@ def test_the_report_of_what_was_published_is_the_benchs_own(
     assert publish.publish(bench, kept) == (7, 1)
     said = [report([str(folder)], folder / "report", "t", [], True) for folder in (bench, kept)]
     assert said[0].splitlines()[:-1] == said[1].splitlines()[:-1]
+    seen = [
+        (folder / "report" / "report.md").read_text().partition("### Returns against")[2] for folder in (bench, kept)
+    ]
+    assert "0.25 | 0.50 | 1.50 | 1.00 |" in seen[0]
+    assert seen[0].partition("###")[0] == seen[1].partition("###")[0]
     assert table(bench / "report" / "aggregates.csv") == table(kept / "report" / "aggregates.csv")
     for name in ("runs", "curves"):
         ours = table(bench / "report" / f"{name}.csv")
@@ -77,7 +83,8 @@ def test_only_what_is_small_and_belongs_to_no_machine_is_kept(publish, jobs: lis
         path.write_text(json.dumps(info))
     publish.publish(tmp_path / "bench", tmp_path / "kept")
     files = {path.name for path in (tmp_path / "kept").rglob("*") if path.is_file()}
-    assert files == {"bench.json", "config.yaml", "info.json", "evaluation.json", "episodes.csv.gz", "metrics.jsonl.gz"}
+    assert files == {"bench.json", "config.yaml", "info.json", "evaluation.json", "episodes.csv.gz", "metrics.jsonl.gz",
+                     "inspect.json"}  # fmt: skip
     for path in (tmp_path / "kept").rglob("*.json"):
         assert str(tmp_path) not in path.read_text()
     before = {path: path.read_bytes() for path in (tmp_path / "kept").rglob("*.*")}
