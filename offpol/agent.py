@@ -217,7 +217,8 @@ class Agent:
     def trace_inputs(self, batch: Batch) -> TraceInputs:
         """Return what the trace would be shown of a batch now, the values of all rows by the target network."""
         gamma, window = self.horizon()
-        return self._whole(batch.to(self.device).shortened(window), gamma)
+        inputs: TraceInputs = self._whole(batch.to(self.device).shortened(window), gamma)
+        return inputs
 
     def _health(self, windows: Batch, inputs: TraceInputs, targets: TraceTargets, terms: Terms) -> dict[str, Tensor]:
         """Measure windows by what the trace saw and answered, evaluated anew where it saw them joined."""
@@ -226,7 +227,7 @@ class Agent:
             targets = self.trace(inputs)
         return health(windows, inputs, targets, terms.updates)
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _whole(self, batch: Batch, gamma: float | Tensor) -> TraceInputs:
         """Evaluate every row of windows, for people.
 

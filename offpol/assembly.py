@@ -74,7 +74,8 @@ class Parts:
 
 def build_env(cfg: Mapping[str, Any], num_envs: int, stream: str, index: int = 0) -> Env:
     """Build `num_envs` envs on the stream of random numbers of that name and index."""
-    return build(cfg["env"], "env", num_envs=num_envs, seed=seed_for(cfg["seed"], stream, index))
+    env: Env = build(cfg["env"], "env", num_envs=num_envs, seed=seed_for(cfg["seed"], stream, index))
+    return env
 
 
 def env_spec(cfg: Mapping[str, Any]) -> EnvSpec:
@@ -96,7 +97,8 @@ def answering(cfg: Mapping[str, Any], doing: str, times: int = 1) -> Iterator[No
 
 def build_behavior(cfg: Mapping[str, Any], first_stream: int, num_streams: int) -> Behavior:
     """Build how the streams from `first_stream` on explore, of all `num_streams`."""
-    return build(cfg["behavior"], "behavior", first_stream=first_stream, num_streams=num_streams)
+    behavior: Behavior = build(cfg["behavior"], "behavior", first_stream=first_stream, num_streams=num_streams)
+    return behavior
 
 
 def build_agent(cfg: Mapping[str, Any], spec: EnvSpec) -> Agent:
@@ -117,11 +119,12 @@ def build_agent(cfg: Mapping[str, Any], spec: EnvSpec) -> Agent:
     node = dict(cfg["agent"])
     if processes.world_size() > 1:
         node["_target_"] = "offpol.data_parallel.DataParallelAgent"
-    return build(
+    agent: Agent = build(
         node, "agent", build_network=build_network, critic=critic, policy=policy, trace=trace,
         device=_device(processes.local_device(run["device"]), "device"),
         actor_device=_device(run["actor_device"], "actor_device"), autocast=run["autocast"],
     )  # fmt: skip
+    return agent
 
 
 @contextlib.contextmanager

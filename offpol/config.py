@@ -29,7 +29,7 @@ def conf_dir() -> Path:
     return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
 
 
-def build(node: Mapping, key: str = "", /, **runtime: object) -> Any:
+def build(node: Mapping[str, Any], key: str = "", /, **runtime: object) -> Any:
     """Construct what `node` describes: a mapping with a `_target_` and the target's parameters.
 
     Args:
@@ -60,7 +60,7 @@ def build_all(group: str) -> dict[str, Any]:
     return {file.stem: build(cast(DictConfig, OmegaConf.load(file))) for file in files}
 
 
-def check(node: Mapping, runtime_names: Collection[str], key: str = "") -> None:
+def check(node: Mapping[str, Any], runtime_names: Collection[str], key: str = "") -> None:
     """Raise what `build` would say of the yaml's values, without importing or constructing the target."""
     node, key = _plain(node), key or _seam(node)
     module, _, name = _target(node, key).rpartition(".")
@@ -119,11 +119,11 @@ def as_yaml(value: Any) -> Any:
 # ------------------------------------------------------------------------------------------- the pieces
 
 
-def _plain(node: Mapping) -> Mapping:
+def _plain(node: Mapping[str, Any]) -> Mapping[str, Any]:
     return OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else as_yaml(node)  # type: ignore[return-value]
 
 
-def _target(node: Mapping, key: str) -> str:
+def _target(node: Mapping[str, Any], key: str) -> str:
     if not isinstance(node, Mapping) and key:
         raise ConfigError(f"{key} is {_shown(node)}, but is a section: set a value in it, as in {key}.KEY=VALUE.")
     target = node.get("_target_") if isinstance(node, Mapping) else None
@@ -132,13 +132,13 @@ def _target(node: Mapping, key: str) -> str:
     return target
 
 
-def _seam(node: Mapping) -> str:
+def _seam(node: Mapping[str, Any]) -> str:
     """Name a node by its target: offpol.critic.hl_gauss.HLGauss stands under `critic`."""
     parts = _target(node, "").split(".")
     return parts[1] if parts[0] == "offpol" else parts[-1]
 
 
-def _locate(node: Mapping, key: str) -> Callable:
+def _locate(node: Mapping[str, Any], key: str) -> Callable[..., object]:
     target = _target(node, key)
     module_name, _, name = target.rpartition(".")
     if target.split(".")[0] in sys.stdlib_module_names:
@@ -162,7 +162,7 @@ def _locate(node: Mapping, key: str) -> Callable:
 
 
 def _arguments(
-    node: Mapping, wanted: Mapping[str, inspect.Parameter], runtime: Collection[str], key: str
+    node: Mapping[str, Any], wanted: Mapping[str, inspect.Parameter], runtime: Collection[str], key: str
 ) -> dict[str, object]:
     known = [name for name in wanted if name not in runtime]
     given = {name: value for name, value in node.items() if name != "_target_"}
@@ -172,7 +172,7 @@ def _arguments(
     return _fields(given, {name: wanted[name] for name in known}, key)
 
 
-def _fields(given: Mapping, wanted: Mapping[str, inspect.Parameter], key: str) -> dict[str, object]:
+def _fields(given: Mapping[str, Any], wanted: Mapping[str, inspect.Parameter], key: str) -> dict[str, object]:
     for name in given:
         if name not in wanted:
             options = ", ".join(wanted) or "nothing"
@@ -209,13 +209,13 @@ def _scalar(value: object, kind: type, key: str) -> object:
     return _require(value, type(value) is kind and not nan, KINDS[kind] + hint, key)
 
 
-def _literal(value: object, options: tuple, key: str) -> object:
+def _literal(value: object, options: tuple[object, ...], key: str) -> object:
     known = any(value == option and type(value) is type(option) for option in options)
     near = did_you_mean(str(value), [str(option) for option in options])
     return _require(value, known, f"one of {', '.join(map(str, options))}{near}", key)
 
 
-def _union(value: object, options: tuple, key: str) -> object:
+def _union(value: object, options: tuple[object, ...], key: str) -> object:
     """Take the first alternative that fits; where only one could have, say what is wrong with it."""
     errors = []
     for option in options:
@@ -231,7 +231,7 @@ def _union(value: object, options: tuple, key: str) -> object:
     raise ConfigError(f"{key} is {value!r}, but must be one of: {names}.")
 
 
-def _sequence(value: object, kind: type, options: tuple, key: str) -> object:
+def _sequence(value: object, kind: type, options: tuple[object, ...], key: str) -> object:
     _require(value, isinstance(value, list | tuple), f"a list, as in {key}=[1,2]", key)
     items = list(value)  # type: ignore[call-overload]
     if kind is list or (len(options) == 2 and options[1] is Ellipsis):

@@ -38,7 +38,8 @@ class Networks(nn.Module):
         state = {**dict(self.member.named_parameters()), **dict(self.member.named_buffers())}
 
         def one(state: dict[str, Tensor]) -> NetworkOutput:
-            return torch.func.functional_call(self.member, state, (obs,))
+            output: NetworkOutput = torch.func.functional_call(self.member, state, (obs,))
+            return output
 
         output = torch.vmap(one, randomness="different")(state)
         return NetworkOutput(output.q_logits.squeeze(1), output.policy_logits.mean(0))

@@ -92,7 +92,7 @@ def summarize(episodes: Sequence[Episode], seed: int) -> dict[str, Any]:
 
 def evaluation(
     cfg: Mapping[str, Any], agent: Agent, episodes: int, epsilon: float | None, seed: int,
-    pictures: list | None = None,
+    pictures: list[np.ndarray] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Play full games greedily but for a share `epsilon` of random actions; return the numbers."""
     with answering(cfg, "start"):

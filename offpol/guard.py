@@ -29,7 +29,7 @@ class NotFinite(RunError):
         super().__init__(what)
         self.evidence = evidence
 
-    def __reduce__(self) -> tuple:  # it may come from another process
+    def __reduce__(self) -> tuple[type[NotFinite], tuple[str, StateDict]]:  # it may come from another process
         return NotFinite, (str(self), self.evidence)
 
 

@@ -29,7 +29,8 @@ class ScaledConv2d(nn.Conv2d):
 
     def forward(self, obs: Tensor) -> Tensor:
         pixels = obs.contiguous(memory_format=torch.channels_last)
-        return self._conv_forward(pixels, self.weight * self.scale, self.bias)
+        result: Tensor = self._conv_forward(pixels, self.weight * self.scale, self.bias)
+        return result
 
 
 def channels_last(network: nn.Module) -> None:
@@ -58,7 +59,8 @@ class SpectralConv2d(nn.Conv2d):
         matrix = self.weight.flatten(1)
         with full_precision(inputs.device.type):  # a norm of three digits would be no norm
             weight = self.weight / self._norm(matrix)
-        return self._conv_forward(inputs, weight, self.bias)
+        result: Tensor = self._conv_forward(inputs, weight, self.bias)
+        return result
 
     def _norm(self, matrix: Tensor) -> Tensor:
         """Estimate the largest singular value of a matrix, and move the vector that it is followed by."""
@@ -203,6 +205,8 @@ class Heads(nn.Module):
     With `noisy` > 0 the critics' layers are noisy linear ones that start with this sigma; the policy's never are.
     Where no policy is learned there are no layers for one.
     """
+
+    __call__: Callable[..., NetworkOutput]  # of other modules it is Callable[..., Any]
 
     def __init__(self, config: HeadsConfig, num_features: int, num_actions: int, outputs: Outputs) -> None:
         super().__init__()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -109,10 +110,9 @@ def _check_id(dataset_id: str) -> None:
 
 def _minari() -> ModuleType:
     try:
-        import minari
+        return import_module("minari")
     except ImportError as error:
         raise ConfigError(f"Minari is not installed: {install('offline')}.") from error
-    return minari
 
 
 def _streams(segments: list[dict[str, torch.Tensor]]) -> Iterator[Fields]:

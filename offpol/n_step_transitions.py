@@ -50,4 +50,4 @@ def _ends(values: Tensor, row: Tensor) -> Tensor:
     kept = torch.cat([window, row.squeeze(1) * len(row) + window])
     rows = values.transpose(0, 1).flatten(0, 1)
     out = torch.empty_like(rows[: len(kept)])  # its own result would not be channels_last where images are
-    return torch.index_select(rows, 0, kept, out=out).unflatten(0, (2, -1)).transpose(0, 1)
+    return torch.unflatten(torch.index_select(rows, 0, kept, out=out), 0, (2, -1)).transpose(0, 1)

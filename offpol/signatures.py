@@ -24,7 +24,7 @@ LIGHT_MODULES = ("typing", "collections.abc")  # what a stand-in's annotations m
 SUPER = re.compile(r"super\(.*\)\.__init__")
 
 
-def parameters(target: Callable) -> dict[str, inspect.Parameter]:
+def parameters(target: Callable[..., object]) -> dict[str, inspect.Parameter]:
     """Map a constructor's parameters by name, with annotations evaluated where that is possible.
 
     An annotation that cannot be evaluated here (it names something imported only for type checkers) becomes
@@ -83,7 +83,7 @@ class _Source:
         }
 
 
-class _Names(dict):
+class _Names(dict[str, object]):
     """Names of a module, looked up only when an annotation uses them."""
 
     def __init__(self, module: str, source: _Source) -> None:
@@ -132,7 +132,7 @@ def _parsed(module: str, file: str, *_version: int) -> _Source:
         raise ConfigError(f"{file}, line {error.lineno}, is not Python: {error.msg}.") from error
 
 
-def _handed_on(target: Callable) -> dict[str, inspect.Parameter]:
+def _handed_on(target: Callable[..., object]) -> dict[str, inspect.Parameter]:
     """Map what a constructor's `**kwargs` may hold: the parent's parameters, without those that it sets itself."""
     having = [c for c in getattr(target, "__mro__", ()) if "__init__" in vars(c) and c is not object]
     try:
@@ -175,7 +175,7 @@ def _is_dataclass(node: ast.ClassDef) -> bool:
     return any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
 
 
-def _namespace(target: Callable, parameter: str) -> dict[str, object]:
+def _namespace(target: Callable[..., object], parameter: str) -> dict[str, object]:
     """Find where an annotation was written: a dataclass inherits fields from other modules."""
     for klass in getattr(target, "__mro__", ()):
         if parameter in inspect.get_annotations(klass) and dataclasses.is_dataclass(klass):

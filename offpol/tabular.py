@@ -63,7 +63,8 @@ def q_of(mdp: MDP, pi: Tensor) -> Tensor:
     """Solve for Q^pi [S, A]; pi [S, A]."""
     pairs = mdp.reward.numel()
     onward = (mdp.transition.unsqueeze(-1) * pi).reshape(pairs, pairs)
-    return torch.linalg.solve(torch.eye(pairs, dtype=DTYPE) - onward, mdp.reward.flatten()).view_as(mdp.reward)
+    solved: Tensor = torch.linalg.solve(torch.eye(pairs, dtype=DTYPE) - onward, mdp.reward.flatten())
+    return solved.view_as(mdp.reward)
 
 
 def q_star(mdp: MDP) -> Tensor:

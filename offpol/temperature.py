@@ -87,8 +87,9 @@ class Temperature(nn.Module):
 
     def forward(self, mean_square: Tensor) -> Tensor:
         """Take in the batch's mean squared advantage (0-dim); return the divisor (0-dim), in value units."""
-        divisor = self.multiplier()
-        return divisor if self.settings.control == "fixed" else divisor * self.scale(mean_square)
+        number = self.multiplier()
+        divisor: Tensor = number if self.settings.control == "fixed" else number * self.scale(mean_square)
+        return divisor
 
     def adapt(self, entropy: Tensor, num_actions: int) -> None:
         """Sharpen where the targets' mean entropy (0-dim, nats) is above the wanted one, else soften."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 
-def upload(values: Tensor | NDArray, device: torch.device) -> Tensor:
+def upload(values: Tensor | np.ndarray, device: torch.device) -> Tensor:
     """Copy what lies on the host to a device without waiting for it; what is there already is not copied."""
     tensor = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
     if device.type != "cuda" or tensor.device.type != "cpu":

@@ -135,7 +135,7 @@ def output_folder(cfg: DictConfig, multirun: bool) -> Path:
         HydraConfig.instance().cfg = before
 
 
-def plain(cfg: DictConfig, hydra: Any = None, left_out: list[str] | None = None) -> dict:
+def plain(cfg: DictConfig, hydra: Any = None, left_out: list[str] | None = None) -> dict[str, Any]:
     """Return the program's own part of a composed config, resolved.
 
     `task` and `recipe`, where there are any, only hand values to other sections (the support of critics, the width of
@@ -144,7 +144,7 @@ def plain(cfg: DictConfig, hydra: Any = None, left_out: list[str] | None = None)
     """
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     try:
-        content: dict = OmegaConf.to_container(own, resolve=True)  # type: ignore[assignment]
+        content: dict[str, Any] = OmegaConf.to_container(own, resolve=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise ConfigError(first_line(error)) from error
     for name in ("task", "recipe"):
@@ -160,7 +160,7 @@ def plain(cfg: DictConfig, hydra: Any = None, left_out: list[str] | None = None)
     return content
 
 
-def relaunchable(cfg: Mapping) -> str:
+def relaunchable(cfg: Mapping[str, Any]) -> str:
     """Return a resolved config as yaml text that starts the same run again, by itself."""
     hydra = OmegaConf.load(conf_dir() / "config.yaml").hydra
     head = "# The resolved config of this run. The same again: offpol --config-path THIS_FOLDER --config-name config\n"
@@ -168,7 +168,7 @@ def relaunchable(cfg: Mapping) -> str:
     return head + OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults, **cfg, "hydra": hydra}))
 
 
-def load_saved(directory: Path, device: str | None = None) -> dict:
+def load_saved(directory: Path, device: str | None = None) -> dict[str, Any]:
     """Return the config that a run saved, to compute on `device` if one is named; ConfigError where there is none."""
     path = directory / CONFIG
     if not path.is_file():

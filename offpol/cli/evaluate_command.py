@@ -30,6 +30,8 @@ def main() -> None:
 
 def _evaluate(args: argparse.Namespace) -> None:
     """Evaluate a checkpoint of a run; write and print the result."""
+    import numpy as np
+
     from offpol import cpu, film
     from offpol.checks import check_config
     from offpol.cli.command_line import load_saved
@@ -50,7 +52,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         tell(f"offpol-eval: {sentence}.")
     seed = cfg["seed"] if args.seed is None else args.seed
     epsilon = cfg["run"]["eval_epsilon"] if args.epsilon is None else args.epsilon
-    pictures: list | None = [] if args.film else None
+    pictures: list[np.ndarray] | None = [] if args.film else None
     result = found.about | evaluation(cfg, agent, args.episodes, epsilon, seed, pictures)
     name = f"evaluation-{found.about['agent_steps']}-steps-epsilon-{result['epsilon']:g}-seed-{seed}.json"
     say(f"{result['env']} after {found.about['agent_steps']:,} agent steps: {in_words(result)}")

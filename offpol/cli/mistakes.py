@@ -113,7 +113,7 @@ def options(group: str) -> list[str]:
     return _options(group, ObjectType.CONFIG)
 
 
-def dotted_keys(node: Mapping, prefix: str = "") -> Iterator[str]:
+def dotted_keys(node: Mapping[str, object], prefix: str = "") -> Iterator[str]:
     """List the dotted keys of nested mappings."""
     for name, value in node.items():
         key = f"{prefix}{name}"
@@ -122,7 +122,7 @@ def dotted_keys(node: Mapping, prefix: str = "") -> Iterator[str]:
             yield from dotted_keys(value, f"{key}.")
 
 
-def taking_any(content: Mapping) -> Iterator[str]:
+def taking_any(content: Mapping[str, object]) -> Iterator[str]:
     """List KEY.* for each key of a config that is a mapping of anything, as what `gymnasium.make` takes."""
     for section, node in content.items():
         for name, parameter in (keys(node) or {}).items():

@@ -108,6 +108,7 @@ class Atari:
     def _restart(self, mask: np.ndarray) -> np.ndarray:
         """Load the game afresh where mask [E] says so, from the anchors' seeds; return the observations of all."""
         seeds = np.array([self._anchor_seed(int(stream)) for stream in np.flatnonzero(mask)])
+        obs: np.ndarray
         obs, info = self._emulators.reset(seed=seeds, options={"reset_mask": mask})
         self._lives, self._over = info["lives"], self._over & ~mask
         return obs

@@ -76,7 +76,8 @@ class _Game:
         return self._observe(), float(reward), bool(terminated), self.steps >= self.time_limit, {}
 
     def _observe(self) -> np.ndarray:
-        return self.game.state().transpose(2, 0, 1)
+        obs: np.ndarray = self.game.state().transpose(2, 0, 1)
+        return obs
 
     def render(self) -> np.ndarray:
         return paint(self._observe()).repeat(PIXELS_PER_CELL, axis=0).repeat(PIXELS_PER_CELL, axis=1)

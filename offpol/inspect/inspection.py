@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from offpol.agent import Agent
@@ -59,31 +58,31 @@ class Windows:
 
     inputs: TraceInputs
     targets: dict[str, TraceTargets]
-    lengths: dict[str, NDArray]
-    ends: dict[str, dict[str, NDArray]]
-    age_updates: NDArray
-    monte_carlo: NDArray
-    place: NDArray
+    lengths: dict[str, np.ndarray]
+    ends: dict[str, dict[str, np.ndarray]]
+    age_updates: np.ndarray
+    monte_carlo: np.ndarray
+    place: np.ndarray
 
     @property
-    def returns(self) -> dict[str, NDArray]:
+    def returns(self) -> dict[str, np.ndarray]:
         """The return [W] that each operator gives a window's first row."""
         return {name: targets.returns[:, 0].numpy() for name, targets in self.targets.items()}
 
     @property
-    def valid(self) -> NDArray:
+    def valid(self) -> np.ndarray:
         """Whether each row of a window is a transition [W, n] (bool): rows after an episode's end are none."""
         after = self.inputs.valid_next[:, :-1].numpy()
         return np.concatenate([np.ones((len(after), 1), bool), after], 1)
 
     @property
-    def rho(self) -> NDArray:
+    def rho(self) -> np.ndarray:
         """pi/mu of every transition [W, n], NaN in rows that are none."""
         rho = (self.inputs.log_pi - self.inputs.log_mu).clamp(-20, 20).exp().numpy()
         return np.where(self.valid, rho, np.nan)
 
     @property
-    def q(self) -> NDArray:
+    def q(self) -> np.ndarray:
         """Q of each window's first row [W]."""
         return self.inputs.q[:, 0].numpy()
 
@@ -162,7 +161,7 @@ def _on_cpu(inputs: TraceInputs) -> TraceInputs:
 
 
 def _through(
-    operators: Mapping[str, Trace], inputs: TraceInputs, age: NDArray, monte_carlo: NDArray, place: NDArray
+    operators: Mapping[str, Trace], inputs: TraceInputs, age: np.ndarray, monte_carlo: np.ndarray, place: np.ndarray
 ) -> Windows:
     """Put one batch through every operator: some look at the whole batch."""
     targets = {name: operator(inputs) for name, operator in operators.items()}

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from offpol.record.segments import Segment, unbroken_from
@@ -30,18 +29,18 @@ class LoggedRows:
         self._stop = np.stack([segment["stop"].numpy() for segment in segments])
         lengths = self._stop - self._start
         self._offset = np.cumsum(lengths, 1) - lengths  # of a stream's rows in a segment's fields
-        self.first: NDArray = unbroken_from(segments)
+        self.first: np.ndarray = unbroken_from(segments)
         names = ("action", "valid", "behavior_log_prob", "policy_version")
         self.action, self.valid, self.log_mu, self.version = (self._column(name) for name in names)
         for segment in segments[1:]:  # a stream that was cut had its newest row changed after it was saved
             row = segment["start"].numpy() - self.first - 1
             self.valid[row >= 0, row[row >= 0]] = segment["valid_before"].numpy()[row >= 0]
-        self.agent_steps: NDArray = np.full(self.valid.shape[1], agent_steps)
+        self.agent_steps: np.ndarray = np.full(self.valid.shape[1], agent_steps)
         if together:
             self.agent_steps -= self.valid[:, ::-1].sum(0).cumsum()[::-1]
         self._begins = self._episode_begins()
 
-    def _column(self, name: str) -> NDArray:
+    def _column(self, name: str) -> np.ndarray:
         pieces = [
             [
                 segment[name].numpy()[offset : offset + length]
@@ -53,7 +52,7 @@ class LoggedRows:
         longest = max(map(len, columns))
         return np.stack([np.pad(column, (0, longest - len(column))) for column in columns])
 
-    def _episode_begins(self) -> NDArray:
+    def _episode_begins(self) -> np.ndarray:
         """Return the row with which each row's episode begins [S, K]; -1 where that row is not here any more."""
         begins = np.full(self.valid.shape, -1)
         for stream, valid in enumerate(self.valid):
@@ -63,12 +62,12 @@ class LoggedRows:
                 begin = begin if transition else k + 1
         return begins
 
-    def complete(self) -> NDArray:
+    def complete(self) -> np.ndarray:
         """Tell of which rows the whole observation is here [S, K] (bool)."""
-        complete: NDArray = (self._begins >= 0) | (np.arange(self.valid.shape[1]) >= self.stack - 1)
+        complete: np.ndarray = (self._begins >= 0) | (np.arange(self.valid.shape[1]) >= self.stack - 1)
         return complete
 
-    def observations(self, streams: NDArray, rows: NDArray) -> Tensor:
+    def observations(self, streams: np.ndarray, rows: np.ndarray) -> Tensor:
         """Return what was observed in rows [N, *obs_shape]: the episode's newest frames, zeros before its first."""
         newest = self.segments[-1]["obs"]
         out = torch.zeros(len(rows), self.stack, *newest.shape[1:], dtype=newest.dtype)

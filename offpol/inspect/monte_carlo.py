@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from offpol.memory.kernels_numpy import Floats
 from offpol.memory.ring import Ring
 
 KNOWN = 0.01  # a return counts as known where what comes after the last known reward weighs at most so much
 
 
-def monte_carlo_returns(ring: Ring, gamma: float) -> tuple[NDArray, NDArray]:
+def monte_carlo_returns(ring: Ring, gamma: float) -> tuple[Floats, Floats]:
     """Return, for every slot of a ring, the discounted sum of the rewards that followed, and the weight of the rest.
 
     Both float64 [size]: G_t = r_t + gamma (1 - terminated) G_{t+1}, and the product of those discounts up to where the
@@ -33,7 +33,7 @@ def monte_carlo_returns(ring: Ring, gamma: float) -> tuple[NDArray, NDArray]:
     return returns, rest
 
 
-def _carry_back(own: NDArray, carried: NDArray) -> NDArray:
+def _carry_back(own: Floats, carried: Floats) -> Floats:
     """Solve x_k = own_k + carried_k x_{k+1} for all k [K], by doubling: log2(K) passes instead of a loop over rows."""
     value, factor, reach = own.copy(), carried.copy(), 1
     while reach < len(value) and factor.any():

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from offpol.agent import Agent
 from offpol.inspect.logged_rows import LoggedRows
 from offpol.inspect.mu_formulas import Expected, Situation, formula
+from offpol.memory.kernels_numpy import Bools, Floats, Ints
 from offpol.types import StateDict
 
 TOLERANCE = 1e-4  # of log mu; rounding of float32 stays far below
@@ -75,7 +75,7 @@ class Checked:
 
 
 def compare(
-    checked: Checked, rows: LoggedRows, wanted: NDArray, versions: Mapping[int, StateDict], agent: Agent,
+    checked: Checked, rows: LoggedRows, wanted: Bools, versions: Mapping[int, StateDict], agent: Agent,
     behavior: Mapping[str, Any], rng: np.random.Generator,
 ) -> Checked:  # fmt: skip
     """Recompute log mu of the rows that `wanted` [S, K] selects and whose version's parameters are there."""
@@ -96,7 +96,7 @@ def compare(
     return checked
 
 
-def _judge(checked: Checked, found: Expected, at: Situation, log_mu: NDArray, about: Mapping[str, NDArray]) -> None:
+def _judge(checked: Checked, found: Expected, at: Situation, log_mu: Floats, about: Mapping[str, Ints]) -> None:
     """Compare what was logged [N] with what was to be expected, and count."""
     with np.errstate(divide="ignore"):
         error = np.abs(np.log(found.allowed) - log_mu[:, None]).min(1)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from offpol.errors import ConfigError
 
@@ -21,11 +20,11 @@ NEAR = 1e-5  # of the largest value in sight: values nearer to each other may be
 class Situation:
     """N rows to be explained; floats are float64."""
 
-    q: NDArray  # [N, A] by the parameters that acted
-    pi: NDArray  # [N, A]
-    action: NDArray  # [N] taken
-    agent_steps: NDArray  # [N] before the step
-    stream: NDArray  # [N]
+    q: np.ndarray  # [N, A] by the parameters that acted
+    pi: np.ndarray  # [N, A]
+    action: np.ndarray  # [N] taken
+    agent_steps: np.ndarray  # [N] before the step
+    stream: np.ndarray  # [N]
     num_streams: int
     rounding: float = 1.0  # of the values, in units of what float32 makes
 
@@ -38,11 +37,11 @@ class Expected:
     the same. `slack`: how much more than usual rounding may change log mu.
     """
 
-    mu: NDArray  # [N, A]
-    allowed: NDArray  # [N, C]
-    epsilon: NDArray  # [N]
-    tie: NDArray  # [N] bool, several actions are the best and share
-    undecided: NDArray  # [N] bool, rounding decides which are
+    mu: np.ndarray  # [N, A]
+    allowed: np.ndarray  # [N, C]
+    epsilon: np.ndarray  # [N]
+    tie: np.ndarray  # [N] bool, several actions are the best and share
+    undecided: np.ndarray  # [N] bool, rounding decides which are
     slack: float = 1.0
 
 
@@ -95,28 +94,28 @@ FORMULAS: dict[str, Formula] = {
 }
 
 
-def _smooth(base: NDArray, epsilon: NDArray, at: Situation, slack: float) -> Expected:
+def _smooth(base: np.ndarray, epsilon: np.ndarray, at: Situation, slack: float) -> Expected:
     """Return what a base distribution without ties [N, A] makes."""
     mu = _mixed(base, epsilon, base.shape[1])
     never = np.zeros(len(mu), bool)
     return Expected(mu, mu[np.arange(len(mu)), at.action][:, None], epsilon, never, never, slack)
 
 
-def _mixed(base: NDArray, epsilon: NDArray, num_actions: int) -> NDArray:
+def _mixed(base: np.ndarray, epsilon: np.ndarray, num_actions: int) -> np.ndarray:
     """Return (1 - epsilon) base + epsilon / A for base [N, ...]."""
-    mixed: NDArray = (1.0 - epsilon[:, None]) * base + epsilon[:, None] / num_actions
+    mixed: np.ndarray = (1.0 - epsilon[:, None]) * base + epsilon[:, None] / num_actions
     return mixed
 
 
-def _scheduled(schedule: Mapping[str, float], steps: NDArray) -> NDArray:
+def _scheduled(schedule: Mapping[str, float], steps: np.ndarray) -> np.ndarray:
     """Return start + (end - start) (steps - first) / over, between start and end."""
     over, gone = schedule["over_agent_steps"], steps - schedule.get("from_agent_steps", 0)
     share = np.clip(gone / over, 0.0, 1.0) if over else (gone >= 0).astype(np.float64)
     return schedule["start"] + (schedule["end"] - schedule["start"]) * share
 
 
-def _epsilon(cfg: Mapping[str, Any], at: Situation) -> NDArray:
+def _epsilon(cfg: Mapping[str, Any], at: Situation) -> np.ndarray:
     """Return the schedule's epsilon, to the power 1 + exponent i / (S - 1) in stream i of S (Horgan et al. 2018)."""
     rung = at.stream / max(at.num_streams - 1, 1)
-    epsilon: NDArray = _scheduled(cfg["epsilon"], at.agent_steps) ** (1.0 + cfg["ladder_exponent"] * rung)
+    epsilon: np.ndarray = _scheduled(cfg["epsilon"], at.agent_steps) ** (1.0 + cfg["ladder_exponent"] * rung)
     return epsilon

@@ -78,7 +78,8 @@ def facts(ring: Ring, about: dict[str, Any]) -> dict[str, object]:
 def ages_updates(ring: Ring, updates: int) -> np.ndarray:
     """Return the age of each valid row: updates since the parameters that acted."""
     rows = ring.records[ring.written]
-    return updates - rows["policy_version"][rows["valid"]]
+    ages: np.ndarray = updates - rows["policy_version"][rows["valid"]]
+    return ages
 
 
 def priorities_of(draws: StateDict) -> np.ndarray | None:

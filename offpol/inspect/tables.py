@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from offpol.health import CUT
 from offpol.inspect.inspection import Subject, Windows
@@ -34,7 +33,7 @@ class Mean:
     error: float
 
     @classmethod
-    def of(cls, values: NDArray) -> Mean:
+    def of(cls, values: np.ndarray) -> Mean:
         """Average what is not NaN."""
         values = values[~np.isnan(values)]
         if not len(values):
@@ -60,14 +59,14 @@ def operator_rows(windows: Windows, own: str) -> list[Row]:
     return rows
 
 
-def distances(windows: Windows) -> tuple[list[str], NDArray]:
+def distances(windows: Windows) -> tuple[list[str], np.ndarray]:
     """Return the names, and the root mean square distance of each operator's returns to each other's and to MC."""
     columns = {**windows.returns, "Monte Carlo": windows.monte_carlo}
     values = list(columns.values())
     return list(columns), np.array([[rms(a - b) for b in values] for a in values])
 
 
-def age_bins(windows: Windows) -> list[NDArray]:
+def age_bins(windows: Windows) -> list[np.ndarray]:
     """Split the windows by age, the freshest first, into parts of equal size."""
     order = np.argsort(windows.age_updates, kind="stable")
     return np.array_split(order, min(BINS, len(order)))
@@ -95,24 +94,24 @@ def age_rows(windows: Windows, own: str) -> list[Row]:
     return rows
 
 
-def rho_shares(windows: Windows) -> NDArray:
+def rho_shares(windows: Windows) -> np.ndarray:
     """Return the share of each class of rho in each part of `age_bins` [parts, classes]."""
     parts = [windows.rho[part] for part in age_bins(windows)]
     kinds = [np.digitize(ratios[~np.isnan(ratios)], RHO_EDGES) for ratios in parts]
     return _shares(kinds, len(RHO_CLASSES))
 
 
-def length_shares(windows: Windows, own: str) -> NDArray:
+def length_shares(windows: Windows, own: str) -> np.ndarray:
     """Return the share of each class of the run's own trace lengths in each part of `age_bins` [parts, classes]."""
     kinds = [np.digitize(windows.lengths[own][part], LENGTH_EDGES, right=True) for part in age_bins(windows)]
     return _shares(kinds, len(LENGTH_CLASSES))
 
 
-def _shares(kinds: Sequence[NDArray], classes: int) -> NDArray:
+def _shares(kinds: Sequence[np.ndarray], classes: int) -> np.ndarray:
     return np.array([np.bincount(kind, minlength=classes) / kind.size for kind in kinds])
 
 
-def rms(gaps: NDArray) -> float:
+def rms(gaps: np.ndarray) -> float:
     """Return the root mean square of what is not NaN; NaN of nothing."""
     known = gaps[~np.isnan(gaps)]
     return float(np.sqrt(np.square(known).mean())) if len(known) else float("nan")

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tensordict import TensorDict
 from torch import Tensor
 
@@ -38,13 +37,13 @@ class DeviceFrames:
             raise MemoryError(f"{size:,.1f} GB of frames on {device}") from error
         self.tensor[-1] = 0
 
-    def __setitem__(self, slots: Ints, frames: NDArray) -> None:
+    def __setitem__(self, slots: Ints, frames: np.ndarray) -> None:
         for start in range(0, len(slots), _CHUNK):
             part = slice(start, start + _CHUNK)
             index = upload(slots[part], self.tensor.device)
             self.tensor[index] = upload(np.ascontiguousarray(frames[part]), self.tensor.device)
 
-    def take(self, slots: Ints, axis: int = 0, **_: object) -> NDArray:
+    def take(self, slots: Ints, axis: int = 0, **_: object) -> np.ndarray:
         """Copy frames [K, ...] to the host."""
         assert axis == 0, "frames lie along the first axis"
         frames = np.empty((len(slots), *self.shape[1:]), self.dtype)
@@ -131,7 +130,8 @@ class DeviceRing(Ring):
 
     def _observations(self, base: Tensor, row: Tensor, history: Tensor) -> Tensor:
         """Build observations [B, n+1, *obs_shape] of rows [B, n+1] that show `history` earlier frames."""
-        stack, frames = self.spec.stack, self.frames.tensor  # type: ignore[attr-defined]
+        stack = self.spec.stack
+        frames: Tensor = self.frames.tensor  # type: ignore[attr-defined]
         back = torch.arange(stack - 1, -1, -1, device=self.device)
         index = base.unsqueeze(2) + (row.unsqueeze(2) - back) % self.rows_per_stream
         index = torch.where(back <= history.unsqueeze(2), index, self.size)  # the frame of zeros

@@ -144,7 +144,7 @@ def ring_windows(
     return frames, whole, real, flags, generation
 
 
-def interleave(frames: NDArray, index: Ints, out: NDArray) -> None:
+def interleave(frames: np.ndarray, index: Ints, out: np.ndarray) -> None:
     if index.shape[-1] == 4 and frames.dtype == np.uint8:
         _interleave_four_bytes(frames, index, out.view(np.uint32)[..., 0])
     else:
@@ -152,7 +152,7 @@ def interleave(frames: NDArray, index: Ints, out: NDArray) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _interleave(frames: NDArray, index: Ints, out: NDArray) -> None:
+def _interleave(frames: np.ndarray, index: Ints, out: np.ndarray) -> None:
     nothing = np.zeros(frames.shape[1], frames.dtype)
     for b in range(index.shape[1]):  # window after window: their rows share frames
         for t in range(index.shape[0]):

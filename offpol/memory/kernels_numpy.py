@@ -14,6 +14,7 @@ Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Float32s = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
+RingState = tuple[Ints, Bools, Bytes, int, int]  # counts, valid, history, rows, window
 
 
 def replay_weights(
@@ -76,7 +77,7 @@ def ring_current(
     """Tell which slots are drawable and still hold the row of that generation; IndexError out of range."""
     if len(slots) and (slots.min() < 0 or slots.max() >= len(valid)):
         raise IndexError("an index of update_priorities is no slot of this replay")
-    same = ring_generation(counts, rows, slots) == generation
+    same: Bools = ring_generation(counts, rows, slots) == generation
     return same & ring_drawable(counts, valid, history, rows, window, slots)
 
 
@@ -130,7 +131,7 @@ def ring_windows(
     return frames, whole, real, flags, ring_generation(counts, rows, starts)
 
 
-def interleave(frames: NDArray, index: Ints, out: NDArray) -> None:
+def interleave(frames: np.ndarray, index: Ints, out: np.ndarray) -> None:
     """Copy frames [N, P] by index [T, B, stack] to the last axis of out [T, B, P, stack]; index -1 gives zeros."""
     for place in range(index.shape[-1]):
         column = index[..., place]

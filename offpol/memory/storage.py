@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from offpol.memory.kernels_numpy import Ints
 
@@ -19,7 +18,7 @@ ASKING = 100  # draws that ask for their pages, after one was waited for
 class Storage(Protocol):
     """Makes the array of a ring's frames and is told what will be read of it."""
 
-    def zeros(self, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
+    def zeros(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """Return the array, all zeros; called once."""
 
     def will_read(self, slots: Ints) -> None:
@@ -29,7 +28,7 @@ class Storage(Protocol):
 class InMemory:
     """An array that takes memory only as it is written."""
 
-    def zeros(self, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
+    def zeros(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         return np.zeros(shape, dtype)
 
     def will_read(self, slots: Ints) -> None:
@@ -47,7 +46,7 @@ class InFile:
         self.folder = folder
         self._asks, self._waits = 0, 0  # draws that are still to ask; pages this process ever waited for
 
-    def zeros(self, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
+    def zeros(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """Raise ValueError where the disk has no room."""
         length = int(np.prod(shape)) * np.dtype(dtype).itemsize
         try:

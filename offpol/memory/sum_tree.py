@@ -4,7 +4,6 @@ from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
-from numpy.typing import NDArray
 
 from offpol.memory.kernels import TREE_KERNELS
 from offpol.memory.kernels_numpy import Floats, Ints
@@ -23,8 +22,8 @@ class Tree:
     """
 
     def __init__(
-        self, size: int, node: np.dtype, smallest: bool, set_kernel: Callable, prioritize_kernel: Callable,
-        kernels: ModuleType,
+        self, size: int, node: np.dtype, smallest: bool, set_kernel: Callable[..., float],
+        prioritize_kernel: Callable[..., tuple[int, float]], kernels: ModuleType,
     ) -> None:  # fmt: skip
         self.size = size
         self._kernels, self._set, self._prioritize = kernels, set_kernel, prioritize_kernel
@@ -46,13 +45,13 @@ class Tree:
             ValueError: where a mass is negative, so large that the sum could overflow, or NaN (but where that says
                 unknown); nothing is set.
         """
-        largest: float = self._set(self._nodes, self._offsets, index, mass, self._limit)
+        largest = self._set(self._nodes, self._offsets, index, mass, self._limit)
         if self._least is not None:
             self._kernels.tree_least(self._sums, self._offsets, self._least, index)
         return largest
 
     def prioritize(
-        self, ring: Ring, slots: Ints, generation: Ints, priority: NDArray, epsilon: float, alpha: float
+        self, ring: Ring, slots: Ints, generation: Ints, priority: np.ndarray, epsilon: float, alpha: float
     ) -> tuple[int, float]:
         """Set the masses (|priority| + epsilon)^alpha [B], where 0^0 is 0, of slots that are current in a ring.
 
@@ -62,7 +61,7 @@ class Tree:
             ValueError: where the priority of one of these is not finite, or too large; nothing is set.
             IndexError: where a slot does not exist.
         """
-        result: tuple[int, float] = self._prioritize(
+        result = self._prioritize(
             self._nodes, self._offsets, self._limit, ring.state, slots, generation, priority, epsilon, alpha
         )
         if self._least is not None:

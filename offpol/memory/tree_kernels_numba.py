@@ -2,10 +2,9 @@
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from offpol.memory.kernels_numba import ring_masses
-from offpol.memory.kernels_numpy import Floats, Ints
+from offpol.memory.kernels_numpy import Floats, Ints, RingState
 
 
 @njit(cache=True, nogil=True)
@@ -31,7 +30,7 @@ def tree_set(nodes: Floats, offsets: Ints, index: Ints, mass: Floats, limit: flo
 
 @njit(cache=True, nogil=True)
 def tree_prioritize(
-    nodes: Floats, offsets: Ints, limit: float, ring: tuple, slots: Ints, generation: Ints, priority: Floats,
+    nodes: Floats, offsets: Ints, limit: float, ring: RingState, slots: Ints, generation: Ints, priority: Floats,
     epsilon: float, alpha: float,
 ) -> tuple[int, float]:  # fmt: skip
     counts, valid, history, rows, window = ring
@@ -87,7 +86,7 @@ def tree_draw(nodes: Floats, offsets: Ints, share: Floats, stratified: bool) -> 
 
 
 @njit(cache=True, nogil=True)
-def context_set(nodes: NDArray, offsets: Ints, index: Ints, mass: Floats, limit: float) -> float:
+def context_set(nodes: np.ndarray, offsets: Ints, index: Ints, mass: Floats, limit: float) -> float:
     largest = 0.0
     for i in range(len(mass)):
         if not (np.isnan(mass[i]) or 0.0 <= mass[i] <= limit):
@@ -115,7 +114,7 @@ def context_set(nodes: NDArray, offsets: Ints, index: Ints, mass: Floats, limit:
 
 @njit(cache=True, nogil=True)
 def context_prioritize(
-    nodes: NDArray, offsets: Ints, limit: float, ring: tuple, slots: Ints, generation: Ints, priority: Floats,
+    nodes: np.ndarray, offsets: Ints, limit: float, ring: RingState, slots: Ints, generation: Ints, priority: Floats,
     epsilon: float, alpha: float,
 ) -> tuple[int, float]:  # fmt: skip
     counts, valid, history, rows, window = ring
@@ -124,7 +123,7 @@ def context_prioritize(
 
 
 @njit(cache=True, nogil=True)
-def context_find(nodes: NDArray, offsets: Ints, target: Floats, prior: float) -> tuple[Ints, Floats]:
+def context_find(nodes: np.ndarray, offsets: Ints, target: Floats, prior: float) -> tuple[Ints, Floats]:
     found, mass = np.empty(len(target), np.int64), np.empty(len(target))
     running = np.empty(9)
     for i in range(len(target)):
@@ -147,7 +146,7 @@ def context_find(nodes: NDArray, offsets: Ints, target: Floats, prior: float) ->
 
 
 @njit(cache=True, nogil=True)
-def context_at(nodes: NDArray, offsets: Ints, index: Ints, prior: float) -> Floats:
+def context_at(nodes: np.ndarray, offsets: Ints, index: Ints, prior: float) -> Floats:
     mass = np.empty(len(index))
     for i in range(len(index)):
         node, level = index[i], 0

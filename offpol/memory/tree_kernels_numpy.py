@@ -4,9 +4,8 @@ A tree is one float64 array, level after level from the leaves up, 8 children a 
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-from offpol.memory.kernels_numpy import Floats, Ints, ring_masses
+from offpol.memory.kernels_numpy import Floats, Ints, RingState, ring_masses
 
 _EIGHT = np.arange(8)
 
@@ -28,7 +27,7 @@ def tree_set(nodes: Floats, offsets: Ints, index: Ints, mass: Floats, limit: flo
 
 
 def tree_prioritize(
-    nodes: Floats, offsets: Ints, limit: float, ring: tuple, slots: Ints, generation: Ints, priority: Floats,
+    nodes: Floats, offsets: Ints, limit: float, ring: RingState, slots: Ints, generation: Ints, priority: Floats,
     epsilon: float, alpha: float,
 ) -> tuple[int, float]:  # fmt: skip
     """Set the leaves that are current by `ring_masses`; return how many are, and their largest mass."""
@@ -76,7 +75,7 @@ def tree_draw(nodes: Floats, offsets: Ints, share: Floats, stratified: bool) -> 
     return tree_find(nodes, offsets, share * nodes[-1])
 
 
-def context_set(nodes: NDArray, offsets: Ints, index: Ints, mass: Floats, limit: float) -> float:
+def context_set(nodes: np.ndarray, offsets: Ints, index: Ints, mass: Floats, limit: float) -> float:
     """Set leaves of a `ContextTree`, NaN for unknown, and renew their ancestors; see `tree_set`."""
     if not (np.isnan(mass) | ((mass >= 0) & (mass <= limit))).all():
         raise ValueError("Priorities must be finite and not too large to be added up: did the loss diverge?")
@@ -93,7 +92,7 @@ def context_set(nodes: NDArray, offsets: Ints, index: Ints, mass: Floats, limit:
 
 
 def context_prioritize(
-    nodes: NDArray, offsets: Ints, limit: float, ring: tuple, slots: Ints, generation: Ints, priority: Floats,
+    nodes: np.ndarray, offsets: Ints, limit: float, ring: RingState, slots: Ints, generation: Ints, priority: Floats,
     epsilon: float, alpha: float,
 ) -> tuple[int, float]:  # fmt: skip
     """Do for a `ContextTree` as `tree_prioritize` does."""
@@ -102,7 +101,7 @@ def context_prioritize(
     return len(current), context_set(nodes, offsets, current, mass, limit)
 
 
-def context_find(nodes: NDArray, offsets: Ints, target: Floats, prior: float) -> tuple[Ints, Floats]:
+def context_find(nodes: np.ndarray, offsets: Ints, target: Floats, prior: float) -> tuple[Ints, Floats]:
     """Find the leaf in whose stretch of the running sum each target falls, and its mass or estimate."""
     node, rest, mean = np.zeros(len(target), np.int64), target, np.full(len(target), prior)
     for level in range(len(offsets) - 2, -1, -1):
@@ -115,7 +114,7 @@ def context_find(nodes: NDArray, offsets: Ints, target: Floats, prior: float) ->
     return node, _mean(nodes[node], mean)
 
 
-def context_at(nodes: NDArray, offsets: Ints, index: Ints, prior: float) -> Floats:
+def context_at(nodes: np.ndarray, offsets: Ints, index: Ints, prior: float) -> Floats:
     """Look up masses, estimates where they are unknown."""
     mean: Floats = np.full(len(index), prior)
     for level in range(len(offsets) - 1, -1, -1):
@@ -124,11 +123,11 @@ def context_at(nodes: NDArray, offsets: Ints, index: Ints, prior: float) -> Floa
     return np.where(leaf["known"] + leaf["unknown"] > 0, mean, 0.0)
 
 
-def _mean(nodes: NDArray, otherwise: Floats | float) -> Floats:
+def _mean(nodes: np.ndarray, otherwise: Floats | float) -> Floats:
     """Average what is known below nodes."""
     return np.where(nodes["known"] > 0, nodes["sum"] / np.maximum(nodes["known"], 1), otherwise)
 
 
-def _weights(children: NDArray, mean: Floats) -> Floats:
+def _weights(children: np.ndarray, mean: Floats) -> Floats:
     """Weigh the children [B, 8] of nodes whose unknown masses count as `mean` [B]."""
     return np.where(children["known"] > 0, children["total"], children["unknown"] * mean[:, None])

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tensordict import TensorDict
 
 from offpol.memory.kernels_numpy import Float32s, Ints
@@ -34,7 +33,7 @@ def gather(ring: Ring, starts: Ints, probability: Float32s, replay_weight: Float
     return Batch.from_tensordict(TensorDict._new_unsafe(fields, torch.Size(starts.shape), nested=False))
 
 
-def _observations(ring: Ring, frames: Ints) -> NDArray:
+def _observations(ring: Ring, frames: Ints) -> np.ndarray:
     """Build observations [B, n+1, *obs_shape] from slots of frames [n+1, B, stack], -1 for a frame of zeros."""
     shape, stack = ring.spec.frame_shape, ring.spec.stack
     ring.storage.will_read(frames)

@@ -23,7 +23,8 @@ class Residual(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         hidden = self.first(self.norms[0](torch.relu(inputs)))
-        return inputs + self.second(self.norms[1](torch.relu(hidden)))
+        change: Tensor = self.second(self.norms[1](torch.relu(hidden)))
+        return inputs + change
 
 
 class Impala(nn.Module):

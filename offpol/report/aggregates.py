@@ -34,28 +34,33 @@ def interquartile_mean(games: Sequence[np.ndarray]) -> np.ndarray:
     if len({runs.shape[-1] for runs in games}) == 1:
         ranked = np.sort(scores, axis=-1)
         cut = ranked.shape[-1] // 4
-        return ranked[..., cut : ranked.shape[-1] - cut].mean(axis=-1)
+        middle: np.ndarray = ranked[..., cut : ranked.shape[-1] - cut].mean(axis=-1)
+        return middle
     weight = np.concatenate([np.full(runs.shape[-1], 1 / (len(games) * runs.shape[-1])) for runs in games])
     order = np.argsort(scores, axis=-1)
     weight = weight[order]
     upto = np.cumsum(weight, axis=-1)
     inside = np.clip(np.minimum(upto, 0.75) - np.maximum(upto - weight, 0.25), 0.0, None)
-    return (inside * np.take_along_axis(scores, order, axis=-1)).sum(axis=-1) / inside.sum(axis=-1)
+    middle = (inside * np.take_along_axis(scores, order, axis=-1)).sum(axis=-1) / inside.sum(axis=-1)
+    return middle
 
 
 def median(games: Sequence[np.ndarray]) -> np.ndarray:
     """Take the median of the games' means."""
-    return np.median([runs.mean(axis=-1) for runs in games], axis=0)
+    result: np.ndarray = np.median([runs.mean(axis=-1) for runs in games], axis=0)
+    return result
 
 
 def mean(games: Sequence[np.ndarray]) -> np.ndarray:
     """Average the games' means; each game weighs the same."""
-    return np.mean([runs.mean(axis=-1) for runs in games], axis=0)
+    result: np.ndarray = np.mean([runs.mean(axis=-1) for runs in games], axis=0)
+    return result
 
 
 def optimality_gap(games: Sequence[np.ndarray]) -> np.ndarray:
     """Average by how much runs fall short of 1, that is of the human reference; smaller is better."""
-    return np.mean([np.maximum(0.0, 1.0 - runs).mean(axis=-1) for runs in games], axis=0)
+    result: np.ndarray = np.mean([np.maximum(0.0, 1.0 - runs).mean(axis=-1) for runs in games], axis=0)
+    return result
 
 
 AGGREGATES: dict[str, Callable[[Sequence[np.ndarray]], np.ndarray]] = {
@@ -79,10 +84,13 @@ def profile(scores: Scores, taus: np.ndarray, seed: int, resamples: int = 2_000)
     games = list(scores.values())
 
     def above(sample: Sequence[np.ndarray]) -> np.ndarray:
-        return np.mean([share(np.sort(runs, axis=-1).reshape(-1, runs.shape[-1])) for runs in sample], axis=0)
+        shares = [share(np.sort(runs, axis=-1).reshape(-1, runs.shape[-1])) for runs in sample]
+        result: np.ndarray = np.mean(shares, axis=0)
+        return result
 
     def share(ranked: np.ndarray) -> np.ndarray:
-        return 1.0 - np.array([np.searchsorted(row, taus, side="right") for row in ranked]) / ranked.shape[-1]
+        below: np.ndarray = np.array([np.searchsorted(row, taus, side="right") for row in ranked]) / ranked.shape[-1]
+        return 1.0 - below
 
     replicates = np.concatenate([above(sample) for sample in _resampled(games, seed, resamples)])
     return above(games)[0], np.percentile(replicates, PERCENTILES, axis=0)
@@ -126,7 +134,8 @@ def _resampled(games: Sequence[np.ndarray], seed: int, resamples: int) -> Iterat
 def _beats(mine: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Compare every run of [..., n] with every one of [..., m]: the share of wins [...]."""
     difference = mine[..., :, None] - other[..., None, :]
-    return ((difference > 0).mean(axis=(-2, -1)) + (difference >= 0).mean(axis=(-2, -1))) / 2
+    wins: np.ndarray = (difference > 0).mean(axis=(-2, -1)) + (difference >= 0).mean(axis=(-2, -1))
+    return wins / 2
 
 
 def _estimate(games: Sequence[np.ndarray], value: float, replicates: np.ndarray) -> Estimate:

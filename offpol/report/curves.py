@@ -77,7 +77,8 @@ def _axis(run: RunResult, kind: str) -> np.ndarray:
     logged = run.axes
     if not len(logged["agent steps"]):
         return np.full(len(points), np.nan)
-    return np.interp(points, [0, *logged["agent steps"]], [0, *logged[kind]], right=np.nan)
+    axis: np.ndarray = np.interp(points, [0, *logged["agent steps"]], [0, *logged[kind]], right=np.nan)
+    return axis
 
 
 def together(runs: Sequence[RunResult]) -> list[RunResult]:
