@@ -9,7 +9,7 @@ import offpol
 
 PACKAGE = Path(offpol.__file__).parent
 SEAMS = ("behavior", "critic", "env", "network", "policy", "replay", "trace")
-ABOVE = {"agent": 3, "actor": 3, "data_parallel": 3, "topology": 4, "assembly": 5, "evaluate": 6, "main": 7}
+ABOVE = {"agent": 3, "actor": 3, "data_parallel": 3, "actor_side": 4, "topology": 4, "assembly": 5, "evaluate": 6}
 ABOVE |= {"cli.evaluate_command": 7, "training": 7, "main": 8, "api": 8}
 INSPECT = ("inspection", "tables", "figures", "window", "mu_compare", "mu_check", "replay_contents")
 ABOVE |= dict.fromkeys((f"inspect.{name}" for name in INSPECT), 6)

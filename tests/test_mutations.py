@@ -110,7 +110,7 @@ MUTATIONS = [
              'batch = batch if "batch" in locals() else replay.sample(agent.batch_size)', "tests/test_learning.py"),
     Mutation("epsilon counts frames", "topology/sync.py", "actor.act(run.agent_steps, agent.updates)",
              "actor.act(run.agent_steps * run.frames_per_agent_step, agent.updates)", TOPOLOGY),
-    Mutation("epsilon counts frames beside learning", "topology/threads.py",
+    Mutation("epsilon counts frames beside learning", "actor_side.py",
              "self.agent_steps += int(rows.valid.sum())", "self.agent_steps += 4 * int(rows.valid.sum())", TOPOLOGY),
     Mutation("targets get a gradient", "agent.py", "    @torch.no_grad()\n    def _targets", "    def _targets", AGENT),
     Mutation("double Q by the target network", "agent.py", "self._complete(online, self.network, obs",

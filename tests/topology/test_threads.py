@@ -12,11 +12,11 @@ from test_resume import JOB, assert_same_run, interrupt_at, metrics
 
 from offpol import cpu, main
 from offpol.actor import Actor
+from offpol.actor_side import ActorThread
 from offpol.agent import Agent
 from offpol.env.chain import Chain
 from offpol.record import checkpoint
 from offpol.run import Run
-from offpol.topology import threads
 
 THREADS = (*JOB, "topology=threads", "topology.deadline_s=60.0")
 
@@ -141,8 +141,8 @@ def test_a_full_queue_waits_and_loses_nothing(offpol, monkeypatch) -> None:
     job = (*THREADS, "topology.max_policy_lag=2")
     assert offpol(*job, "hydra.run.dir=whole").code == 0
     update, depths = Agent.update, []
-    depth, acting = threads._ActorThread.depth, []
-    publish = threads._ActorThread.publish
+    depth, acting = ActorThread.depth, []
+    publish = ActorThread.publish
 
     def publishing(self):
         acting.append(self)
@@ -154,7 +154,7 @@ def test_a_full_queue_waits_and_loses_nothing(offpol, monkeypatch) -> None:
         return update(self, *arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(threads._ActorThread, "publish", publishing)
+        patched.setattr(ActorThread, "publish", publishing)
         patched.setattr(Agent, "update", slow)
         interrupt_at(222, patched)
         assert offpol(*job, "hydra.run.dir=run").code == 130
