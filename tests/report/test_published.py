@@ -81,13 +81,13 @@ def test_who_matches_the_protocol_of_atari100k() -> None:
 
 
 def test_baselines_come_in_pairs_for_games_of_the_suites() -> None:
-    """The Atari games take hours and come in one by one; MinAtar's five are all there."""
+    """Those of `sticky` take hours and come in one by one; MinAtar's and Atari-100k's are all there."""
     found = {(row.protocol, row.game, row.name) for row in baselines()}
-    mini = {("minatar", f"MinAtar-{game}") for game in load_suite("minatar").games}
-    known = mini | {("atari100k", game) for game in load_suite("atari100k").games}
-    known |= {("sticky", game) for game in load_suite("atari57").games}
+    whole = {("minatar", f"MinAtar-{game}") for game in load_suite("minatar").games}
+    whole |= {("atari100k", game) for game in load_suite("atari100k").games}
+    known = whole | {("sticky", game) for game in load_suite("atari57").games}
     measured = {(protocol, game) for protocol, game, _ in found}
-    assert mini <= measured <= known
+    assert whole <= measured <= known
     assert found == {(*where, name) for where in measured for name in ("random", "best constant action")}
     assert all(row.episodes >= 5 for row in baselines())
     assert BASELINES.read_text().count("\n") == len(found) + 1
