@@ -74,5 +74,5 @@ def inspect(directory: Path, own: float, bias: Sequence[float | None], others: d
     operators = [{"operator": name, "rms_to_monte_carlo": distance} for name, distance in distances.items()]
     ages = [{"q_minus_monte_carlo": gap} for gap in bias]
     (directory / "inspect").mkdir()
-    seen = {"operator": "retrace", "operators": operators, "by_age": ages}
+    seen = {"operator": "retrace", "window": 5, "operators": operators, "by_age": ages}
     (directory / "inspect" / "inspect.json").write_text(json.dumps(seen))

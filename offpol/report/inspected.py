@@ -25,7 +25,7 @@ def inspected_table(comparison: Comparison) -> Table:
     found = {agent: _numbers(_seen(comparison, agent)) for agent in colors(comparison)}
     found = {agent: numbers for agent, numbers in found.items() if numbers}
     operators = sorted({name for numbers in found.values() for name in numbers["operators"]})
-    header = ("", "runs", "its own", "Q - MC, freshest", "Q - MC, oldest", *operators)
+    header = ("", "runs", "its own, window", "Q - MC, freshest", "Q - MC, oldest", *operators)
     rows = [
         [f"**{agent}**", str(numbers["runs"]), numbers["own"], _number(numbers["freshest"]), _number(numbers["oldest"]),
          *(_number(numbers["operators"].get(name, np.nan)) for name in operators)]
@@ -52,7 +52,7 @@ def _numbers(seen: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return {}
     means = {name: float(np.mean([one[name] for one in told if name in one])) for name in set().union(*told)}
     bias_by_age = {age: means.pop(age, np.nan) for age in ("freshest", "oldest")}
-    own = "/".join(sorted({one["operator"] for one in seen}))
+    own = " / ".join(sorted({f"{one['operator']}, {one['window']}" for one in seen}))
     return {"runs": len(told), "own": own, **bias_by_age, "operators": means}
 
 
