@@ -287,17 +287,13 @@ class Agent:
     def _step(self, loss: Tensor, share: Tensor, sound: Tensor, follow: bool) -> tuple[Tensor, Tensor]:
         """Descend a loss that is the mean of rows weighted by `share` [M], where it and `sound` (0-dim) are finite.
 
-        Return the gradient's norm and whether all was finite: if not, parameters and optimizer stay as they were, and
-        on the CPU the target network does not follow either.
+        Return the gradient's norm and whether all was finite: if not, parameters and optimizer stay as they were.
         """
         self.optimizer.zero_grad(set_to_none=True)
         backward(loss, share, self.parameters)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.optimizer_config.max_gradient_norm)
         finite = (sound + norm).isfinite()
-        if self.device.type != "cpu":  # as a GradScaler leaves steps out, which a CPU finds out for less
-            self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
-        elif not finite:
-            return norm, finite
+        self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # as a GradScaler leaves steps out
         self.optimizer.step()
         if follow:
             torch._foreach_lerp_(self._followers, self._online, self.target.rate)

@@ -32,7 +32,8 @@ def test_distances_are_told_in_units_of_the_runs_own(folders, tmp_path: Path) ->
     inspect(folders["trace=retrace", 1], own=10.0, bias=(-1.0, 9.0, 4.0), others={"n_step": 8.0, "peng": None})
     inspect(folders["trace=n_step", 1], own=1.0, bias=(None, 0.1), others={"n_step": 1.25})
     found = table(tmp_path)
-    assert found.header == ("", "runs", "its own, window", "Q - MC, freshest", "Q - MC, oldest", "n_step", "peng", "retrace")
+    assert found.header[:5] == ("", "runs", "its own, window", "Q - MC, freshest", "Q - MC, oldest")
+    assert found.header[5:] == ("n_step", "peng", "retrace")
     assert sorted(found.rows) == [
         ["**trace=n_step**", "1", "retrace, 5", "—", "0.10", "1.25", "—", "1.00"],
         ["**trace=retrace**", "2", "retrace, 5", f"{(0.25 - 0.1) / 2:.2f}", "0.45", "1.15", "0.50", "1.00"],
