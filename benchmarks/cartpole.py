@@ -31,16 +31,18 @@ def timed(command: list[str], log: Path) -> float:
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
-def ours(seed: int, out: Path) -> dict:
+def ours(seed: int, agent_steps: int, out: Path) -> dict:
     directory = out / f"offpol-seed{seed}"
-    command = ["-m", "offpol.main", "experiment=cartpole", f"seed={seed}", f"hydra.run.dir={directory}"]
+    command = ["-m", "offpol.main", "experiment=cartpole", f"seed={seed}", f"run.agent_steps={agent_steps}",
+               f"hydra.run.dir={directory}"]  # fmt: skip
     cpu_s = timed([sys.executable, *command], out / f"offpol-seed{seed}.log")
     return {"score": json.loads((directory / "evaluation.json").read_text())["mean"], "cpu_s": cpu_s}
 
 
-def peer(seed: int, out: Path) -> dict:
+def peer(seed: int, agent_steps: int, out: Path) -> dict:
     log = out / f"sb3-seed{seed}.log"
-    cpu_s = timed([sys.executable, "-W", "ignore", str(PEER), "--seed", str(seed)], log)
+    command = ["-W", "ignore", str(PEER), "--seed", str(seed), "--agent-steps", str(agent_steps)]
+    cpu_s = timed([sys.executable, *command], log)
     return {"score": json.loads(log.read_text().splitlines()[-1])["score"], "cpu_s": cpu_s}
 
 
@@ -48,12 +50,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="a new folder for the runs and result.json")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--agent-steps", type=int, default=50_000, help="of each run")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True)
     results: dict[str, list[dict]] = {"offpol": [], "stable-baselines3": []}
     for seed in range(arguments.seeds):
         for name, contender in (("offpol", ours), ("stable-baselines3", peer)):
-            result = contender(seed, arguments.out)
+            result = contender(seed, arguments.agent_steps, arguments.out)
             results[name].append(result)
             print(f"seed {seed} {name}: {result['score']:.1f} in {result['cpu_s']:.1f} cpu s", flush=True)
     (arguments.out / "result.json").write_text(json.dumps(results, indent=2))

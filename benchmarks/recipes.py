@@ -30,27 +30,34 @@ AGENTS = sorted(
 )
 
 
-def play(agent: str, seed: int, out: Path) -> dict:
+def play(agent: str, seed: int, agent_steps: int, out: Path) -> dict:
     """Run an agent unless it has been; return its evaluation."""
     directory = out / f"{agent}-seed{seed}"
     evaluation = directory / "evaluation.json"
     if not evaluation.exists():
         command = ["-m", "offpol.main", f"experiment={agent}", "task=cartpole", f"seed={seed}"]
+        command.append(f"run.agent_steps={agent_steps}")
         if agent in OFFLINE:
-            play("default", seed, out)
+            play("default", seed, agent_steps, out)
             command.append(f"replay.offline={out / f'default-seed{seed}'}")
         with (out / f"{agent}-seed{seed}.log").open("w") as log:
             subprocess.run([sys.executable, *command, f"hydra.run.dir={directory}"], check=True, stdout=log,
                            stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
-    return json.loads(evaluation.read_text())
+    found = json.loads(evaluation.read_text())
+    if found["agent_steps"] != agent_steps:
+        raise SystemExit(f"{directory} holds a run of {found['agent_steps']} agent steps: give another --out.")
+    return found
 
 
-def publish(results: dict[str, list[float]], out: Path) -> None:
+def publish(results: dict[str, list[float]], agent_steps: int, out: Path) -> None:
     """Write the scores down, beside those of other agents, and into the table of docs/recipes.md."""
     infos = [json.loads(path.read_text()) for agent in results for path in sorted(out.glob(f"{agent}-seed*/info.json"))]
-    known = json.loads(PUBLISHED.read_text()) if PUBLISHED.is_file() else {"about": {}, "scores": {}}
+    task = f"task=cartpole: {agent_steps:,} agent steps, then the mean return of 20 greedy games, by seed"
+    known = json.loads(PUBLISHED.read_text()) if PUBLISHED.is_file() else {}
+    if known.get("about", {}).get("task") != task:  # scores after other steps do not stand beside these
+        known = {"about": {}, "scores": {}}
     about = {
-        "task": "task=cartpole: 50,000 agent steps, then the mean return of 20 greedy games, by seed",
+        "task": task,
         "machine": sorted({*known["about"].get("machine", ()), *(info["machine"]["cpu"] for info in infos)}),
         "commits": sorted({*known["about"].get("commits", ()), *(_commit(info) for info in infos)}),
     }
@@ -75,6 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="the folder of the runs")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--agent-steps", type=int, default=50_000, help="of each run")
     parser.add_argument("--agents", nargs="*", default=AGENTS, choices=AGENTS, help="only these")
     parser.add_argument("--publish", action="store_true", help=f"write {PUBLISHED.name} and the table")
     arguments = parser.parse_args()
@@ -83,10 +91,10 @@ def main() -> None:
     results: dict[str, list[float]] = {agent: [] for agent in arguments.agents}
     for seed in range(arguments.seeds):
         for agent in arguments.agents:
-            results[agent].append(play(agent, seed, out)["mean"])
+            results[agent].append(play(agent, seed, arguments.agent_steps, out)["mean"])
             print(f"{agent:20} seed {seed}: {results[agent][-1]:6.1f}  (mean {mean(results[agent]):.1f})", flush=True)
     if arguments.publish:
-        publish(results, out)
+        publish(results, arguments.agent_steps, out)
 
 
 if __name__ == "__main__":

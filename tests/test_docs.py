@@ -21,7 +21,7 @@ from offpol.record.run_keys import RESUMABLE
 ROOT = conf_dir().parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PROGRAMS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-INLINE = r"`(offpol(?:-\w+)? [^`]*|python benchmarks/[^`]*)`"
+INLINE = r"`(offpol(?:-\w+)?\s[^`]*|python\s+benchmarks/[^`]*)`"
 PLACEHOLDERS = {"experiment=NAME": "experiment=dqn", "RUN_DIR": "a_run", "THIS_FOLDER": "a_run"}
 
 
