@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -118,8 +119,9 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
     cfg = command_line.plain(next(command_line.compositions(command_line.parse(arguments.overrides))))
     run = cfg["run"]
+    updates = max(arguments.updates, math.ceil(run["num_envs"] * run["replay_ratio"]))  # a step of all envs makes so many
     run |= {"torch_threads": 1, "agent_steps": run["learning_starts_agent_steps"] + int(
-        (arguments.rounds + 2) * arguments.updates / run["replay_ratio"])}  # fmt: skip
+        (arguments.rounds + 2) * updates / run["replay_ratio"])}  # fmt: skip
     check_config(cfg)
     cpu.set_up(1)
     torch.set_flush_denormal(not arguments.keep_denormals)

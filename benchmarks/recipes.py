@@ -19,6 +19,8 @@ import sys
 from pathlib import Path
 from statistics import mean
 
+from offpol.record.run_results import read_run
+
 REPOSITORY = Path(__file__).parent.parent
 DOCS, PUBLISHED = REPOSITORY / "docs" / "recipes.md", REPOSITORY / "runs" / "published" / "recipes.json"
 OFFLINE = ("bc", "rlpd")  # these learn from data
@@ -43,10 +45,9 @@ def play(agent: str, seed: int, agent_steps: int, out: Path) -> dict:
         with (out / f"{agent}-seed{seed}.log").open("w") as log:
             subprocess.run([sys.executable, *command, f"hydra.run.dir={directory}"], check=True, stdout=log,
                            stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
-    found = json.loads(evaluation.read_text())
-    if found["agent_steps"] != agent_steps:
-        raise SystemExit(f"{directory} holds a run of {found['agent_steps']} agent steps: give another --out.")
-    return found
+    if (budget := read_run(directory).budget) != agent_steps:
+        raise SystemExit(f"{directory} holds a run of {budget} agent steps: give another --out.")
+    return json.loads(evaluation.read_text())
 
 
 def publish(results: dict[str, list[float]], agent_steps: int, out: Path) -> None:
