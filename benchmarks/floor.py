@@ -119,7 +119,7 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
     cfg = command_line.plain(next(command_line.compositions(command_line.parse(arguments.overrides))))
     run = cfg["run"]
-    updates = max(arguments.updates, math.ceil(run["num_envs"] * run["replay_ratio"]))  # a step of all envs makes so many
+    updates = max(arguments.updates, math.ceil(run["num_envs"] * run["replay_ratio"]))  # those of a step of all envs
     run |= {"torch_threads": 1, "agent_steps": run["learning_starts_agent_steps"] + int(
         (arguments.rounds + 2) * updates / run["replay_ratio"])}  # fmt: skip
     check_config(cfg)
