@@ -290,7 +290,7 @@ class Agent:
         Return the gradient's norm and whether all was finite: if not, parameters and optimizer stay as they were.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        backward(loss, share, self.parameters)
+        sound = backward(loss, share, sound, self.parameters)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.optimizer_config.max_gradient_norm)
         finite = (sound + norm).isfinite()
         self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # as a GradScaler leaves steps out

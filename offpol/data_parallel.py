@@ -74,10 +74,7 @@ class DataParallelAgent(Agent):
         first = distributed.get_rank() == 0
         gathered = [torch.empty_like(update.priority) for _ in range(distributed.get_world_size())] if first else None
         distributed.gather(update.priority, gathered)
-        if gathered is None:
-            return update
-        priority = torch.cat(gathered)
-        return Update(priority, update.metrics, update.finite & priority.sum().isfinite())
+        return update if gathered is None else update._replace(priority=torch.cat(gathered))
 
     def reset_where_due(self) -> None:
         """Draw parts of the networks anew; what is drawn is the first process's draw."""

@@ -81,11 +81,14 @@ def joint_mean(values: Tensor, share: Tensor) -> Tensor:
     return sums[0] / sums[1]
 
 
-def backward(loss: Tensor, share: Tensor, parameters: Sequence[nn.Parameter]) -> None:
-    """Compute the gradient of the mean loss over the rows of all processes; `loss` (0-dim) is that of this one's."""
+def backward(loss: Tensor, share: Tensor, sound: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
+    """Compute the gradient of the mean loss over the rows of all processes; `loss` (0-dim) is that of this one's.
+
+    Return the sum of `sound` (0-dim) over them: not finite in all, where it is not in one, so that all agree on it.
+    """
     if not _connected:
         loss.backward()
-        return
+        return sound
     import torch
 
     count = 1 / share.max()
@@ -93,7 +96,9 @@ def backward(loss: Tensor, share: Tensor, parameters: Sequence[nn.Parameter]) ->
     torch.distributed.all_reduce(total)
     (loss * (count / total)).backward()
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    flat = torch.cat([*(gradient.flatten() for gradient in gradients), sound.detach().view(1)])
     torch.distributed.all_reduce(flat)
-    for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+    *parts, sounds = flat.split([*(gradient.numel() for gradient in gradients), 1])
+    for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
+    return sounds.squeeze()

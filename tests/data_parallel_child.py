@@ -16,11 +16,20 @@ POLICIES = sorted(file.stem for file in (conf_dir() / "policy").glob("*.yaml"))
 BATCH = 6
 
 
-def learned(policy: str, agent: Agent) -> dict[str, object]:
-    """Return what three updates did: gradients and priorities of the last, parameters and all the policy keeps."""
+def learned(agent: Agent, spoiled: int | None = None) -> dict[str, object]:
+    """Return what three updates did: gradients and priorities of the last, parameters and all the policy keeps.
+
+    In the batch of the update `spoiled` the last reward is infinite.
+    """
+    finite = []
     for seed in range(3):
-        update = agent.update(make_batch(size=BATCH, seed=seed))
+        batch = make_batch(size=BATCH, seed=seed)
+        if seed == spoiled:
+            batch.reward[-1, 0] = torch.inf
+        update = agent.update(batch)
+        finite.append(bool(update.finite))
     return {
+        "finite": torch.tensor(finite),
         "gradients": [parameter.grad for parameter in agent.parameters], "priority": update.priority,
         "parameters": list(agent.parameters), "policy": agent.policy.state_dict(), "updates": agent.updates,
     }  # fmt: skip
@@ -36,8 +45,14 @@ def main(out: str) -> None:
                 torch.nn.init.zeros_(agent.parameters[0])
                 agent.serve()
             else:
-                results[policy] = learned(policy, agent)
+                results[policy] = learned(agent)
                 agent.close()
+        agent = make_agent(kind=DataParallelAgent, critic="scalar")
+        if processes.rank() > 0:
+            agent.serve()
+        else:
+            results["spoiled"] = learned(agent, spoiled=1)
+            agent.close()
     if results:
         torch.save(results, Path(out))
 
