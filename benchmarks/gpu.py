@@ -2,11 +2,13 @@
 
     python benchmarks/gpu.py --out gpu.json                  # all of it
     python benchmarks/gpu.py --only updates acting           # some of it
+    python benchmarks/gpu.py --only updates --work "DQN, Nature, batch 32"
     python benchmarks/gpu.py --only updates --modes "step by step" graph --seconds 2    # nothing compiled: two minutes
     python benchmarks/gpu.py --device cpu --quick            # that the script works, on any machine; means nothing else
 
 `same`: is an update recorded or compiled the update done step by step, from the same seeds? `updates`: updates a
-second, drawing and prioritizing included, and the share of the time that the GPU computes. `acting`: an actor's
+second, drawing and prioritizing included, and the share of the time that the GPU computes; "bare" is what networks and
+optimizer alone would do as a graph, the floor of it. `kernels`: what an update's time goes to. `acting`: an actor's
 question, from host to host. `replay`: adding, drawing and prioritizing alone, on the device and on the host. `runs`:
 Atari 100k by the command line, one run alone and several side by side. Rows are random; only `runs` plays a game.
 """
@@ -29,11 +31,14 @@ from typing import Any
 import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
+from torch import Tensor
 
-from offpol.agent import Agent
+from offpol.agent import Agent, discounts
 from offpol.assembly import build_agent
 from offpol.cli.command_line import VERSION_BASE, plain
 from offpol.config import build, conf_dir
+from offpol.cuda_graphs import Recorder
+from offpol.n_step_transitions import join_batch
 from offpol.transfer import upload
 from offpol.types import EnvSpec, Rows
 from offpol.whole_update import compile_or_record
@@ -62,16 +67,17 @@ class Scale:
     seconds: float  # of each measurement
     modes: tuple[str, ...]
     work: tuple[str, ...]
+    autocast: tuple[str, ...]
     envs: tuple[int, ...]  # of an actor
     job: tuple[str, ...]  # what is run
 
 
 FULL = Scale(
-    20_000, 8, 4.0, tuple(MODES), tuple(WORK), (8, 64, 256),
+    20_000, 8, 4.0, tuple(MODES), tuple(WORK), ("none", "bfloat16"), (8, 64, 256),
     ("env.game=Pong", "run.agent_steps=100000", "run.replay_ratio=1", "run.eval_episodes=0", "run.torch_threads=1"),
 )  # fmt: skip
 QUICK = Scale(
-    600, 3, 0.01, ("step by step",), ("DQN, Nature, batch 32",), (8,),
+    600, 3, 0.01, ("step by step",), ("DQN, Nature, batch 32",), ("none",), (8,),
     ("task=chain", "run.agent_steps=700", "run.learning_starts_agent_steps=600", "run.eval_episodes=0"),
 )  # fmt: skip
 
@@ -105,7 +111,7 @@ def parts(overrides: Sequence[str], device: str, mode: str, number: int, autocas
     replay = build(cfg["replay"], "replay", spec=SPEC, window=cfg["agent"]["window"], seed=0, device=str(agent.device))
     for _, row in zip(range(number // ENVS), rows(0), strict=False):
         replay.add(row)
-    compile_or_record(agent, replay, **({"compile": False, "cuda_graph": False} | MODES[mode]))
+    compile_or_record(agent, replay, **({"compile": False, "cuda_graph": False} | MODES.get(mode, {})))
     return agent, replay
 
 
@@ -136,14 +142,39 @@ def seconds_each(call: Callable[[], object], seconds: float, device: str) -> flo
     return (time.perf_counter() - began) / times
 
 
-def kernels(call: Callable[[], object], device: str, times: int = 30) -> tuple[float, float]:
-    """Count the kernels of one call, and add up the seconds that they take."""
+def kernels_of(call: Callable[[], object], device: str, times: int = 30) -> list[tuple[str, float, float]]:
+    """Return the kernels of one call, the longest first: name, how often, and microseconds of all of them."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         for _ in range(times):
             call()
         wait(device)
     events = [event for event in profile.key_averages() if event.self_device_time_total]
-    return sum(e.count for e in events) / times, sum(e.self_device_time_total for e in events) / times / 1e6
+    found = [(event.key, event.count / times, event.self_device_time_total / times) for event in events]
+    return sorted(found, key=lambda kernel: -kernel[2])
+
+
+def bare(agent: Agent, replay: Any) -> Callable[[], object]:
+    """Return what networks and optimizer do in an update, on a batch that stays the same: the floor of it."""
+    batch = replay.sample(agent.batch_size)
+    if agent.joins_steps:
+        batch, _ = join_batch(batch, discounts(batch, agent.gamma))
+    obs = batch.obs.transpose(0, 1).flatten(0, 1).clone(memory_format=torch.preserve_format)
+    rows, spared = agent.train_positions * len(batch), len(batch) if agent.policy.reads_rows == "next" else 0
+
+    def work(obs: Tensor) -> Tensor:
+        agent.optimizer.zero_grad(set_to_none=True)
+        floats = obs.float()
+        with torch.no_grad():
+            agent.forward(agent.target_network, floats[spared:])
+            if agent.policy.double:
+                agent.forward(agent.network, floats[rows:])
+        output = agent.forward(agent.network, floats[:rows])
+        loss = output.q_logits.mean() + (output.policy_logits.mean() if agent.policy.learned else 0)
+        loss.backward()
+        agent.optimizer.step()
+        return loss
+
+    return partial(work if agent.device.type == "cpu" else Recorder(work, agent.device), obs)
 
 
 # ------------------------------------------------------------------------------------------- questions
@@ -174,20 +205,38 @@ def same(scale: Scale, device: str) -> Iterator[Row]:
 def updates(scale: Scale, device: str) -> Iterator[Row]:
     """Measure updates per second and the share of the time that the device computes."""
     for work in scale.work:
-        for mode in scale.modes:
-            for autocast in ("none", "bfloat16"):
+        for mode in ("bare", *scale.modes):
+            for autocast in scale.autocast:
                 agent, replay = parts(WORK[work], device, mode, scale.rows, autocast)
+                call = bare(agent, replay) if mode == "bare" else partial(update, agent, replay)
                 began = time.perf_counter()
                 for _ in range(5):
-                    update(agent, replay)
+                    call()
                 wait(device)
                 first = time.perf_counter() - began
-                each = seconds_each(lambda: update(agent, replay), scale.seconds, device)  # noqa: B023
-                number, busy = kernels(lambda: update(agent, replay), device) if device != "cpu" else (None, None)  # noqa: B023
+                each = seconds_each(call, scale.seconds, device)
+                answer = {
+                    "work": work, "mode": mode, "autocast": autocast, "updates/s": round(1 / each, 1), "kernels": None,
+                    "busy": None, "first 5 updates, s": round(first, 1),
+                }  # fmt: skip
+                if device != "cpu":
+                    found = kernels_of(call, device)
+                    answer["kernels"] = round(sum(often for _, often, _ in found), 1)
+                    answer["busy"] = f"{sum(took for _, _, took in found) / 1e6 / each:.0%}"
+                yield answer
+
+
+def kernels(scale: Scale, device: str) -> Iterator[Row]:
+    """Name the kernels that updates spend their time in."""
+    for work in scale.work if device != "cpu" else ():
+        for mode in scale.modes:
+            agent, replay = parts(WORK[work], device, mode, scale.rows)
+            for _ in range(5):
+                update(agent, replay)
+            for name, often, took in kernels_of(partial(update, agent, replay), device)[:40]:
                 yield {
-                    "work": work, "mode": mode, "autocast": autocast, "updates/s": round(1 / each, 1),
-                    "kernels": number, "busy": busy if busy is None else f"{busy / each:.0%}",
-                    "first 5 updates, s": round(first, 1),
+                    "work": work, "mode": mode, "kernel": name[:110], "in an update": round(often, 1),
+                    "us an update": round(took, 1),
                 }  # fmt: skip
 
 
@@ -259,6 +308,8 @@ def runs(scale: Scale, device: str, together: int) -> Iterator[Row]:
 
 def table(answers: list[Row]) -> str:
     """Lay out answers as a table in Markdown."""
+    if not answers:
+        return "nothing to tell here"
     names = list(answers[0])
     lines = [names, ["---"] * len(names), *([str(answer[name]) for name in names] for answer in answers)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -266,26 +317,29 @@ def table(answers: list[Row]) -> str:
 
 def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Scale]:
     """Read the command line; return it, and how much is to be measured."""
-    questions = ("same", "updates", "acting", "replay", "runs")
+    questions = ("same", "updates", "kernels", "acting", "replay", "runs")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, ... or cpu, with --quick (cuda)")
     parser.add_argument("--quick", action="store_true", help="the least of everything: does the script work?")
     parser.add_argument("--only", nargs="+", choices=questions, default=questions, help="some questions")
     parser.add_argument("--modes", nargs="+", choices=tuple(MODES), help="some ways to update (all)")
+    parser.add_argument("--work", nargs="+", choices=tuple(WORK), help="some updates (all)")
+    parser.add_argument("--autocast", nargs="+", choices=FULL.autocast, help="what networks compute in (both)")
     parser.add_argument("--seconds", type=float, default=FULL.seconds, help="of each measurement (%(default)s)")
     parser.add_argument("--agent-steps", type=int, help="of each run, of which 1600 are not learned from (100000)")
     parser.add_argument("--together", type=int, default=8, help="runs side by side (8)")
     parser.add_argument("--out", type=Path, help="also write everything to this JSON file")
     args = parser.parse_args(arguments)
-    if args.modes and args.quick:
-        parser.error("--quick measures what is done step by step")
+    if args.quick and (args.modes or args.work or args.autocast):
+        parser.error("--quick measures the least there is: leave --modes, --work and --autocast out")
     if args.device == "cpu" and not args.quick:
         parser.error("on a CPU only --quick makes sense")
     if args.device != "cpu" and (torch.device(args.device).index or 0) >= torch.cuda.device_count():
         parser.error(f"there is no {args.device} here, or this torch was built without CUDA")
     steps = (f"run.agent_steps={args.agent_steps}",) if args.agent_steps else ()
     scale = QUICK if args.quick else replace(
-        FULL, modes=tuple(args.modes or MODES), seconds=args.seconds, job=(*FULL.job, *steps)
+        FULL, modes=tuple(args.modes or MODES), work=tuple(args.work or WORK), seconds=args.seconds,
+        autocast=tuple(args.autocast or FULL.autocast), job=(*FULL.job, *steps),
     )  # fmt: skip
     return args, scale
 
@@ -296,7 +350,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     everything: dict[str, Any] = {"device": name, "torch": torch.__version__}
     print(f"{name}, torch {torch.__version__}")
     ask: dict[str, Callable[[Scale, str], Iterator[Row]]] = {
-        "same": same, "updates": updates, "acting": acting, "replay": replay,
+        "same": same, "updates": updates, "kernels": kernels, "acting": acting, "replay": replay,
         "runs": partial(runs, together=args.together),
     }  # fmt: skip
     for question in args.only:
