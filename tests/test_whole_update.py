@@ -225,6 +225,7 @@ def compiled_is_plain(
     assert not torch.equal(before, agents[1].values(obs)[0])
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own (2.11)
 def test_a_traced_update_is_the_update_done_step_by_step(monkeypatch) -> None:
     """What torch.compile does but for making kernels, which takes long."""
     compiled_is_plain("aot_eager", 8, 0, monkeypatch)
