@@ -4,7 +4,7 @@
     python benchmarks/study.py core                # operators x {fresh, old} data
     python benchmarks/study.py frozen              # very old data: the replay of another agent
     python benchmarks/study.py frozen only=retrace,one_step,ladder      # a part of it, by the names of the suite's grid
-    python benchmarks/study.py full --jobs 2       # all operators, ages, behaviors and games
+    python benchmarks/study.py full --jobs 2       # all operators, fresh and old data, all behaviors
 
 Each part is the suite study_PART of `offpol-bench`, in runs/study/PART; `frozen` first runs suite study_sources, the
 agents whose replays stand still. To be called in the root of the repository, as the suites name runs/study. Tables and
