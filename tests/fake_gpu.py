@@ -125,10 +125,15 @@ def update(overrides: list[str]) -> set[str]:
     return watch.found
 
 
-def main() -> None:
+def set_up() -> None:
+    """Make the device, once in a process."""
     warnings.simplefilter("ignore")  # torch's, of this device being for tests
     _setup_privateuseone_for_python_backend("gpu")
     torch.set_num_threads(1)
+
+
+def main() -> None:
+    set_up()
     for job in sys.argv[1:]:
         overrides = [word for word in job.split(",") if word]
         found = update(overrides)
