@@ -16,7 +16,7 @@ import torch
 from offpol.acting import copy_parameters
 from offpol.actor import Episode, Values
 from offpol.agent import Agent
-from offpol.deadline import LONGEST_PERIOD_S, Deadline, Waited, stack_of, to_start_s
+from offpol.deadline import LONGEST_PERIOD_S, Deadline, Waited, answering, close_or_leave, stack_of, to_start_s
 from offpol.errors import RunError
 from offpol.guard import way_out
 from offpol.run import Run
@@ -109,9 +109,20 @@ class ActorInTurns:
         topology = {"settled": [_saved(step) for step in self.settled], "restarts": self.restarts}
         return {"actor": self.actor.state_dict(), "topology": topology}
 
-    def stop(self) -> None:
+    def __enter__(self) -> ActorInTurns:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, at: object) -> None:
+        self.stop(failed=kind is not None)
+
+    def stop(self, failed: bool) -> None:
+        """Close the envs; after an error, which is to be told whatever they do, as far as they answer."""
         self.begin("closing the envs")
-        with contextlib.closing(self.deadline), self.deadline:
+        self.deadline.close()
+        if failed:
+            close_or_leave(self.actor)
+            return
+        with answering(self.deadline_s, "close"):
             self.actor.close()
 
     def hangs(self) -> str:
@@ -161,8 +172,7 @@ class ActorInTurns:
     def _restart(self) -> None:
         self.begin(STARTING)
         self.restarts += 1
-        with contextlib.suppress(Exception), self.deadline:  # they are broken, and may not even close
-            self.actor.close()
+        close_or_leave(self.actor)
         self.actor = self.actors.build(self.agent.values, restarts=self.restarts)
 
 
@@ -178,13 +188,12 @@ class ActorThread(ActorInTurns):
     def depth(self) -> int:
         return self.steps.qsize() + len(self.settled)
 
-    def stop(self) -> None:
+    def stop(self, failed: bool) -> None:
         """End the thread; one that hangs is left behind, and ends with the process."""
         self.policies.put(None)
         self.thread.join(timeout=min(self.deadline_s, 5.0))
         if not self.thread.is_alive():
-            self.watch()
-            super().stop()
+            super().stop(failed)
 
     def _receive(self) -> Step:
         try:

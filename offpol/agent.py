@@ -221,8 +221,11 @@ class Agent:
         return inputs
 
     def _health(self, windows: Batch, inputs: TraceInputs, targets: TraceTargets, terms: Terms) -> dict[str, Tensor]:
-        """Measure windows by what the trace saw and answered, evaluated anew where it saw them joined."""
-        if self.joins_steps:
+        """Measure windows by what the trace saw and answered, evaluated anew where it did not see all of them.
+
+        It saw less where steps were joined, and of the first row the online network's values where nothing reads them.
+        """
+        if self.joins_steps or self.policy.reads_rows == "next":
             inputs = self._whole(windows, terms.gamma)
             targets = self.trace(inputs)
         return health(windows, inputs, targets, terms.updates)

@@ -20,7 +20,7 @@ from offpol.checks import check_together
 from offpol.combinations import check_parts
 from offpol.config import build
 from offpol.contracts import check_behavior, check_network, require_members
-from offpol.deadline import Deadline, to_start_s
+from offpol.deadline import answering
 from offpol.ensemble import Networks
 from offpol.errors import ConfigError
 from offpol.layers import is_noisy
@@ -41,7 +41,7 @@ class Actors:
     def build(self, values: Values, restarts: int = 0, state: StateDict | None = None) -> Actor:
         actor = self._actor(values, 0, 1, restarts)
         if state is not None:
-            with answering(self.cfg, "play its saved actions again", REPLAYED):
+            with answering(patience_s(self.cfg), "play its saved actions again", REPLAYED):
                 actor.load_state_dict(state)
         return actor
 
@@ -56,7 +56,7 @@ class Actors:
     def _actor(self, values: Values, worker: int, num_workers: int, restarts: int) -> Actor:
         share, index = self.spec.num_envs // num_workers, worker + num_workers * restarts
         behavior = build_behavior(self.cfg, worker * share, self.spec.num_envs)
-        with answering(self.cfg, "start"):
+        with answering(patience_s(self.cfg), "start"):
             env = build_env(self.cfg, share, "env", index)
             return Actor(env, behavior, values, seed=seed_for(self.cfg["seed"], "actor", index))
 
@@ -80,19 +80,15 @@ def build_env(cfg: Mapping[str, Any], num_envs: int, stream: str, index: int = 0
 
 def env_spec(cfg: Mapping[str, Any]) -> EnvSpec:
     """Describe one env of those that a config asks for."""
-    with answering(cfg, "start and close"):
+    with answering(patience_s(cfg), "start and close"):
         env = build_env(cfg, 1, "env")
         env.close()
     return env.spec
 
 
-@contextlib.contextmanager
-def answering(cfg: Mapping[str, Any], doing: str, times: int = 1) -> Iterator[None]:
-    """End the process, with a sentence, where envs take for ever to be built, brought back or closed."""
-    seconds = times * to_start_s(cfg["topology"].get("deadline_s", math.inf))
-    what = f"the env takes longer than {seconds:g} s to {doing}: mend it, or raise topology.deadline_s"
-    with contextlib.closing(Deadline(seconds, lambda: what)) as deadline, deadline:
-        yield
+def patience_s(cfg: Mapping[str, Any]) -> float:
+    """Return the seconds that a step of all envs may take."""
+    return float(cfg["topology"].get("deadline_s", math.inf))
 
 
 def build_behavior(cfg: Mapping[str, Any], first_stream: int, num_streams: int) -> Behavior:

@@ -21,6 +21,7 @@ class _Closes(Protocol):
 Closable = TypeVar("Closable", bound=_Closes)
 LONGEST_PERIOD_S = 1.0  # between two looks
 SLOWEST_START_S = 60.0  # envs may take so long to be started or closed, however short a step's deadline is
+BROKEN_CLOSE_S = 5.0  # and so long to be closed after an error
 DEBUGGERS = ("bdb", "pdb", "pydevd", "_pydevd_bundle")  # modules: whose prompt is waited at by a person
 
 
@@ -74,15 +75,6 @@ class Deadline:
     def __exit__(self, *error: object) -> None:
         self._inside = False
 
-    @contextlib.contextmanager
-    def closing(self, what: Closable) -> Iterator[Closable]:
-        """For `with`: close it at the end, within the deadline."""
-        try:
-            yield what
-        finally:
-            with self:
-                what.close()
-
     def close(self) -> None:
         """Watch no longer."""
         self._closed.set()
@@ -104,3 +96,36 @@ class Deadline:
             tell(f"{stack_of(self._watched)}offpol: {self._what()}")
         finally:  # whatever keeps it from being told, as a full disk that the log is on
             os._exit(1)
+
+
+@contextlib.contextmanager
+def answering(deadline_s: float, doing: str, times: int = 1) -> Iterator[None]:
+    """End the process, with a sentence, where envs take for ever to be built, brought back or closed."""
+    seconds = times * to_start_s(deadline_s)
+    what = f"the env takes longer than {seconds:g} s to {doing}: mend it, or raise topology.deadline_s"
+    with contextlib.closing(Deadline(seconds, lambda: what)) as deadline, deadline:
+        yield
+
+
+@contextlib.contextmanager
+def closing_envs(envs: Closable, deadline_s: float) -> Iterator[Closable]:
+    """For `with`: close envs at the end; after an error, which is to be told whatever they do, as far as they can."""
+    try:
+        yield envs
+    except BaseException:
+        close_or_leave(envs)
+        raise
+    with answering(deadline_s, "close"):
+        envs.close()
+
+
+def close_or_leave(broken: Closable) -> None:
+    """Close what may not even close: what it raises is of no use, and where it hangs it is left behind."""
+
+    def close() -> None:
+        with contextlib.suppress(Exception):
+            broken.close()
+
+    thread = threading.Thread(target=close, name="closing", daemon=True)
+    thread.start()
+    thread.join(BROKEN_CLOSE_S)

@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from offpol.actor import Actor, Episode
 from offpol.agent import Agent
-from offpol.assembly import answering, build_agent, build_env, env_spec
+from offpol.assembly import build_agent, build_env, env_spec, patience_s
 from offpol.behavior.epsilon_greedy import EpsilonGreedy
-from offpol.deadline import Deadline
+from offpol.deadline import Deadline, answering, closing_envs
 from offpol.errors import RunError
 from offpol.output import is_terminal
 from offpol.record.checkpoint import Checkpoint, load_checkpoint
@@ -95,21 +95,21 @@ def evaluation(
     pictures: list[np.ndarray] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Play full games greedily but for a share `epsilon` of random actions; return the numbers."""
-    with answering(cfg, "start"):
+    deadline_s = patience_s(cfg)
+    with answering(deadline_s, "start"):
         env = build_env({**cfg, "seed": seed}, min(cfg["run"]["eval_num_envs"], episodes), "evaluation")
     if epsilon is None:
         epsilon = env.spec.evaluation_epsilon
     over = cfg["run"]["eval_over"]
     behavior = EpsilonGreedy(over=over, epsilon=Schedule(epsilon, epsilon, 0, 0), ladder_exponent=0.0)
     agent.acting_network.train(False)  # no noise in noisy layers
-    try:
-        with answering(cfg, "start"):
-            actor = Actor(env, behavior, agent.values, seed=seed_for(seed, "evaluation actions"))
-        played = evaluate(actor, episodes, pictures, cfg["topology"].get("deadline_s", math.inf))
-    finally:
-        agent.acting_network.train()
-        with answering(cfg, "close"):
-            env.close()
+    with closing_envs(env, deadline_s):
+        try:
+            with answering(deadline_s, "start"):
+                actor = Actor(env, behavior, agent.values, seed=seed_for(seed, "evaluation actions"))
+            played = evaluate(actor, episodes, pictures, deadline_s)
+        finally:
+            agent.acting_network.train()
     return {"env": env.spec.name, "epsilon": epsilon, "over": over, "seed": seed, **summarize(played, seed)}
 
 

@@ -28,8 +28,12 @@ def learn(agent: Agent, replay: Replay, run: Run) -> None:
             with run.timed("update"):
                 update = agent.update(batch, measure)
             run.guard.watch(agent, batch, update.finite)
-            with run.timed("prioritize"):
-                replay.update_priorities(batch.index, batch.generation, update.priority)
+            try:
+                with run.timed("prioritize"):
+                    replay.update_priorities(batch.index, batch.generation, update.priority)
+            except ValueError:  # priorities that are not finite, of an update on a GPU, which is looked at seldom
+                run.guard.check()
+                raise
         if measure:
             age = (before - batch.policy_version).float()
             run.log_values("sample_age_updates", age.masked_fill(~batch.valid, torch.nan).flatten())

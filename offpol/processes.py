@@ -98,7 +98,7 @@ def backward(loss: Tensor, share: Tensor, sound: Tensor, parameters: Sequence[nn
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     flat = torch.cat([*(gradient.flatten() for gradient in gradients), sound.detach().view(1)])
     torch.distributed.all_reduce(flat)
-    *parts, sounds = flat.split([*(gradient.numel() for gradient in gradients), 1])
-    for gradient, part in zip(gradients, parts, strict=True):
+    sums: Sequence[Tensor] = flat.split([*(gradient.numel() for gradient in gradients), 1])
+    for gradient, part in zip(gradients, sums[:-1], strict=True):
         gradient.copy_(part.view_as(gradient))
-    return sounds.squeeze()
+    return sums[-1].squeeze()

@@ -16,6 +16,7 @@ from offpol.acting import Autocast
 from offpol.agent import Agent, TargetConfig
 from offpol.assembly import build_parts
 from offpol.config import build, conf_dir
+from offpol.health import health
 from offpol.layers import HeadsConfig
 from offpol.network.mlp import MLP
 from offpol.optimizer import OptimizerConfig
@@ -47,6 +48,25 @@ def make_agent(
         optimizer=OptimizerConfig(1e-3, 1e-5, 0.0, 10.0), **CONSTANT, autocast=autocast,
         device=device,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "file", [file for file in PARTS if file.parent.name in ("policy", "critic")], ids=lambda file: file.stem
+)
+def test_what_is_measured_is_of_the_target_network(file: Path) -> None:
+    """Also of the row that returns start from, of which learning itself may read the online network."""
+    agent, batch = make_agent(**{file.parent.name: file.stem}), make_batch()
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in agent.network.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=random))
+    inputs = agent.trace_inputs(batch)
+    expected = health(batch, inputs, agent.trace(inputs), 1)
+    measured = agent.update(batch, measure=True).metrics
+    for name, number in expected.items():
+        torch.testing.assert_close(
+            measured[name], number, msg=lambda text, name=name: f"{name}: {text}", equal_nan=True
+        )
 
 
 @pytest.mark.parametrize("file", PARTS, ids=lambda file: f"{file.parent.name}={file.stem}")

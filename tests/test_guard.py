@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,8 @@ import torch
 from command import TINY, Outcome, call
 from test_resume import JOB, assert_same_run
 
-from offpol import main
+from offpol import deadline, main
+from offpol.actor import Actor
 from offpol.agent import Agent
 from offpol.env.chain import Chain
 from offpol.guard import Guard, NotFinite
@@ -52,6 +54,11 @@ def one_sentence(outcome: Outcome) -> str:
 def bad_loss(agent: Agent, targets: tuple) -> tuple:
     inputs, traced, learned = targets
     return inputs, traced, learned * torch.nan
+
+
+def bad_returns(agent: Agent, targets: tuple) -> tuple:
+    inputs, traced, learned = targets
+    return inputs, traced._replace(returns=traced.returns * torch.nan), learned * torch.nan
 
 
 @TOPOLOGIES
@@ -104,6 +111,39 @@ def test_an_env_that_delivers_nan_is_named(offpol, monkeypatch, topology: str, f
     assert evidence["obs_before"].isfinite().all()
 
 
+@pytest.mark.parametrize("topology", ["sync", "threads", "threads topology.max_policy_lag=0"])
+def test_envs_that_hang_while_they_are_closed_hide_no_error(offpol, monkeypatch, topology: str) -> None:
+    def change(env, step):
+        return step._replace(reward=np.full_like(step.reward, np.nan))
+
+    over = threading.Event()
+    monkeypatch.setattr(deadline, "BROKEN_CLOSE_S", 0.1)
+    monkeypatch.setattr(Actor, "close", lambda actor: over.wait(60))
+    spoil(Chain, "step", 20, change, monkeypatch)
+    job = (*JOB, *f"topology={topology}".split(), "topology.deadline_s=2")
+    sentence = one_sentence(offpol(*job, "hydra.run.dir=run"))
+    over.set()
+    assert "Chain-8 delivered a reward that is not finite" in sentence
+    assert "env_step" in torch.load("run/offending_batch.pt", weights_only=True)
+
+
+@pytest.mark.parametrize("replay", ["prioritized", "uniform"])
+def test_on_another_device_too_the_evidence_is_saved(offpol, monkeypatch, replay: str) -> None:
+    """Where priorities are of the host, they are what is first seen to be not finite."""
+    update = Agent.update
+
+    def elsewhere(agent: Agent, batch, measure: bool = False):
+        answer = update(agent, batch, measure)
+        return answer._replace(finite=Elsewhere(bool(answer.finite), []))
+
+    monkeypatch.setattr(Agent, "update", elsewhere)
+    spoil(Agent, "_targets", 50, bad_returns, monkeypatch)
+    sentence = one_sentence(offpol(*JOB, f"replay={replay}", "hydra.run.dir=run"))
+    number = int(sentence.split(" is not finite")[0].rpartition(" ")[2])
+    assert number == 50 if replay == "prioritized" else number > 50
+    assert torch.load("run/offending_batch.pt", weights_only=True)["updates"] == number
+
+
 @TOPOLOGIES
 def test_a_first_observation_that_is_not_finite_names_the_env(offpol, monkeypatch, topology: str) -> None:
     def change(env, obs):
@@ -152,23 +192,24 @@ def test_a_full_disk_ends_the_run_in_one_sentence_and_costs_nothing(offpol, monk
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
+class Elsewhere:
+    """Stands in for a tensor on another device; whoever reads it waits, which `asked` notes."""
+
+    device = torch.device("cuda")
+
+    def __init__(self, value: bool, asked: list[int]) -> None:
+        self.value, self.asked = value, asked
+
+    def __and__(self, other: "Elsewhere") -> "Elsewhere":
+        return Elsewhere(self.value and other.value, self.asked)
+
+    def __bool__(self) -> bool:
+        self.asked.append(1)
+        return self.value
+
+
 def test_other_devices_are_asked_only_now_and_then() -> None:
     guard, asked = Guard(), []
-
-    class Flag:
-        """Stands in for a tensor on another device; whoever reads it waits."""
-
-        device = torch.device("cuda")
-
-        def __init__(self, value: bool) -> None:
-            self.value = value
-
-        def __and__(self, other: "Flag") -> "Flag":
-            return Flag(self.value and other.value)
-
-        def __bool__(self) -> bool:
-            asked.append(1)
-            return self.value
 
     class Some:
         parameters, updates = (torch.ones(2),), 7
@@ -180,7 +221,7 @@ def test_other_devices_are_asked_only_now_and_then() -> None:
         state_dict = to_dict
 
     for value in (True, False, True):
-        guard.watch(Some, Some, Flag(value))  # type: ignore[arg-type]
+        guard.watch(Some, Some, Elsewhere(value, asked))  # type: ignore[arg-type]
     assert not asked
     with pytest.raises(NotFinite, match="up to number 7"):
         guard.check()

@@ -137,6 +137,12 @@ def read_json(path: Path, *needed: str) -> dict[str, Any]:
     return found
 
 
+def whole_lines(path: Path) -> list[str]:
+    """Return a log's lines, without a last one that a full disk or a crash left half written."""
+    text = path.read_text()
+    return text[: text.rfind("\n") + 1].splitlines()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file so that a kill, or the machine's end, leaves either the old one or the new one whole."""
     scratch = path.with_name(path.name + ".partial")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import json
@@ -74,10 +75,10 @@ class RunResult(Identified):
         Of a published run, those it had come to: its checkpoints stayed behind.
         """
         manifests = (self.directory / run_directory.CHECKPOINTS).glob("[0-9]*[0-9]/manifest.json")
-        newest = max(manifests, key=lambda path: int(path.parent.name), default=None)
-        if newest is None:
-            return int(self.info.get("published", {}).get("agent_steps", 0))
-        return int(json.loads(newest.read_text())["about"]["agent_steps"])
+        for manifest in sorted(manifests, key=lambda path: int(path.parent.name), reverse=True):
+            with contextlib.suppress(ConfigError):  # a damaged one is passed over, as when the run goes on
+                return int(run_directory.read_json(manifest, "about")["about"]["agent_steps"])
+        return int(self.info.get("published", {}).get("agent_steps", 0))
 
     @cached_property
     def last_row(self) -> dict[str, Any]:
@@ -135,8 +136,7 @@ class RunResult(Identified):
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """Every row of metrics."""
-        lines = _lines(self.directory / run_directory.METRICS)
-        return [json.loads(line) for line in lines if line.endswith("}")]  # the last one may be torn
+        return [json.loads(line) for line in _lines(self.directory / run_directory.METRICS)]
 
     @cached_property
     def axes(self) -> dict[str, np.ndarray]:
@@ -176,9 +176,9 @@ def last_row(path: Path) -> dict[str, Any]:
 
 
 def _lines(path: Path) -> list[str]:
-    """Return the lines of a file that may be packed (benchmarks/publish.py) or missing."""
+    """Return the whole lines of a file that may be packed (benchmarks/publish.py) or missing."""
     if path.is_file():
-        return path.read_text().splitlines()
+        return run_directory.whole_lines(path)
     packed = path.with_name(path.name + ".gz")
     return gzip.decompress(packed.read_bytes()).decode().splitlines() if packed.is_file() else []
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from offpol.record.run_directory import EPISODES, EVALUATION
+from offpol.record.run_directory import EPISODES, EVALUATION, whole_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,7 +84,6 @@ def _mark_evaluation(axes: Axes, path: Path) -> None:
 
 
 def _episodes(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    with path.open(newline="") as file:
-        rows = [(int(row["agent_steps"]), float(row["episode_return"])) for row in csv.DictReader(file)]
+    rows = [(int(row["agent_steps"]), float(row["episode_return"])) for row in csv.DictReader(whole_lines(path))]
     pairs = np.array(rows, dtype=np.float64).reshape(-1, 2)
     return pairs[:, 0], pairs[:, 1]

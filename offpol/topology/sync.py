@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from offpol.agent import Agent
-from offpol.deadline import Deadline
+from offpol.deadline import Deadline, closing_envs
 from offpol.guard import way_out
 from offpol.learning import learn
 from offpol.ranges import check_positive
@@ -39,7 +39,7 @@ class Sync:
 
         with (
             closing(Deadline(self.deadline_s, hangs)) as deadline,
-            deadline.closing(actors.build(agent.values, state=run.resumed.get("actor"))) as actor,
+            closing_envs(actors.build(agent.values, state=run.resumed.get("actor")), self.deadline_s) as actor,
         ):
 
             def save() -> StateDict:

@@ -55,14 +55,14 @@ class Threads:
     def run(self, actors: Actors, agent: Agent, replay: Replay, run: Run) -> None:
         """Act and learn until `run` says it is done; raise what the actor thread raised, or TimeoutError."""
         side = ActorThread if self._has_a_core(agent) else ActorInTurns
-        acting = side(
+        with side(
             actors, agent, run, lag=self.max_policy_lag, deadline_s=self.deadline_s, max_restarts=self.max_restarts
-        )
+        ) as acting:
 
-        def save() -> StateDict:
-            return {**acting.settle(), "agent": agent.state_dict(), "replay": replay.state_dict(run.checkpoints.since)}
+            def save() -> StateDict:
+                rows = replay.state_dict(run.checkpoints.since)
+                return {**acting.settle(), "agent": agent.state_dict(), "replay": rows}
 
-        try:
             while not run.done:
                 step = acting.next_step()
                 if step.lost:
@@ -75,8 +75,6 @@ class Threads:
                 run.after_step(save)
                 if not run.done:
                     acting.publish()
-        finally:
-            acting.stop()
 
     def _has_a_core(self, agent: Agent) -> bool:
         """Say whether acting can overlap learning; tell where that is for want of a core."""

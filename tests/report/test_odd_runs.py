@@ -12,6 +12,7 @@ from test_report import rows
 from offpol.bench.suite import Job, expand, load_suite
 from offpol.drawing import COLORS
 from offpol.record.run_labels import collect
+from offpol.record.run_results import read_run
 from offpol.reference_scores import human_random
 from offpol.report import command, curves
 from offpol.report.figures import legible, styles
@@ -143,9 +144,19 @@ def test_a_damaged_folder_is_named(file: str, content: str, tmp_path: Path, monk
 
 def test_a_torn_last_line_of_a_killed_run_is_left_out(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", jobs()[0], 1.0)
-    with (folder / "metrics.jsonl").open("a") as file:
-        file.write('{"agent_steps": 9')
+    whole = read_run(folder).episodes
+    for name, line in (("metrics.jsonl", '{"agent_steps": 9'), ("episodes.csv", "9,36,0,125.")):
+        with (folder / name).open("a") as file:
+            file.write(line)
     assert "Written" in report(tmp_path, out=tmp_path / "out")
+    assert np.array_equal(read_run(folder).episodes, whole)
+
+
+def test_a_damaged_manifest_is_passed_over_for_the_one_before(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", jobs()[0], None, reached=0.5)
+    (folder / "checkpoints" / "000004").mkdir()
+    (folder / "checkpoints" / "000004" / "manifest.json").write_text('{"abou')
+    assert read_run(folder).saved_agent_steps == jobs()[0].cfg["run"]["agent_steps"] // 2
 
 
 def test_more_agents_than_colors_have_other_lines(tmp_path: Path) -> None:

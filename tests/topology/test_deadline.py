@@ -47,22 +47,34 @@ def test_many_short_steps_and_waits_between_them_end_nothing(ended: threading.Ev
 
 def test_envs_that_take_for_ever_to_start_end_it(ended: threading.Event, monkeypatch, capfd) -> None:
     monkeypatch.setattr(deadline, "SLOWEST_START_S", 0.05)
-    with assembly.answering({"topology": {"deadline_s": 0.02}}, "start"):
+    with deadline.answering(0.02, "start"):
         assert ended.wait(10)
     assert "takes longer than 0.05 s to start: mend it, or raise topology.deadline_s" in capfd.readouterr().err
 
 
-def test_what_hangs_while_it_is_closed_is_ended_too(ended: threading.Event, capfd) -> None:
-    class Hanging:
-        def close(self) -> None:
-            assert ended.wait(10)
+class Hanging:
+    def __init__(self, until: threading.Event) -> None:
+        self.until = until
 
-    watched = Deadline(0.05, lambda: "the env hangs")
-    with watched.closing(Hanging()):
+    def close(self) -> None:
+        assert self.until.wait(10)
+
+
+def test_what_hangs_while_it_is_closed_is_ended_too(ended: threading.Event, monkeypatch, capfd) -> None:
+    monkeypatch.setattr(deadline, "SLOWEST_START_S", 0.05)
+    with deadline.closing_envs(Hanging(ended), 0.02):
         time.sleep(0.2)
         assert not ended.is_set()
-    watched.close()
-    assert capfd.readouterr().err.rstrip().endswith("offpol: the env hangs")
+    assert "takes longer than 0.05 s to close: mend it, or raise topology.deadline_s" in capfd.readouterr().err
+
+
+def test_what_hangs_while_it_is_closed_hides_no_error(ended: threading.Event, monkeypatch) -> None:
+    monkeypatch.setattr(deadline, "BROKEN_CLOSE_S", 0.05)
+    over = threading.Event()
+    with pytest.raises(OSError, match="broke"), deadline.closing_envs(Hanging(over), 0.02):
+        raise OSError("broke")
+    over.set()
+    assert not ended.is_set()
 
 
 def test_it_ends_even_where_nothing_can_be_said(ended: threading.Event, monkeypatch) -> None:
