@@ -1,6 +1,7 @@
 """From the study's finished runs to its tables and figure; docs/study.md shows what comes out.
 
     python benchmarks/study_report.py runs/study/core --name core
+    python benchmarks/study_report.py runs/study/core --name core --keep    # and what another machine's runs wrote
 
 Reads the runs of a suite whose grid is operators x ages x behaviors, and writes docs/study/NAME.csv (a row per run),
 docs/study/NAME.png, and the tables between `<!-- study NAME -->` and `<!-- end -->` in docs/study.md. Scores are of the
@@ -33,6 +34,7 @@ METRICS = (
     "trace_length", "trace_length_uncut", "trace_end/window", "trace_end/episode", "trace_end/exploration",
     "trace_end/policy_change", "trace_end/faded", "rho_ess", "sample_age_updates", "value_mean",
 )  # fmt: skip
+HEADER = ("operator", "age", "behavior", "game", "seed", "score", "auc", *METRICS, "train_s")
 COLORS = {"fresh": "#009E73", "old": "#0072B2", "very old": "#D55E00"}
 GREY = "#8A8A8A"
 Cell = tuple[str, str, str]  # operator, age, behavior
@@ -70,6 +72,21 @@ def _read(cell: Cell, run: RunResult) -> Finished:
         cell, run.game, run.seed, run.score("final_evaluation") or 0.0, float(np.nanmean(curve)),
         {name: late.get(name, float("nan")) for name in METRICS}, float(run.last_row["machine/wall_s"]),
     )  # fmt: skip
+
+
+def kept(path: Path, beside: Sequence[Finished]) -> list[Finished]:
+    """Return the runs of a table that `write` wrote, but those that are told anew."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    runs = [
+        Finished(
+            (row["operator"], row["age"], row["behavior"]), row["game"], int(row["seed"]), float(row["score"]),
+            float(row["auc"]), {name: float(row[name]) for name in METRICS}, float(row["train_s"]),
+        )
+        for row in rows
+    ]  # fmt: skip
+    anew = {(run.cell, run.game, run.seed) for run in beside}
+    return [run for run in runs if (run.cell, run.game, run.seed) not in anew]
 
 
 def scaled(runs: Sequence[Finished], measure: str) -> dict[Cell, dict[str, np.ndarray]]:
@@ -200,10 +217,9 @@ def write(runs: Sequence[Finished], missing: int, name: str, docs: Path) -> None
     """Write the CSV, the figure and the tables."""
     folder = docs / "study"
     folder.mkdir(exist_ok=True)
-    header = ("operator", "age", "behavior", "game", "seed", "score", "auc", *METRICS, "train_s")
     with (folder / f"{name}.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
+        writer.writerow(HEADER)
         for run in sorted(runs):
             numbers = (run.score, run.auc, *run.metrics.values(), run.seconds)
             writer.writerow((*run.cell, run.game, run.seed, *(f"{x:.6g}" for x in numbers)))
@@ -221,11 +237,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="+", help="folders of runs")
     parser.add_argument("--name", required=True, help="of the files, and of the place in docs/study.md")
+    parser.add_argument("--keep", action="store_true", help="the runs that docs/study/NAME.csv holds already")
     parser.add_argument("--docs", type=Path, default=DOCS, help="the folder of study.md (docs/)")
     args = parser.parse_args()
     runs, missing = finished(args.paths)
     if not runs:
         raise SystemExit("None of these runs is finished.")
+    if args.keep:
+        runs = [*kept(args.docs / "study" / f"{args.name}.csv", runs), *runs]
     write(runs, missing, args.name, args.docs)
     print(text(runs, missing))
     print(f"\nWritten: {args.docs / 'study' / args.name}.csv and .png, and the tables in {args.docs / 'study.md'}")

@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import shutil
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,13 @@ def test_runs_become_tables_and_a_figure(tmp_path, monkeypatch) -> None:
         ("one_step", "fresh", "0", 1.0), ("one_step", "fresh", "1", 2.0),
     ]  # fmt: skip
     assert (page.parent / "study" / "core.png").stat().st_size > 10_000
+    for i, job in enumerate(jobs):  # another machine has played the second seed
+        if job.seed == 0:
+            shutil.rmtree(tmp_path / "runs" / str(i))
+    monkeypatch.setattr("sys.argv", [*argv, "--keep"])
+    report.main()
+    with (page.parent / "study" / "core.csv").open() as file:
+        assert list(csv.DictReader(file)) == rows
     page.write_text("no place")
     with pytest.raises(SystemExit, match="has no place for it"):
         report.main()
