@@ -24,9 +24,12 @@ import torch
 
 from offpol.errors import ConfigError, install
 from offpol.offline import acted_noisily
+from offpol.record.identity import game_of
 from offpol.record.run_directory import CHECKPOINTS, CONFIG
+from offpol.record.run_results import read_run
 from offpol.record.segments import rows_of, unbroken_from
 
+GAME = "offpol_game"  # in a dataset's metadata: what was played, as `EnvSpec.name` has it
 LOGGED = ("behavior_log_prob", "policy_version")
 Fields = dict[str, np.ndarray]
 
@@ -61,7 +64,7 @@ def export_dataset(run_directory: Path, dataset_id: str) -> int:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".* None", category=UserWarning)  # no author, permalink, ...
         try:
-            minari.create_dataset_from_buffers(
+            dataset = minari.create_dataset_from_buffers(
                 dataset_id, [_buffer(minari, episode) for episode in episodes],
                 observation_space=gymnasium.spaces.Box(low, high, frame.shape[1:], frame.dtype.type),
                 action_space=gymnasium.spaces.Discrete(highest + 1), algorithm_name="offpol", description=about,
@@ -69,28 +72,37 @@ def export_dataset(run_directory: Path, dataset_id: str) -> int:
             )  # fmt: skip
         except ValueError as error:  # the id is taken
             raise ConfigError(str(error)) from error
+    if (run_directory / CONFIG).is_file():
+        dataset.storage.update_metadata({GAME: game_of(read_run(run_directory).cfg)})
     return sum(len(episode["action"]) - 1 for episode in episodes)
 
 
-def import_dataset(dataset_id: str, stack: int) -> dict[str, torch.Tensor]:
+def import_dataset(dataset_id: str, stack: int, game: str | None = None) -> dict[str, torch.Tensor]:
     """Return a local dataset as one stream of rows, in the form of `offpol.record.segments.rows_since`.
 
     `stack` is the env's: frames are stacked within episodes. Probabilities that were not logged are NaN.
 
-    Raises ConfigError where there is no such dataset, or its spaces are not an array and a Discrete.
+    Raises ConfigError where there is no such dataset, or its spaces are not an array and a Discrete; ValueError where
+    it says that it is of another `game`.
     """
     _check_id(dataset_id)
     minari = _minari()
     try:
         dataset = minari.load_dataset(dataset_id)
     except FileNotFoundError as error:
-        known = ", ".join(sorted(minari.list_local_datasets())) or "none"
+        try:
+            known = ", ".join(sorted(minari.list_local_datasets())) or "none"
+        except ValueError as malformed:
+            known = f"some, one of which keeps Minari from listing them ({malformed})"
         raise ConfigError(
             f"There is no local Minari dataset '{dataset_id}'; there are: {known}. Fetch it by minari download "
             f"{dataset_id}, or make one by offpol-minari export RUN_DIR {dataset_id}."
         ) from error
     if not hasattr(dataset.action_space, "n") or not dataset.observation_space.shape:
         raise ConfigError(f"Minari dataset '{dataset_id}' needs array observations and a Discrete action space.")
+    played = dataset.storage.metadata.get(GAME)
+    if None not in (played, game) and played != game:
+        raise ValueError(f"offline=minari:{dataset_id} is of {played}, but this run plays {game}: use data of that.")
     parts = [_rows(episode, stack) for episode in dataset.iterate_episodes()]
     fields = {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in parts[0]}
     number = torch.tensor([len(fields["action"])])
@@ -101,10 +113,11 @@ def import_dataset(dataset_id: str, stack: int) -> dict[str, torch.Tensor]:
 
 
 def _check_id(dataset_id: str) -> None:
-    """Minari itself fails by accident where the version is missing."""
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*-v\d+", dataset_id):
+    """Minari itself fails by accident where the version is missing, and too late where the rest is no id to it."""
+    if not re.fullmatch(r"([-\w][-\w/]*[-\w]/)?[-\w]+-v\d+", dataset_id):
         raise ConfigError(
-            f"'{dataset_id}' is no id of a Minari dataset: write it with a version, as in breakout/offpol-v0."
+            f"'{dataset_id}' is no id of a Minari dataset: write it with a version, as in breakout/offpol-v0, in "
+            "letters, digits, - and _, two at least before a slash."
         )
 
 
@@ -161,10 +174,12 @@ def _rows(episode: Any, stack: int) -> Fields:
     def padded(values: Any, dtype: Any) -> np.ndarray:
         return np.append(np.asarray(values)[:number].astype(dtype), np.zeros(1, dtype))
 
+    obs = np.asarray(episode.observations)
     infos = episode.infos or {}
     log_prob = infos.get("behavior_log_prob", np.full(number, np.nan))
     return {
-        "obs": np.asarray(episode.observations), "action": padded(episode.actions, np.int64),
+        "obs": obs if obs.dtype == np.uint8 else obs.astype(np.float32),  # as envs are read
+        "action": padded(episode.actions, np.int64),
         "reward": padded(episode.rewards, np.float32), "terminated": padded(episode.terminations, np.bool_),
         "truncated": padded(episode.truncations, np.bool_), "valid": padded(np.ones(number), np.bool_),
         "behavior_log_prob": padded(log_prob, np.float32),

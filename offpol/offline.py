@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from pathlib import Path
 from typing import NamedTuple
 
 from offpol.errors import ConfigError
+from offpol.memory.ring import Ring
 from offpol.record.identity import MINARI
 from offpol.record.run_directory import CHECKPOINTS, CONFIG
 from offpol.record.segments import Segment, require_actions, rows_of
-from offpol.types import EnvSpec
+from offpol.types import EnvSpec, StateDict
 
 
 class Stored(NamedTuple):
@@ -35,7 +37,7 @@ def load_offline(source: str, spec: EnvSpec) -> Stored:
     if source.startswith(MINARI):
         from offpol.minari import import_dataset
 
-        segments = [import_dataset(source.removeprefix(MINARI), stack=spec.stack)]
+        segments = [import_dataset(source.removeprefix(MINARI), spec.stack, spec.name)]
         mu_known = not any(bool(segment["behavior_log_prob"].isnan().any()) for segment in segments)
     else:
         from offpol.record.checkpoint import load_newest
@@ -62,6 +64,20 @@ def load_offline(source: str, spec: EnvSpec) -> Stored:
         for segment in segments
     ]  # fmt: skip
     return Stored(segments, mu_known)
+
+
+def digest_of(ring: Ring) -> str:
+    """Return a checksum of all that a ring of stored rows holds but the frames."""
+    return hashlib.sha256(ring.records.tobytes()).hexdigest()
+
+
+def require_same(digest: str, replay: StateDict, source: str | None) -> None:
+    """Raise ConfigError where rows are not those that the run with this saved replay has been learning from."""
+    if replay.get("mix", {}).get("rows", digest) != digest:
+        raise ConfigError(
+            f"replay.offline={source} does not hold the rows that this run has been learning from: put them back, or "
+            "begin a new run."
+        )
 
 
 def acted_noisily(run: Path) -> bool:

@@ -10,7 +10,7 @@ from command import Outcome, call
 from test_resume import JOB, assert_same_run, interrupt_at, rows_of, same
 
 from offpol import main
-from offpol.inspect import replay_command, replay_contents, replay_pictures
+from offpol.inspect import inspection, replay_command, replay_contents, replay_pictures
 from offpol.record import checkpoint
 from offpol.record.run_directory import locked
 
@@ -167,8 +167,8 @@ def test_a_replay_without_a_whole_window_is_shown(command, monkeypatch, capfd) -
 def test_frames_that_lie_in_a_file_are_shown_from_one(command, monkeypatch, capfd) -> None:
     assert call(main.main, (*JOB, "replay.storage=memmap", "hydra.run.dir=mapped"), monkeypatch, capfd).code == 0
     folders: list[Path] = []
-    in_file = replay_contents.InFile
-    monkeypatch.setattr(replay_contents, "InFile", lambda folder: (folders.append(folder), in_file(folder))[1])
+    in_file = inspection.InFile
+    monkeypatch.setattr(inspection, "InFile", lambda folder: (folders.append(folder), in_file(folder))[1])
     assert command("mapped").code == 0
     assert folders == [Path("mapped")]
 

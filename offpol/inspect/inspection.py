@@ -19,8 +19,9 @@ from offpol.health import trace_ends, trace_lengths
 from offpol.inspect.monte_carlo import KNOWN, monte_carlo_returns
 from offpol.layers import is_noisy
 from offpol.memory.ring import Ring
+from offpol.memory.storage import InFile
 from offpol.memory.windows import gather
-from offpol.offline import load_offline
+from offpol.offline import digest_of, load_offline, require_same
 from offpol.policy_base import PolicyBase
 from offpol.record.checkpoint import Checkpoint
 from offpol.record.segments import joined, rows_of
@@ -33,6 +34,7 @@ class Subject:
     """A checkpoint, ready to be looked at.
 
     `sources` are the rows that were learned from, by name, with the share of each; `own` names the run's operator.
+    Where `mu_known` is False, nobody knows with which probabilities the actions of some rows were drawn.
     """
 
     spec: EnvSpec
@@ -41,6 +43,7 @@ class Subject:
     sources: dict[str, tuple[Ring, float]]
     own: str
     operators: dict[str, Trace]
+    mu_known: bool
 
     @property
     def plain_rewards(self) -> bool:
@@ -94,17 +97,19 @@ def load(cfg: dict[str, Any], directory: Path, checkpoint: str | None, window: i
     """
     if window is not None:
         cfg["agent"] |= {"window": window, "train_positions": min(window, cfg["agent"]["train_positions"])}
+        cfg["agent"]["annealing"]["window_end"] = window
     agent, spec, found = load_agent(cfg, directory, checkpoint, ["agent", "replay"])
     own, operators = operators_of(cfg["trace"], agent.trace)
-    if is_noisy(agent.network):
+    sources, mu_known = _sources(cfg, found, spec, directory)
+    if is_noisy(agent.network) or not mu_known:
+        mu_known = False
         operators = {name: trace for name, trace in operators.items() if not getattr(trace, "needs_mu", False)}
-    sources = _sources(cfg, found, spec, directory)
     for name, (ring, _) in sources.items():
         if not ring.num_drawable:
             raise ConfigError(
                 f"The {name} rows of {found.path} hold no window of {ring.window} transitions: try a shorter --window."
             )
-    return Subject(spec, agent, found, sources, own, operators)
+    return Subject(spec, agent, found, sources, own, operators, mu_known)
 
 
 def operators_of(node: Mapping[str, Any], trace: Trace) -> tuple[str, dict[str, Trace]]:
@@ -114,22 +119,32 @@ def operators_of(node: Mapping[str, Any], trace: Trace) -> tuple[str, dict[str, 
     return own, build_all("trace") | {own: trace}
 
 
+def stored_ring(cfg: Mapping[str, Any], found: Checkpoint, directory: Path) -> Ring:
+    """Return the rows of a checkpoint's replay: in a file where the run had them in one, for lack of memory."""
+    replay, storage = cfg["replay"], None
+    if replay.get("storage") == "memmap":
+        storage = InFile(Path(replay.get("directory") or directory))
+    return joined(rows_of(found.state["replay"], str(found.path)), cfg["agent"]["window"], storage)
+
+
 def _sources(
     cfg: Mapping[str, Any], found: Checkpoint, spec: EnvSpec, directory: Path
-) -> dict[str, tuple[Ring, float]]:
-    """Return the rows that the run learned from at the checkpoint, each with its share of a batch."""
-    segments = rows_of(found.state["replay"], str(found.path))
-    replay, window = cfg["replay"], cfg["agent"]["window"]
+) -> tuple[dict[str, tuple[Ring, float]], bool]:
+    """Return the rows that the run learned from at the checkpoint, each with its share of a batch; is mu known?"""
+    replay, mu_known = cfg["replay"], True
     share = Schedule(**replay["offline_share"])(found.about["agent_steps"]) if "offline_share" in replay else 0.0
     rings = {}
     if share < 1:
-        rings["online" if share else "stored"] = (joined(segments, window), 1 - share)
+        rings["online" if share else "stored"] = (stored_ring(cfg, found, directory), 1 - share)
     if share > 0:
         try:
-            rings["offline"] = (joined(load_offline(replay["offline"], spec).segments, window), share)
+            segments, mu_known = load_offline(replay["offline"], spec)
         except ValueError as error:
             raise ConfigError(f"replay.{error}") from error
-    return rings
+        offline = joined(segments, cfg["agent"]["window"])
+        require_same(digest_of(offline), found.state["replay"], replay["offline"])
+        rings["offline"] = (offline, share)
+    return rings, mu_known
 
 
 def look(subject: Subject, batches: int, seed: int) -> Windows:

@@ -16,14 +16,14 @@ from offpol.assembly import build_replay, env_spec
 from offpol.cli.command_line import load_saved
 from offpol.errors import ConfigError
 from offpol.inspect import replay_pictures
+from offpol.inspect.inspection import stored_ring
 from offpol.memory.ring import Ring
-from offpol.memory.storage import InFile, Storage
 from offpol.output import say, tell
 from offpol.record.checkpoint import Checkpoints, load_newest
 from offpol.record.identity import game_of
 from offpol.record.run_directory import CHECKPOINTS, locked, require_writable
 from offpol.record.run_summary import summary
-from offpol.record.segments import joined, require_actions, rows_of, rows_since
+from offpol.record.segments import require_actions, rows_since
 from offpol.types import StateDict
 
 DRAWS, GAME = "draws", "game"  # arrays of a file that are no rows: what is drawn by, and what was played
@@ -38,10 +38,7 @@ def show(args: argparse.Namespace) -> None:
     found = load_newest(args.run_dir / CHECKPOINTS, only=["replay"])
     for sentence in found.lost:
         tell(f"offpol-replay: {sentence}.")
-    storage: Storage | None = None
-    if cfg["replay"].get("storage") == "memmap":  # there may be more frames than memory holds
-        storage = InFile(Path(cfg["replay"].get("directory") or args.run_dir))
-    ring = joined(rows_of(found.state["replay"], str(found.path)), cfg["agent"]["window"], storage)
+    ring = stored_ring(cfg, found, args.run_dir)
     if args.export:
         export(ring, found.state["replay"].get(DRAWS, {}), game_of(cfg), args.export)
         say(f"Written: {args.export}")

@@ -12,7 +12,6 @@ import numpy as np
 
 from offpol.health import CUT
 from offpol.inspect.inspection import Subject, Windows
-from offpol.layers import is_noisy
 from offpol.record.run_directory import INSPECTED, write_json
 from offpol.report.pages import write_csv
 
@@ -145,9 +144,10 @@ def report(subject: Subject, windows: Windows) -> str:
         f"{number:,} windows of {windows.inputs.q.shape[1]} transitions, each of the {shares} ones equally often",
         f"Monte Carlo returns are known to 1% for {known:,}; of the others the episodes were cut or still go on",
     ]
-    if is_noisy(subject.agent.network):
+    if not subject.mu_known:
         head.append(
-            "Actions of noisy layers have no known probability: rho means nothing, and what needs it is left out."
+            "Actions of noisy layers, and of data that did not log it, have no known probability: rho and what was "
+            "explored mean nothing, and what needs them is left out."
         )
     if not subject.plain_rewards:
         head.append("The policy adds a bonus to rewards, which Q holds and Monte Carlo returns do not.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -10,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from offpol.errors import ConfigError
-from offpol.offline import load_offline
+from offpol.offline import digest_of, load_offline, require_same
 from offpol.record.segments import Segment, load_rows, rows_per_stream
 from offpol.replay.prioritized import Prioritized
 from offpol.schedule import Schedule
@@ -64,7 +62,7 @@ class Mixed:
         if offline is not None:
             segments, self.mu_known = load_offline(offline, spec)
             self.offline = _offline(segments, offline, spec, settings, seed + 1)
-            self._digest = hashlib.sha256(self.offline.ring.records.tobytes()).hexdigest()  # of all but the frames
+            self._digest = digest_of(self.offline.ring)
         self._agent_steps, self._owed = 0, 0.0
 
     def add(self, rows: Rows, first_stream: int = 0) -> None:
@@ -83,7 +81,7 @@ class Mixed:
         number = min(int(self._owed + 1e-9), batch_size)  # what is left over is owed to the next batch
         self._owed -= number
         if number == 0 or self.offline is None:
-            return self.online.sample(batch_size)
+            return _moved(self.online.sample(batch_size), 0, 1 - share)
         parts = [_moved(self.offline.sample(number), self.capacity_rows, share)]
         if number < batch_size:
             parts.append(_moved(self.online.sample(batch_size - number), 0, 1 - share))
@@ -114,11 +112,7 @@ class Mixed:
 
     def load_state_dict(self, state: StateDict) -> None:
         """Go on exactly from where the state was taken; ConfigError where the offline data is not the same."""
-        if state["mix"].get("rows", self._digest) != self._digest:
-            raise ConfigError(
-                f"replay.offline={self._source} does not hold the rows that this run has been learning from: put them "
-                "back, or begin a new run."
-            )
+        require_same(self._digest, state, self._source)
         self.online.load_state_dict(state)
         self._agent_steps, self._owed = state["mix"]["agent_steps"], state["mix"]["owed"]
         if self.offline is not None:
@@ -127,6 +121,12 @@ class Mixed:
 
 def _offline(segments: list[Segment], source: str, spec: EnvSpec, settings: dict[str, Any], seed: int) -> Prioritized:
     streams, rows = len(segments[0]["start"]), rows_per_stream(segments)
+    window = settings["window"]
+    short = ValueError(
+        f"offline={source} holds no window of {window} transitions: name longer data, or lower agent.window."
+    )
+    if rows < window + spec.stack:  # too few for a ring
+        raise short
     replay = Prioritized(
         streams * rows, **settings, storage="memory", directory=None, spec=replace(spec, num_envs=streams), seed=seed
     )
@@ -134,10 +134,7 @@ def _offline(segments: list[Segment], source: str, spec: EnvSpec, settings: dict
     drawable = np.flatnonzero(replay.ring.drawable(np.arange(replay.ring.size)))
     replay.tree.set(drawable, np.ones(len(drawable)))
     if not len(drawable):
-        raise ValueError(
-            f"offline={source} holds no window of {replay.ring.window} transitions: name longer data, or lower "
-            "agent.window."
-        )
+        raise short
     return replay
 
 

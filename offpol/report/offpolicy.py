@@ -26,8 +26,10 @@ CAPTION = (
     "first reward weighs less than .05. The five shares say what ended returns: an action that was explored, one that "
     "the behavior preferred then and pi does not now, or the operator by itself (one_step, lambda). "
     "Near 0: share of rows that pi takes 20 times less often than mu did; ESS: effective sample size of rho = pi/mu. "
-    "Noisy layers log mu under the noise of a moment, so there rho means nothing and is left out."
+    "Noisy layers log mu under the noise of a moment, so there rho means nothing and is left out; so it is, and what "
+    "was explored, where data did not log its mu."
 )
+CUTS = ("trace_end/exploration", "trace_end/policy_change")  # told apart by mu
 RATIOS = ("by_age/rho_", "rho_", "log_mu_minus_log_pi")  # what names of metrics of mu begin with
 OFF_POLICY = (
     "What ended returns, trace length over training (dashed: uncut), and trace length by quartile of sample age, the "
@@ -42,8 +44,6 @@ def off_policy_table(comparison: Comparison) -> Table:
     for agent, numbers in _agents(comparison).items():
         runs = _runs(comparison, agent)
         windows = sorted({int(run.cfg["agent"]["window"]) for run in runs})
-        if any(run.cfg["network"].get("heads", {}).get("noisy") for run in runs):
-            numbers = {name: number for name, number in numbers.items() if not name.startswith(RATIOS)}
         near_zero = [numbers[f"by_age/rho_near_zero_{i}"] for i in QUARTILES if f"by_age/rho_near_zero_{i}" in numbers]
         rows.append([
             f"**{agent}**", "/".join(map(str, windows)), _number(numbers.get("trace_length"), 2),
@@ -61,10 +61,13 @@ def off_policy_figure(comparison: Comparison) -> Panels | None:
     if not agents:
         return None
     palette = colors(comparison)
+    told_apart = {name: numbers for name, numbers in agents.items() if CUTS[0] in numbers}
+    first = 0 if told_apart else 1  # of the three panels
 
     def draw(number: int, axes: Axes, labelled: bool) -> None:
+        number += first
         if number == 0:
-            _draw_ends(axes, agents, palette)
+            _draw_ends(axes, told_apart, palette)
             return
         for agent, numbers in agents.items():
             if number == 1:
@@ -80,7 +83,7 @@ def off_policy_figure(comparison: Comparison) -> Panels | None:
         axes.set_ylim(bottom=1)
         plain(axes, grid="both")
 
-    return panels(3, 3, 3.4, max(2.4, 0.9 + 0.2 * len(agents)), draw, legend=True)
+    return panels(3 - first, 3 - first, 3.4, max(2.4, 0.9 + 0.2 * len(agents)), draw, legend=True)
 
 
 def _draw_lengths(axes: Axes, runs: Sequence[RunResult], color: str, agent: str) -> None:
@@ -117,8 +120,17 @@ def _agents(comparison: Comparison) -> dict[str, Numbers]:
             for name, number in run.late(LAST).items():
                 means.setdefault(name, []).append(number)
         if "trace_length" in means:
-            found[agent] = {name: float(np.mean(numbers)) for name, numbers in means.items()}
+            unknown = _unknown(_runs(comparison, agent))
+            known = {name: numbers for name, numbers in means.items() if not name.startswith(unknown)}
+            found[agent] = {name: float(np.mean(numbers)) for name, numbers in known.items()}
     return found
+
+
+def _unknown(runs: Sequence[RunResult]) -> tuple[str, ...]:
+    """Return what the names of metrics begin with that mean nothing for lack of a known mu."""
+    if any(run.cfg["network"].get("heads", {}).get("noisy") for run in runs):
+        return RATIOS
+    return (*RATIOS, *CUTS) if not all(run.info.get("mu_known", True) for run in runs) else ()
 
 
 def _runs(comparison: Comparison, agent: str) -> list[RunResult]:

@@ -19,8 +19,11 @@ from offpol.assembly import build_agent
 from offpol.cli.command_line import load_saved
 from offpol.config import conf_dir
 from offpol.drawing import ENDS, OWN
+from offpol.errors import ConfigError
 from offpol.inspect import figures, inspection, tables, window
 from offpol.inspect.command import main
+from offpol.memory.storage import InFile
+from offpol.offline import load_offline
 from offpol.record.checkpoint import load_newest
 from offpol.trace.retrace import Retrace
 
@@ -225,6 +228,49 @@ def test_offline_rows_are_looked_at_in_their_share(run, tmp_path) -> None:
     updates = subject.agent.updates
     assert (windows.age_updates[windows.place[:, 0] == 1] >= updates).all()  # gathered before this run began
     assert (windows.age_updates[windows.place[:, 0] == 0] <= updates).all()
+
+
+def test_offline_rows_that_are_others_by_now_are_refused(run, tmp_path) -> None:
+    source = shutil.copytree(run, tmp_path / "source")
+    share = "replay.offline_share={start: 0.75, end: 0.75, over_agent_steps: 0}"
+    mixed = train(tmp_path / "mixed", "replay=mixed", f"replay.offline={source}", share)
+    train(tmp_path / "longer", "run.agent_steps=500", "replay.capacity=1200")
+    shutil.rmtree(source)
+    shutil.move(tmp_path / "longer", source)
+    with pytest.raises(ConfigError, match="does not hold the rows that this run has been learning from"):
+        inspection.load(load_saved(mixed), mixed, None, None)
+
+
+def test_offline_rows_whose_probabilities_nobody_logged(run, tmp_path, monkeypatch) -> None:
+    pytest.importorskip("minari")
+    from offpol import minari
+
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
+    monkeypatch.setattr(minari, "LOGGED", ("policy_version",))
+    minari.export_dataset(run, "naive/unknown-v0")
+    data = ("replay=mixed", "replay.offline=minari:naive/unknown-v0")
+    share = "replay.offline_share={start: 0.75, end: 0.75, over_agent_steps: 0}"
+    mixed = train(tmp_path / "mixed", *data, share, "trace=tree_backup")
+    assert json.loads((mixed / "info.json").read_text())["mu_known"] is False
+    subject = inspection.load(load_saved(mixed), mixed, None, None)
+    assert not {"retrace", "vtrace", "rbis"} & set(subject.operators)
+    assert "no known probability" in tables.report(subject, inspection.look(subject, batches=5, seed=0))
+    with pytest.raises(ValueError, match="is of Chain-8, but this run plays Chain-4"):
+        load_offline("minari:naive/unknown-v0", replace(subject.spec, name="Chain-4"))
+
+
+def test_windows_of_another_length_are_looked_at_whole_after_annealing(tmp_path) -> None:
+    annealed = train(tmp_path / "run", "agent.annealing.over_updates=20", "agent.annealing.window_end=3")
+    for length in (2, 8):
+        subject = inspection.load(load_saved(annealed), annealed, None, length)
+        assert inspection.look(subject, batches=2, seed=0).inputs.q.shape[1] == length
+
+
+def test_frames_that_lie_in_a_file_are_looked_at_from_one(tmp_path) -> None:
+    """There may be more of them than memory holds."""
+    run = train(tmp_path / "run", "replay.storage=memmap")
+    ((ring, _),) = inspection.load(load_saved(run), run, None, None).sources.values()
+    assert isinstance(ring.storage, InFile)
 
 
 def test_where_actions_have_no_known_probability_nothing_is_shown_that_needs_one(tmp_path) -> None:

@@ -1,5 +1,7 @@
 """Offline beside online at an exact ratio; a sliding window; runs as Minari datasets and back."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -118,6 +120,41 @@ def test_what_cannot_be_mixed_is_refused(run, changes, sentence) -> None:
 def test_data_of_another_env_is_refused(run) -> None:
     with pytest.raises(ValueError, match="holds frames of"):
         load_offline(str(run[0]), SPEC.__class__("other", 1, 4, (9,), torch.float32))
+
+
+def test_data_shorter_than_a_window_is_told(run) -> None:
+    with pytest.raises(
+        ValueError, match=r"holds no window of 60 transitions: name longer data, or lower agent\.window"
+    ):
+        Mixed(
+            900, str(run[0]), Schedule(0.5, 0.5, 0, 0), 0.6, 0.4, 1e-6, "memory", None, spec=SPEC, window=60, seed=3,
+        )  # fmt: skip
+
+
+def test_probabilities_count_the_share_in_whatever_a_batch_holds(run) -> None:
+    replay = mixed(run, 0.1, 0.1, alpha=0.0)
+    play(replay, 30)
+    batches = [replay.sample(4) for _ in range(5)]
+    online = torch.cat([batch.probability[batch.index < replay.capacity_rows] for batch in batches])
+    torch.testing.assert_close(online, torch.full_like(online, 0.9 / len(replay)))
+
+
+@pytest.mark.parametrize("name", ["e/x-v0", "no-version", "a.b/x-v0", "x y-v0"])
+def test_what_minari_takes_for_no_id_is_told(name: str, tmp_path, run) -> None:
+    from offpol.minari import export_dataset
+
+    with pytest.raises(ConfigError, match="is no id of a Minari dataset"):
+        export_dataset(run[0], name)
+
+
+def test_observations_of_a_dataset_are_read_as_an_envs_are() -> None:
+    from offpol.minari import _rows
+
+    episode = SimpleNamespace(
+        observations=np.zeros((3, 2)), actions=[0, 1], rewards=[0.0, 1.0], terminations=[False, True],
+        truncations=[False, False], infos={},
+    )  # fmt: skip
+    assert _rows(episode, 1)["obs"].dtype == np.float32
 
 
 def test_data_without_rows_is_refused(tmp_path) -> None:

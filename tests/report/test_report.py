@@ -1,6 +1,7 @@
 """offpol-report from end to end on runs whose scores are known."""
 
 import csv
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -172,6 +173,17 @@ def test_what_noisy_layers_log_of_mu_is_left_out(tmp_path: Path, no_pictures) ->
     text = (tmp_path / "out" / "report.md").read_text()
     assert re.search(r"\*\*default\*\* \| 5 \| .* \| 25% \| 25% \| — \| — \|", text)
     assert re.search(r"\*\*rainbow\*\* \| 3 \| .* \| 6% \| — \| — \| — \| — \|", text)
+
+
+def test_what_data_without_probabilities_would_say_of_them_is_left_out(tmp_path: Path, no_pictures) -> None:
+    (job,) = expand(load_suite("minatar"), ["env.game=breakout", "seed=0", "experiment=default"])
+    info = write_run(tmp_path / "runs", job, 5.0) / "info.json"
+    info.write_text(json.dumps({**json.loads(info.read_text()), "mu_known": False}))
+    command.report([str(tmp_path / "runs")], tmp_path / "out", "t", [], True)
+    assert (
+        "| 5 | 2.50 | 4.50 | 38% | 12% | 6% | — | — | 6% | — | — | — | — |"
+        in (tmp_path / "out" / "report.md").read_text()
+    )
 
 
 class Links(HTMLParser):
