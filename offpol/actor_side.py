@@ -69,10 +69,7 @@ class ActorInTurns:
         self.start()
 
     def start(self) -> None:
-        self.watch()
-
-    def watch(self) -> None:
-        """End the process where the envs take too long in this thread."""
+        """Watch from now on: where the envs take too long in this thread, the process ends."""
 
         def hangs() -> str:
             return f"{self.hangs()}; {way_out(self.run.directory, self.run.saved_at)}"

@@ -60,7 +60,7 @@ def test_runs_become_tables_and_a_figure(tmp_path, monkeypatch) -> None:
         ("one_step", "fresh", "0", 1.0), ("one_step", "fresh", "1", 2.0),
     ]  # fmt: skip
     assert (page.parent / "study" / "core.png").stat().st_size > 10_000
-    for i, job in enumerate(jobs):  # another machine has played the second seed
+    for i, job in enumerate(jobs):  # those of the first seed were another machine's
         if job.seed == 0:
             shutil.rmtree(tmp_path / "runs" / str(i))
     monkeypatch.setattr("sys.argv", [*argv, "--keep"])
