@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from offpol.types import Rows, StateDict
 if TYPE_CHECKING:
     from offpol.actor import Episode
 
+DRAW_EVERY_S = 10.0  # the learning curve, at most: a picture costs as much as a hundred updates of a small network
 RECENT_EPISODES = 100  # whose mean stands for "the score now"
 POLICY_LAG = "policy_lag_updates"  # updates that the policy which acted was behind, when its row arrived
 
@@ -105,6 +107,7 @@ class Run:
         self.interrupted = False
         self._pending = Pending()
         self._seen = 0  # agent steps at the last after_step
+        self._draw_after = time.monotonic() + DRAW_EVERY_S
         self._handlers: dict[int, object] = {}
         self.logger = Logger(directory)
 
@@ -179,18 +182,20 @@ class Run:
         if over or asked or self._seen // every > before // every:
             with self.timed("checkpoint"):
                 self.save(save)
+                if over or asked or time.monotonic() > self._draw_after:
+                    learning_curve(self.directory, self.title, self.levels)
+                    self._draw_after = time.monotonic() + DRAW_EVERY_S
         self.interrupted = asked
 
     # --------------------------------------------------------------------------------------- details
 
     def save(self, save: Callable[[], StateDict]) -> None:
-        """Write a checkpoint and draw the learning curve; raise NotFinite for a state that is not worth it."""
+        """Write a checkpoint; raise NotFinite for a state that is not worth it."""
         self.guard.check()
         state = {**save(), "run": self.state_dict()}
         about = {"agent_steps": self.agent_steps, "updates": self.updates}
         self.checkpoints.save(state, about)
         self.saved_at = self.agent_steps
-        learning_curve(self.directory, self.title, self.levels)
 
     def _log(self) -> None:
         # First, so that what this row costs is the next row's: shares could exceed 1 otherwise.

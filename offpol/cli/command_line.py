@@ -247,16 +247,17 @@ def _refuse(message: str) -> NoReturn:
 
 def _parse_overrides(overrides: list[str]) -> list[Override]:
     parsed = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(overrides)
-    known_groups = set(groups())  # a walk through all config folders
     for override in parsed:
-        if not override.key_or_group:
+        name = override.key_or_group
+        if not name:
             raise ConfigError(f"Cannot read '{override.input_line}': write key=value.")
         chosen = "" if override.is_sweep_override() or override.is_delete() else override.value()
-        if not isinstance(chosen, str | list) and override.key_or_group in known_groups:
-            known = ", ".join(sorted(options(override.key_or_group)))
-            raise ConfigError(f"'{override.input_line}' names no option of a group, which has: {known}.")
-        if isinstance(chosen, list) and override.key_or_group in known_groups - set(OVERLAYS):
-            one, all_of_them = f"{override.key_or_group}=", ",".join(str(each) for each in chosen)
+        known = [] if isinstance(chosen, str) or "." in name else options(name)  # looking for them takes time
+        if known and not isinstance(chosen, list):
+            listed = ", ".join(sorted(known))
+            raise ConfigError(f"'{override.input_line}' names no option of a group, which has: {listed}.")
+        if known and isinstance(chosen, list) and name not in OVERLAYS:
+            one, all_of_them = f"{name}=", ",".join(str(each) for each in chosen)
             raise ConfigError(f"{override.input_line}: a run takes one. For a sweep: offpol -m {one}{all_of_them}.")
     return parsed
 
