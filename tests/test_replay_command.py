@@ -1,5 +1,7 @@
 """offpol-replay tells what is there, and carries it elsewhere without loss."""
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -98,6 +100,22 @@ def test_nothing_is_imported_into_a_run_that_goes_on(command) -> None:
     assert outcome.code == 2
     assert "is being written by another process" in outcome.err
     assert sorted(Path("halted/checkpoints").iterdir()) == before
+
+
+def test_an_export_that_does_not_end_leaves_the_one_before(command, monkeypatch) -> None:
+    command("halted", "--export", "rows.npz")
+    before, save = Path("rows.npz").read_bytes(), np.savez
+
+    def full(file, **arrays) -> None:
+        save(file, part=arrays["action"])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(np, "savez", full)
+    outcome = command("whole", "--export", "rows.npz")
+    assert outcome.code == 1
+    assert "cannot be written (No space left on device)" in outcome.err
+    assert Path("rows.npz").read_bytes() == before
+    assert not list(Path().glob("*.partial"))
 
 
 def test_what_does_not_fit_is_refused(command, tmp_path) -> None:

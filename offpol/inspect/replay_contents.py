@@ -113,7 +113,13 @@ def export(ring: Ring, draws: StateDict, game: str, path: Path) -> None:
     torch.save(draws, packed)
     arrays = {name: values.numpy() for name, values in rows_since(ring).items()}
     own = {DRAWS: np.frombuffer(packed.getvalue(), np.uint8), GAME: np.array(game)}
-    np.savez(path, **arrays, **own)  # type: ignore[arg-type]
+    scratch = path.with_name(f"{path.name}.partial")
+    try:
+        with scratch.open("wb") as file:  # given a path, savez puts .npz behind it
+            np.savez(file, **arrays, **own)  # type: ignore[arg-type]
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def read(path: Path) -> tuple[StateDict, str]:
