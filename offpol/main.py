@@ -22,6 +22,7 @@ from offpol import processes
 from offpol.checks import check_config, gathered_otherwise
 from offpol.cli import command_line
 from offpol.cli.ending import MISTAKE, ending, exit_code, sentence_of
+from offpol.cli.groups import help_text
 from offpol.cli.overlaid import left_on_host, replaced_by_task
 from offpol.cli.resuming import require_unedited, resumed_config
 from offpol.config import conf_dir
@@ -120,6 +121,9 @@ def launch(arguments: list[str]) -> None:
     if not (args.hydra_help or args.shell_completion or args.experimental_rerun):
         jobs = []
         for composed in command_line.compositions(args):
+            if args.help and (text := help_text(composed)):
+                say(text)
+                return
             if acts:
                 jobs.append(command_line.plain(composed))
                 check_config(jobs[-1])

@@ -200,6 +200,12 @@ def test_the_version_is_its_own(offpol: Command) -> None:
     assert re.fullmatch(r"offpol \d+\.\d+\S*, Hydra 1\.3\S*\n", outcome.out)
 
 
+def test_a_help_of_hydras_own_is_shown_too(offpol: Command) -> None:
+    outcome = offpol("--help", "hydra/help=default")
+    assert (outcome.code, "behavior: boltzmann, epsilon_greedy, epsilon_policy\n" in outcome.out) == (0, True)
+    assert outcome.out.startswith("offpol is powered by Hydra.")
+
+
 def test_help_completion_and_mistakes_do_not_wait_for_torch(tmp_path: Path) -> None:
     script = """
 import sys

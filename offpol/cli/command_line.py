@@ -20,13 +20,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from offpol.cli.groups import groups, options
 from offpol.cli.mistakes import (
     dotted_keys,
     explain,
     first_line,
-    groups,
     no_such_key,
-    options,
     require_folder,
     taking_any,
     without_header,

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import get_origin
 
 import yaml
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.object_type import ObjectType
 from hydra.errors import MissingConfigException, OverrideParseException
 
+from offpol.cli.groups import groups, options
 from offpol.config import keys
 from offpol.errors import ConfigError, did_you_mean
 
@@ -98,21 +97,6 @@ def require_folder(folder: str | Path | None) -> None:
         )
 
 
-def groups(parent: str = "") -> list[str]:
-    """List the config groups, nested ones by their path, without Hydra's own."""
-    found = []
-    for name in _options(parent, ObjectType.GROUP):
-        path = f"{parent}/{name}" if parent else name
-        if path != "hydra":
-            found += [path, *groups(path)]
-    return found
-
-
-def options(group: str) -> list[str]:
-    """List what a group can be set to."""
-    return _options(group, ObjectType.CONFIG)
-
-
 def dotted_keys(node: Mapping[str, object], prefix: str = "") -> Iterator[str]:
     """List the dotted keys of nested mappings."""
     for name, value in node.items():
@@ -136,11 +120,6 @@ def first_line(error: BaseException | None) -> str:
 
 
 # ------------------------------------------------------------------------------------------- the pieces
-
-
-def _options(group: str, kind: ObjectType) -> list[str]:
-    hydra = GlobalHydra.instance()
-    return list(hydra.config_loader().get_group_options(group, kind)) if hydra.is_initialized() else []
 
 
 def _unreadable(override: str) -> str:
