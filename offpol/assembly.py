@@ -184,6 +184,7 @@ def build_replay(cfg: Mapping[str, Any], spec: EnvSpec, directory: Path, device:
         cfg["replay"], "replay", spec=spec, window=cfg["agent"]["window"], seed=seed_for(cfg["seed"], "replay"),
         run_directory=str(directory), device=device,
     )  # fmt: skip
+    require_members(replay, Replay)
     return replay
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import torch
 from torch import Tensor
@@ -25,18 +25,25 @@ from offpol.types import (
     Network,
     Policy,
     PolicyInputs,
+    Replay,
     Trace,
     TraceInputs,
     TraceTargets,
 )
+
+if TYPE_CHECKING:  # tensordict takes longer to import than torch
+    from offpol.types import Batch
 
 ROWS, ACTIONS = 4, 3  # that policies are shown
 
 
 def require_members(part: object, seam: type) -> None:
     """Raise ConfigError for a part without what the Protocol of its seam asks for."""
-    wanted = {name for kind in seam.__mro__[:-1] for name in (*vars(kind), *inspect.get_annotations(kind))}
-    if lacking := sorted(name for name in wanted if name[0] != "_" and not hasattr(part, name)):
+    kinds = seam.__mro__[:-1]
+    wanted = {name for kind in kinds for name in (*vars(kind), *inspect.get_annotations(kind)) if name[0] != "_"}
+    methods = {name for name in wanted if callable(getattr(seam, name, None))}
+    lacks = {name for name in wanted if not hasattr(part, name)}
+    if lacking := sorted(lacks | {name for name in methods if not callable(getattr(part, name, None))}):
         raise ConfigError(
             f"{type(part).__name__} has no {', '.join(lacking[:4])}, which every {seam.__name__.lower()} has: see "
             f"offpol.types.{seam.__name__}, and the base classes that docs/extending.md names."
@@ -252,6 +259,32 @@ def check_buffers(network: Network) -> None:
             f"the network keeps buffers ({', '.join(kept[:3])}), which neither its target network nor actors elsewhere "
             "would follow: normalise by LayerNorm instead of BatchNorm, keep what is learned as a parameter with "
             "requires_grad=False, and what is constant by register_buffer(..., persistent=False)"
+        )
+
+
+def check_batch(batch: Batch, replay: Replay, batch_size: int, window: int) -> None:
+    """Look at the first windows that a replay delivered; raise ConfigError where they are not laid out as `Batch` says.
+
+    No replay can be asked before rows are in it.
+    """
+    whole, real, flag = torch.int64, torch.float32, torch.bool
+    of_rows = {
+        "action": whole, "reward": real, "terminated": flag, "truncated": flag, "valid": flag, "valid_next": flag,
+        "behavior_log_prob": real, "policy_version": whole,
+    }  # fmt: skip
+    of_windows = {"index": whole, "generation": whole, "probability": real, "replay_weight": real}
+    shapes = dict.fromkeys(of_rows, (batch_size, window)) | dict.fromkeys(of_windows, (batch_size,))
+    for name, dtype in (of_rows | of_windows).items():
+        values = getattr(batch, name, None)
+        if not isinstance(values, Tensor) or values.shape != shapes[name] or values.dtype != dtype:
+            raise ConfigError(
+                f"{type(replay).__name__}.sample gives {name} as {_said(values)}, but it must be {shapes[name]} of "
+                f"{dtype} (offpol.types.Batch)."
+            )
+    if batch.obs.shape[:2] != (batch_size, window + 1):
+        raise ConfigError(
+            f"{type(replay).__name__}.sample gives obs as {_said(batch.obs)}, but it must begin by "
+            f"{(batch_size, window + 1)}: the row after a window's last is bootstrapped from."
         )
 
 

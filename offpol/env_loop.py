@@ -70,10 +70,26 @@ class EnvLoop:
     def _begin(self, stream: int, episode: int) -> None:
         self._episode[stream], self._actions[stream], self._over[stream] = episode, [], False
         seed = seed_for(self._seed, f"episodes of env {stream}", episode)
-        begun = self._envs[stream].reset(seed=seed)
-        if not (isinstance(begun, tuple) and len(begun) == 2 and isinstance(begun[1], dict)):
-            raise TypeError(f"{self.spec.name}'s reset must return (observation, info), but returned {begun!r:.80}")
-        self._see(stream, begun[0])
+        try:
+            begun = self._envs[stream].reset(seed=seed)
+            if not (isinstance(begun, tuple) and len(begun) == 2 and isinstance(begun[1], dict)):
+                raise TypeError(f"{self.spec.name}'s reset must return (observation, info), but returned {begun!r:.80}")
+            self._see(stream, begun[0])
+        except Exception as error:
+            self._name(error, stream)
+            raise
+
+    def _stepped(self, stream: int, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        stepped = self._envs[stream].step(action)
+        if not (isinstance(stepped, tuple | list) and len(stepped) == 5 and stepped[1] is not None):
+            raise TypeError(
+                f"{self.spec.name}'s step must return (observation, reward, terminated, truncated, info), but returned "
+                f"{stepped!r:.80}"
+            )
+        return stepped
+
+    def _name(self, error: Exception, stream: int) -> None:
+        error.add_note(f"That was env {stream} of 0 to {self.spec.num_envs - 1}.")
 
     def _see(self, stream: int, obs: Any) -> None:
         """Keep an observation; raise TypeError where it is not what the env says that its observations are."""
@@ -100,11 +116,11 @@ class EnvLoop:
                 self._begin(stream, self._episode[stream] + 1)
                 continue
             try:
-                obs, raw_reward[stream], terminated[stream], truncated[stream], _ = self._envs[stream].step(chosen)
+                obs, raw_reward[stream], terminated[stream], truncated[stream], _ = self._stepped(stream, chosen)
+                self._see(stream, obs)
             except Exception as error:
-                error.add_note(f"That was env {stream} of 0 to {num_envs - 1}.")
+                self._name(error, stream)
                 raise
-            self._see(stream, obs)
             self._over[stream] = bool(terminated[stream] or truncated[stream])
             self._actions[stream].append(chosen)
         reward = raw_reward.clip(-1, 1) if self.reward_clipping else raw_reward

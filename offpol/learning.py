@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from offpol.contracts import check_batch
 from offpol.types import Replay
 
 if TYPE_CHECKING:
     from offpol.agent import Agent
     from offpol.run import Run
+    from offpol.types import Batch
 
 
 def learn(agent: Agent, replay: Replay, run: Run) -> None:
@@ -21,10 +23,12 @@ def learn(agent: Agent, replay: Replay, run: Run) -> None:
         if agent.whole_update is not None:
             with run.timed("update"):
                 batch, update = agent.whole_update(measure)
+            _look_at_the_first(batch, agent, replay, run)
             run.guard.watch(agent, batch, update.finite)
         else:
             with run.timed("sample"):
                 batch = replay.sample(agent.batch_size)
+            _look_at_the_first(batch, agent, replay, run)
             with run.timed("update"):
                 update = agent.update(batch, measure)
             run.guard.watch(agent, batch, update.finite)
@@ -38,6 +42,12 @@ def learn(agent: Agent, replay: Replay, run: Run) -> None:
             age = (before - batch.policy_version).float()
             run.log_values("sample_age_updates", age.masked_fill(~batch.valid, torch.nan).flatten())
         run.log_update(update.metrics)
+
+
+def _look_at_the_first(batch: Batch, agent: Agent, replay: Replay, run: Run) -> None:
+    if not run.windows_checked:
+        check_batch(batch, replay, agent.batch_size, agent.window)
+        run.windows_checked = True
 
 
 def cut(replay: Replay, run: Run, streams: Sequence[int], rows_missing: int, why: str) -> None:

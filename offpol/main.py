@@ -24,7 +24,7 @@ from offpol.cli import command_line
 from offpol.cli.ending import MISTAKE, ending, exit_code, sentence_of
 from offpol.cli.groups import help_text
 from offpol.cli.overlaid import left_on_host, replaced_by_task
-from offpol.cli.resuming import require_unedited, resumed_config
+from offpol.cli.resuming import require_not_shorter, require_unedited, resumed_config
 from offpol.config import conf_dir
 from offpol.errors import ConfigError
 from offpol.output import say, tell
@@ -161,15 +161,23 @@ def _saved(arguments: list[str]) -> tuple[Path, dict[str, Any], dict[str, object
     cfg = command_line.load_saved(directory)
     require_unedited(cfg, read_info(directory))
     changed = resumed_config(cfg, command_line.parse_assignments(rest))
+    if "run.agent_steps" in changed:
+        require_not_shorter(cfg, _played(directory))
     check_config(cfg)
     return directory, cfg, changed
 
 
-def _finished_at(cfg: Mapping[str, Any], directory: Path) -> int | None:
-    """Return the agent steps of a run with nothing left to do, or None."""
+def _played(directory: Path) -> int:
+    """Return the agent steps of a run at its newest checkpoint."""
     from offpol.record import checkpoint
 
     steps: int = checkpoint.load_newest(directory / CHECKPOINTS, only=["run"]).about["agent_steps"]
+    return steps
+
+
+def _finished_at(cfg: Mapping[str, Any], directory: Path) -> int | None:
+    """Return the agent steps of a run with nothing left to do, or None."""
+    steps = _played(directory)
     evaluated = cfg["run"]["eval_episodes"] == 0 or evaluated_at(directory) == steps
     return steps if steps >= cfg["run"]["agent_steps"] and evaluated else None
 

@@ -105,6 +105,7 @@ class Run:
         self.resumed: StateDict = {}  # where the run goes on: what the checkpoint held
         self.signal: int | None = None  # the one that asked the run to end
         self.interrupted = False
+        self.windows_checked = False  # those that the replay delivers, once in a process
         self._pending = Pending()
         self._seen = 0  # agent steps at the last after_step
         self._draw_after = time.monotonic() + DRAW_EVERY_S

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,17 +11,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from offpol.contracts import check_behavior, check_critic, check_policy, check_trace, require_members
+from offpol.contracts import check_batch, check_behavior, check_critic, check_policy, check_trace, require_members
 from offpol.critic.hl_gauss import HLGauss
 from offpol.critic.quantile import Quantile
 from offpol.critic_base import CriticBase
 from offpol.errors import ConfigError
 from offpol.policy.greedy import Greedy
 from offpol.policy_base import LearnedPolicy, PolicyBase
+from offpol.replay.uniform import Uniform
 from offpol.scan import q_targets, ratio
 from offpol.trace.retrace import Retrace
 from offpol.trace.watkins import Watkins
-from offpol.types import Critic, Policy, PolicyInputs, TraceInputs, TraceTargets
+from offpol.types import Critic, EnvSpec, Policy, PolicyInputs, Replay, Rows, TraceInputs, TraceTargets
 
 Mistake = tuple[Callable[..., Any], str | None]
 
@@ -220,3 +222,45 @@ def test_a_behavior_answers_what_it_must(wrong: str) -> None:
 
 def test_ensembles_that_draw_members_are_what_they_must_be() -> None:
     check_critic(HLGauss(-1.0, 1.0, 7, 0.75, "none", 3, 2, False), Retrace(0.9), 1)
+
+
+class NoPriorities(Uniform):
+    update_priorities = None
+
+
+def filled(**changes: Any) -> tuple[Uniform, Any]:
+    """A replay, and a batch of four windows of it with some of the fields replaced by functions of themselves."""
+    replay = Uniform(50, "memory", None, spec=EnvSpec("short", 2, 2, (3,), torch.float32), window=2, seed=0)
+    for _ in range(9):
+        replay.add(Rows(
+            obs=np.zeros((2, 3), np.float32), action=np.zeros(2, int), reward=np.zeros(2, np.float32),
+            terminated=np.zeros(2, bool), truncated=np.zeros(2, bool), valid=np.ones(2, bool),
+            behavior_log_prob=np.zeros(2, np.float32), policy_version=np.zeros(2, int),
+        ))  # fmt: skip
+    batch = replay.sample(4)
+    fields = {name: changes.get(name, lambda same: same)(values) for name, values in batch.items()}
+    return replay, SimpleNamespace(**fields)
+
+
+@pytest.mark.parametrize(("changes", "sentence"), [
+    ({}, None),
+    ({"reward": lambda reward: reward[:, :1]}, r"Uniform.sample gives reward as \(4, 1\) .* must be \(4, 2\)"),
+    ({"reward": Tensor.double}, "gives reward as .* of torch.float64, but it must be .* of torch.float32"),
+    ({"replay_weight": lambda weight: weight[:, None]}, r"replay_weight as \(4, 1\)"),
+    ({"valid_next": lambda flags: flags[:, :1]}, r"valid_next as \(4, 1\)"),
+    ({"index": Tensor.int}, "index as .*int32"),
+    ({"obs": lambda obs: obs[:, 1:]}, r"obs as \(4, 2, 3\) .* must begin by \(4, 3\)"),
+    ({"generation": lambda _: None}, "generation as a NoneType"),
+])  # fmt: skip
+def test_what_a_replay_delivers_is_looked_at(changes: dict[str, Any], sentence: str | None) -> None:
+    replay, batch = filled(**changes)
+    with pytest.raises(ConfigError, match=sentence) if sentence else contextlib.nullcontext():
+        check_batch(batch, replay, batch_size=4, window=2)
+
+
+def test_a_replay_has_all_of_its_methods() -> None:
+    replay, _ = filled()
+    require_members(replay, Replay)
+    replay.__class__ = NoPriorities
+    with pytest.raises(ConfigError, match="NoPriorities has no update_priorities, which every replay has"):
+        require_members(replay, Replay)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from command import Outcome, call
 from test_resume import JOB, assert_same_run, interrupt_at, rows_of, same
 
@@ -90,6 +91,18 @@ def test_a_mixed_replay_goes_on_after_an_import(command, monkeypatch, capfd) -> 
     assert command("mixed", "--export", "rows.npz").code == 0
     assert command("mixed", "--import", "rows.npz").code == 0
     assert call(main.main, ("resume=mixed",), monkeypatch, capfd).code == 0
+
+
+def test_imported_rows_are_no_newer_than_the_run(command, monkeypatch, capfd) -> None:
+    """Or ages would be negative."""
+    assert command("whole", "--export", "rows.npz").code == 0
+    taken = command("halted", "--import", "rows.npz")
+    assert (taken.code, taken.err.count("updates back")) == (0, 1)
+    after = checkpoint.load_newest(Path("halted/checkpoints"))
+    versions = torch.cat([segment["policy_version"] for segment in after.state["replay"]["rows"]])
+    assert versions.max() == after.about["updates"]
+    with np.load("rows.npz") as file:
+        assert np.array_equal(np.diff(np.unique(file["policy_version"])), versions.unique().diff())
 
 
 def test_nothing_is_imported_into_a_run_that_goes_on(command) -> None:

@@ -210,6 +210,10 @@ def test_a_run_goes_on_only_as_it_began(offpol: Command, tmp_path, monkeypatch) 
     assert offpol("resume=run", "run.agent_steps=8e2").err == (
         "offpol: run.agent_steps is 800.0, but must be a whole number: write 800.\n"
     )
+    for steps in (96, 30):  # 30: fewer than learning starts at, too
+        shorter = offpol("resume=run", f"run.agent_steps={steps}").err
+        assert f"run.agent_steps is {steps}, but the run has played 10" in shorter
+        assert shorter.endswith("leave it out, or play longer.\n")
     assert (tmp_path / "run" / "config.yaml").read_bytes() == before
 
 
@@ -292,9 +296,9 @@ def test_a_mistyped_key_of_a_run_that_goes_on(offpol: Command, tmp_path, monkeyp
         offpol(*JOB, "hydra.run.dir=run")
     assert "There is no key 'run.agent_step': did you mean" in offpol("resume=run", "run.agent_step=800").err
     refused = offpol("resume=run", "trace=n_step")
-    assert refused.err == "offpol: A run goes on as it began; a new one is needed to change trace.\n"
+    assert refused.err == "offpol: A run goes on with the parts that it began with: leave out trace.\n"
     refused = offpol("resume=run", "task=chain", "hydra.run.dir=other")
-    assert refused.err == "offpol: A run goes on as it began; a new one is needed to change task, hydra.run.dir.\n"
+    assert refused.err == "offpol: A run goes on with the parts that it began with: leave out task, hydra.run.dir.\n"
 
 
 def test_a_finished_run_says_so_and_can_be_made_longer(offpol: Command, tmp_path) -> None:

@@ -41,13 +41,27 @@ def resumed_config(cfg: dict[str, Any], asked: Mapping[str, object]) -> dict[str
         if key not in known and key.partition(".")[0] not in COMPOSED:
             raise ConfigError(no_such_key(key, known))
     differing = {key: value for key, value in asked.items() if OmegaConf.select(saved, key) != value}
-    refused = [f"{key}{_as_it_was(saved, key)}" for key in differing if key not in RESUMABLE]
+    refused = {key: _as_it_was(saved, key) for key in differing if key not in RESUMABLE}
+    if refused and not any(
+        refused.values()
+    ):  # sections and what is composed of them: who says them again may mean the same
+        raise ConfigError(f"A run goes on with the parts that it began with: leave out {', '.join(refused)}.")
     if refused:
-        raise ConfigError(f"A run goes on as it began; a new one is needed to change {', '.join(refused)}.")
+        changes = ", ".join(key + was for key, was in refused.items())
+        raise ConfigError(f"A run goes on as it began; a new one is needed to change {changes}.")
     for key, value in differing.items():
         section, _, name = key.partition(".")
         cfg[section][name] = value
     return differing
+
+
+def require_not_shorter(cfg: Mapping[str, Any], played: int) -> None:
+    """Refuse a length, in agent steps, that a run has passed: reports would take it for another run."""
+    steps = cfg["run"]["agent_steps"]
+    if isinstance(steps, int | float) and steps < played:
+        raise ConfigError(
+            f"run.agent_steps is {steps}, but the run has played {played} agent steps: leave it out, or play longer."
+        )
 
 
 def _as_it_was(saved: DictConfig, key: str) -> str:

@@ -65,7 +65,7 @@ class Gymnasium(EnvLoop):
 
 def _with_plain_observations(env: gymnasium.Env, id: str) -> gymnasium.Env:
     """Give every observation as one array, images channels first."""
-    if not isinstance(env.observation_space, Box):
+    if not isinstance(env.observation_space, Box) or not env.observation_space.shape:
         env = FlattenObservation(env)
     space = env.observation_space
     if not isinstance(space, Box):

@@ -98,3 +98,7 @@ def _check_mu(args: argparse.Namespace) -> int:
     say(mu_check.in_words(result))
     say(f"Written: {path}")
     return 0 if result.right else FAILED
+
+
+if __name__ == "__main__":
+    main()

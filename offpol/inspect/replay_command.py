@@ -29,3 +29,7 @@ def main() -> None:
             take_in(args.run_dir, args.source)
         else:
             show(args)
+
+
+if __name__ == "__main__":
+    main()

@@ -23,7 +23,7 @@ from offpol.record.checkpoint import Checkpoints, load_newest
 from offpol.record.identity import game_of
 from offpol.record.run_directory import CHECKPOINTS, locked, require_writable
 from offpol.record.run_summary import summary
-from offpol.record.segments import require_actions, rows_since
+from offpol.record.segments import Segment, require_actions, rows_since
 from offpol.types import StateDict
 
 DRAWS, GAME = "draws", "game"  # arrays of a file that are no rows: what is drawn by, and what was played
@@ -146,6 +146,7 @@ def take_in(directory: Path, path: Path) -> None:
         found = checkpoints.load()
         for sentence in found.lost:
             tell(f"offpol-replay: {sentence}.")
+        new["rows"] = _no_newer_than(found.about["updates"], new["rows"])
         # What is no row of the ring, as the priorities of offline rows, stays the run's own.
         replay = {**found.state["replay"], **new}
         _require_loadable(cfg, directory, replay, path)
@@ -160,5 +161,21 @@ def _require_loadable(cfg: dict[str, Any], directory: Path, state: StateDict, pa
     try:
         require_actions(state["rows"], spec, "it")
         replay.load_state_dict(state)
-    except (ValueError, KeyError) as error:
+    except KeyError as error:
+        raise ConfigError(
+            f"{path} does not fit the run: it has no {error} to draw by, so it is of another kind of replay."
+        ) from error
+    except ValueError as error:
         raise ConfigError(f"{path} does not fit the run: {error}") from error
+
+
+def _no_newer_than(updates: int, rows: list[Segment]) -> list[Segment]:
+    """Count the policy versions of rows back, where they are of policies that a run has not come to yet."""
+    newest = max(int(segment["policy_version"].max()) for segment in rows)
+    if newest <= updates:
+        return rows
+    tell(
+        f"offpol-replay: the newest row was acted after {newest:,} updates and the run has made {updates:,}: all are "
+        f"counted {newest - updates:,} updates back, so that their ages go on to mean something."
+    )
+    return [{**segment, "policy_version": segment["policy_version"] - (newest - updates)} for segment in rows]

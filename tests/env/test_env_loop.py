@@ -156,6 +156,7 @@ def test_an_env_that_was_not_started_says_so():
     ("space", "shape", "dtype"),
     [
         (Box(-1, 1, (5,), np.float64), (5,), torch.float32),
+        (Box(-1, 1, (), np.float32), (1,), torch.float32),
         (Box(0, 255, (12,), np.uint8), (12,), torch.uint8),
         (Box(0, 255, (8, 6, 3), np.uint8), (3, 8, 6), torch.uint8),
         (Box(0, 255, (4, 8, 6), np.uint8), (4, 8, 6), torch.uint8),
@@ -285,6 +286,21 @@ def test_an_env_that_raises_is_named():
     with pytest.raises(ZeroDivisionError) as raised:
         env.step(np.zeros(3, int))
     assert raised.value.__notes__ == ["That was env 1 of 0 to 2."]
+    env._over[0] = True
+    scripts[0].reset = lambda seed: 1 / 0
+    with pytest.raises(ZeroDivisionError) as raised:  # in the reset after an episode's end
+        env.step(np.zeros(3, int))
+    assert raised.value.__notes__ == ["That was env 0 of 0 to 2."]
+
+
+@pytest.mark.parametrize("stepped", [(np.zeros(2), 0.0, False, {}), (np.zeros(2), None, False, False, {}), None])
+def test_a_step_of_another_form_is_told(stepped):
+    script = Script([(9, "T")])
+    env = loop_of(script)
+    env.reset()
+    script.step = lambda action: stepped
+    with pytest.raises(TypeError, match=r"step must return \(observation, reward, terminated, truncated, info\)"):
+        env.step(np.zeros(1, int))
 
 
 def test_close_closes_every_env():
