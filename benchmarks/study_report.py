@@ -41,7 +41,7 @@ Cell = tuple[str, str, str]  # operator, age, behavior
 
 
 class Finished(NamedTuple):
-    """One finished run; `auc` is the mean training return over the whole budget."""
+    """One finished run; `auc` is the mean of its training curve (`RunResult.curve`)."""
 
     cell: Cell
     game: str
@@ -100,7 +100,11 @@ def scaled(runs: Sequence[Finished], measure: str) -> dict[Cell, dict[str, np.nd
     games = sorted({run.game for run in runs})
     low, high = dict.fromkeys(games, 0.0), dict.fromkeys(games, 1.0)
     if len(games) > 1:
-        low |= {row.game: row.mean for row in baselines() if row.name == "random" and row.game in games}
+        low |= {
+            row.game: row.mean
+            for row in baselines()
+            if (row.name, row.protocol) == ("random", "minatar") and row.game in games
+        }
         for game in games:
             high[game] = max(float(np.mean(cell[game])) for cell in raw.values() if game in cell)
     return {

@@ -114,6 +114,11 @@ def build_agent(cfg: Mapping[str, Any], spec: EnvSpec) -> Agent:
 
     node = dict(cfg["agent"])
     if processes.world_size() > 1:
+        if getattr(trace, "reads_batch", False):
+            raise ConfigError(
+                f"trace: {type(trace).__name__} looks at the whole batch, of which each process of torchrun has but a "
+                "share: take another trace, or one process."
+            )
         node["_target_"] = "offpol.data_parallel.DataParallelAgent"
     agent: Agent = build(
         node, "agent", build_network=build_network, critic=critic, policy=policy, trace=trace,

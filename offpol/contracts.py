@@ -172,6 +172,14 @@ def check_trace(trace: Trace, window: int) -> None:
                 f"{name} says `joins_steps`, but its first returns are others where windows are joined to one n-step "
                 "transition: leave the attribute out"
             )
+    alone = dataclasses.replace(inputs, **{f.name: getattr(inputs, f.name)[1:] for f in dataclasses.fields(inputs)})
+    if not getattr(trace, "reads_batch", False) and not _near(
+        _without_chance(trace, alone).returns, answered.returns[1:]
+    ):
+        raise ValueError(
+            f"{name} answers a window differently where it is alone, but does not say so: give the class `reads_batch: "
+            "ClassVar[bool] = True` if it is meant to look at the whole batch"
+        )
     if (mixture := getattr(trace, "mixture", None)) is not None:
         _check_mixture(name, mixture, inputs, answered)
     if getattr(trace, "needs_mu", False):

@@ -72,13 +72,14 @@ def trace_lengths(inputs: TraceInputs, targets: TraceTargets) -> Tensor:
 def trace_ends(inputs: TraceInputs, targets: TraceTargets) -> dict[str, Tensor]:
     """Tell what ends each window's first return: by name which windows [B] (bool), one name a window.
 
-    A return ends where its weight falls below 0.05 for good. `episode`: the episode is over there. `window`: nothing
-    ended it. Else it is the action of that row. Where the operator gave it less than the most that it gives any, and
-    pi takes it less often than mu did, or next to never, the logged mu tells why. Above 1/A the behavior preferred the
-    action then, and pi does not now: `policy_change`. At 1/A or below the action was explored: `exploration`. For
-    epsilon-greedy behavior this is exact, whatever epsilon was: a greedy action has (1 - epsilon) / ties + epsilon / A,
-    which is above 1/A unless all actions tie, any other epsilon / A. Where actions are sampled, one that the behavior
-    takes rarely counts as explored. `faded`: the operator ends returns by itself (one_step, lambda).
+    A return ends where its weight falls below 0.05 for good. `episode`: the episode is over there, or gamma is 0.
+    `window`: nothing ended it. Else it is the action of that row. Where the operator gave it less than the most that it
+    gives any, and pi takes it less often than mu did, or next to never, the logged mu tells why. Above 1/A the behavior
+    preferred the action then, and pi does not now: `policy_change`. At 1/A or below the action was explored:
+    `exploration`. For epsilon-greedy behavior this is exact, whatever epsilon was: a greedy action has
+    (1 - epsilon) / ties + epsilon / A, which is above 1/A unless all actions tie, any other epsilon / A. Where actions
+    are sampled, one that the behavior takes rarely counts as explored. `faded`: the operator ends returns by itself
+    (one_step, lambda).
     """
     weights = _weights(inputs, targets)
     windows, later = weights.shape

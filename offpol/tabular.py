@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from offpol.types import Trace, TraceInputs
+from offpol.types import Trace, TraceInputs, TraceTargets
 
 DTYPE = torch.float64
 
@@ -118,18 +119,26 @@ def apply(trace: Trace, mdp: MDP, windows: Windows, q: Tensor, pi: Tensor, mu: T
     Returns the new Q [S, A] and the mean trace length, 1 + sum_j c_{t+1} .. c_{t+j} within the episode.
     """
     inputs = trace_inputs(mdp, windows, q, pi, mu)
-    targets = trace(inputs)
+    targets = _answers(trace, inputs, windows)
     pair = windows.state[:, 0] * q.shape[1] + windows.action[:, 0]
     new = torch.zeros(q.numel(), dtype=DTYPE).index_add_(0, pair, windows.probability * targets.returns[:, 0])
     lengths = 1.0 + (targets.trace[:, 1:] * inputs.valid_next[:, :-1]).cumprod(1).sum(1)
     return new.view_as(q), ((lengths * windows.probability).sum() / q.numel()).item()
 
 
+def _answers(trace: Trace, inputs: TraceInputs, windows: Windows) -> TraceTargets:
+    """Trace enumerated windows; what looks at all of them counts each by its probability, as a replay does."""
+    if getattr(trace, "reads_batch", False):
+        weighed: TraceTargets = cast(Any, trace)(inputs, windows.probability)
+        return weighed
+    return trace(inputs)
+
+
 def noise(trace: Trace, mdp: MDP, windows: Windows, q: Tensor, pi: Tensor, mu: Tensor) -> float:
     """Return the standard deviation of one window's return around its mean, as a root mean square over all (s, a)."""
     inputs = trace_inputs(mdp, windows, q, pi, mu)
     mean, _ = apply(trace, mdp, windows, q, pi, mu)
-    deviation = trace(inputs).returns[:, 0] - mean[windows.state[:, 0], windows.action[:, 0]]
+    deviation = _answers(trace, inputs, windows).returns[:, 0] - mean[windows.state[:, 0], windows.action[:, 0]]
     return ((windows.probability * deviation.square()).sum() / q.numel()).sqrt().item()
 
 

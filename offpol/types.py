@@ -382,6 +382,8 @@ class Trace(Protocol):
     - `weighted_advantage = True`: its advantage is multiplied by pi/mu already.
     - `joins_steps = True`: its first return stays the same where a window is joined to one n-step transition
       (offpol.n_step_transitions), so that networks are spared all rows but the first and the one bootstrapped from.
+    - `reads_batch = True`: what it answers to a window depends on the others of the batch. It takes, behind the inputs,
+      how much each window counts [B], or None for all alike; data-parallel processes, with a share each, refuse it.
     - `off_policy = False`: it corrects nothing and is for data of pi itself; an agent with a replay refuses it.
     """
 

@@ -224,6 +224,25 @@ def test_ensembles_that_draw_members_are_what_they_must_be() -> None:
     check_critic(HLGauss(-1.0, 1.0, 7, 0.75, "none", 3, 2, False), Retrace(0.9), 1)
 
 
+@dataclass(frozen=True)
+class Centred:
+    """Looks at the whole batch, without saying so."""
+
+    def __call__(self, inputs: TraceInputs) -> TraceTargets:
+        returns = inputs.reward - inputs.reward.mean()
+        return TraceTargets(returns, returns, torch.ones_like(returns))
+
+
+class SaysSo(Centred):
+    reads_batch: ClassVar[bool] = True
+
+
+def test_a_trace_that_looks_at_the_whole_batch_says_so() -> None:
+    with pytest.raises(ValueError, match="Centred answers a window differently where it is alone"):
+        check_trace(Centred(), 4)
+    check_trace(SaysSo(), 4)
+
+
 class NoPriorities(Uniform):
     update_priorities = None
 

@@ -15,7 +15,7 @@ from test_conf import composed
 from test_every_part import make_agent
 from test_resume import metrics
 
-from offpol import data_parallel
+from offpol import assembly, data_parallel, processes
 from offpol.checks import check_together
 from offpol.errors import ConfigError
 from offpol.record import checkpoint
@@ -95,3 +95,10 @@ def test_a_mistake_is_told_once(tmp_path, mistake, sentence) -> None:
     done = run(tmp_path, *TORCHRUN, "-m", "offpol.main", *TINY, mistake, "hydra.run.dir=run")
     assert done.returncode != 0
     assert done.stderr.count(sentence) == 1
+
+
+def test_a_trace_that_looks_at_the_whole_batch_is_refused(monkeypatch) -> None:
+    monkeypatch.setattr(processes, "world_size", lambda: 2)
+    cfg = composed(*TINY, "trace=c_trace")
+    with pytest.raises(ConfigError, match="CTrace looks at the whole batch, of which each process"):
+        assembly.build_agent(cfg, assembly.env_spec(cfg))

@@ -30,6 +30,7 @@ class CTrace:
     """
 
     needs_mu: ClassVar[bool] = True
+    reads_batch: ClassVar[bool] = True
     lambda_: float
     contraction: float
 
@@ -37,22 +38,23 @@ class CTrace:
         check_unit("lambda_", self.lambda_)
         check_unit("contraction", self.contraction)
 
-    def __call__(self, inputs: TraceInputs) -> TraceTargets:
+    def __call__(self, inputs: TraceInputs, weight: Tensor | None = None) -> TraceTargets:
         lost = 1.0 - ratio(inputs, 1.0)
-        alpha = self._alpha(inputs, lost)
+        share = torch.full_like(lost[:, 0], 1 / len(lost)) if weight is None else weight / weight.sum()
+        alpha = self._alpha(inputs, lost, share)
         q_next = inputs.v[:, 1:].clone()
         q_next[:, :-1] = torch.where(inputs.valid_next[:, :-1], inputs.q[:, 1:], q_next[:, :-1])
         mixed = torch.cat([inputs.v[:, :1], torch.lerp(q_next, inputs.v[:, 1:], alpha)], 1)
         return q_targets(inputs, self.lambda_ * (1.0 - alpha * lost), mixed)
 
-    def _alpha(self, inputs: TraceInputs, lost: Tensor) -> Tensor:
-        """Return the largest alpha (0-dim) that keeps the mean contraction rate at most `contraction`."""
+    def _alpha(self, inputs: TraceInputs, lost: Tensor, share: Tensor) -> Tensor:
+        """Return the largest alpha (0-dim) that keeps the mean contraction rate at most `contraction`; shares [B]."""
         carried, lost_values = continuation(inputs), 1.0 - inputs.discount
         low, high = torch.zeros_like(lost_values[0, 0]), torch.ones_like(lost_values[0, 0])
         alpha = high
         for _ in range(_HALVINGS):
             kept = carried * (self.lambda_ * (1.0 - alpha * lost[:, 1:]))
-            rate = 1.0 - (lost_values[:, 0] + (kept.cumprod(1) * lost_values[:, 1:]).sum(1)).mean()
+            rate = 1.0 - share @ (lost_values[:, 0] + (kept.cumprod(1) * lost_values[:, 1:]).sum(1))
             fast = rate <= self.contraction
             low, high = torch.where(fast, alpha, low), torch.where(fast, high, alpha)
             alpha = 0.5 * (low + high)
