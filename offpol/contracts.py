@@ -172,14 +172,7 @@ def check_trace(trace: Trace, window: int) -> None:
                 f"{name} says `joins_steps`, but its first returns are others where windows are joined to one n-step "
                 "transition: leave the attribute out"
             )
-    alone = dataclasses.replace(inputs, **{f.name: getattr(inputs, f.name)[1:] for f in dataclasses.fields(inputs)})
-    if not getattr(trace, "reads_batch", False) and not _near(
-        _without_chance(trace, alone).returns, answered.returns[1:]
-    ):
-        raise ValueError(
-            f"{name} answers a window differently where it is alone, but does not say so: give the class `reads_batch: "
-            "ClassVar[bool] = True` if it is meant to look at the whole batch"
-        )
+    _check_batch_read(name, trace, inputs, answered)
     if (mixture := getattr(trace, "mixture", None)) is not None:
         _check_mixture(name, mixture, inputs, answered)
     if getattr(trace, "needs_mu", False):
@@ -188,6 +181,20 @@ def check_trace(trace: Trace, window: int) -> None:
         raise ValueError(
             f"{name} answers differently where the logged probability is another one, but does not say so: give the "
             "class `needs_mu: ClassVar[bool] = True`, so that it is refused where actions have no probability"
+        )
+
+
+def _check_batch_read(name: str, trace: Trace, inputs: TraceInputs, answered: TraceTargets) -> None:
+    """Refuse a trace that looks at the whole batch without saying so, or says so and takes no weights."""
+    if getattr(trace, "reads_batch", False):
+        if not _near(cast(Any, trace)(inputs, torch.full((2,), 3.0)).returns, answered.returns):
+            raise ValueError(f"{name} answers differently where weights, all of them alike, are given to its windows")
+        return
+    alone = dataclasses.replace(inputs, **{f.name: getattr(inputs, f.name)[1:] for f in dataclasses.fields(inputs)})
+    if not _near(_without_chance(trace, alone).returns, answered.returns[1:]):
+        raise ValueError(
+            f"{name} answers a window differently where it is alone, but does not say so: give the class `reads_batch: "
+            "ClassVar[bool] = True` if it is meant to look at the whole batch"
         )
 
 

@@ -31,7 +31,7 @@ from offpol.types import Rows, StateDict
 if TYPE_CHECKING:
     from offpol.actor import Episode
 
-DRAW_EVERY_S = 10.0  # the learning curve, at most: a picture costs as much as a hundred updates of a small network
+DRAW_EVERY_S = 10.0  # the learning curve, at most: a picture costs as much as tens of updates of a small network
 RECENT_EPISODES = 100  # whose mean stands for "the score now"
 POLICY_LAG = "policy_lag_updates"  # updates that the policy which acted was behind, when its row arrived
 

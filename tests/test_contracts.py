@@ -236,11 +236,26 @@ class Centred:
 class SaysSo(Centred):
     reads_batch: ClassVar[bool] = True
 
+    def __call__(self, inputs: TraceInputs, weight: Tensor | None = None) -> TraceTargets:
+        share = torch.ones(len(inputs.reward)) if weight is None else weight
+        returns = inputs.reward - (share @ inputs.reward).mean() / share.sum()
+        return TraceTargets(returns, returns, torch.ones_like(returns))
+
+
+class Forgets(SaysSo):
+    """Does not divide weights by their sum."""
+
+    def __call__(self, inputs: TraceInputs, weight: Tensor | None = None) -> TraceTargets:
+        returns = inputs.reward * (1.0 if weight is None else weight.sum())
+        return TraceTargets(returns, returns, torch.ones_like(returns))
+
 
 def test_a_trace_that_looks_at_the_whole_batch_says_so() -> None:
     with pytest.raises(ValueError, match="Centred answers a window differently where it is alone"):
         check_trace(Centred(), 4)
     check_trace(SaysSo(), 4)
+    with pytest.raises(ValueError, match="Forgets answers differently where weights, all of them alike"):
+        check_trace(Forgets(), 4)
 
 
 class NoPriorities(Uniform):

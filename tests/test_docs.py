@@ -17,6 +17,7 @@ from offpol.checks import check_config
 from offpol.cli import command_line
 from offpol.config import conf_dir
 from offpol.record.run_keys import RESUMABLE
+from offpol.reference_scores import baselines, human_random
 
 ROOT = conf_dir().parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -135,3 +136,21 @@ def test_the_suites_of_the_docs_are_all_there_are() -> None:
     text = (ROOT / "docs" / "benchmarking.md").read_text()
     named = set(re.findall(r"`(\w+)`", "\n".join(re.findall(r"^\| (`.*?) \|", text, re.MULTILINE))))
     assert {path.stem for path in (conf_dir() / "suite").glob("*.yaml")} <= named
+
+
+def test_what_is_said_of_held_buttons_is_in_the_table() -> None:
+    sticky = {(row.game, row.name): row.mean for row in baselines() if row.protocol == "sticky"}
+    held = {game: mean for (game, name), mean in sticky.items() if name == "best constant action"}
+    assert len(held) == 57
+    normal = {game: human_random()[game].normalise(mean) for game, mean in held.items()}
+    assert {game: f"{score:.1f}" for game, score in normal.items() if score > 1} == {
+        "DoubleDunk": "8.4", "Robotank": "2.3", "Tennis": "1.5"
+    }  # fmt: skip
+    assert f"{normal['IceHockey']:.2f}" == "0.93"
+    better = sum(mean > sticky[game, "random"] for game, mean in held.items())
+    text = " ".join((ROOT / "docs" / "benchmarking.md").read_text().split())
+    assert (
+        f"above random play in {better}, and above the human score in three: Double Dunk (8.4), Robotank (2.3) and"
+        in text
+    )
+    assert "Tennis (1.5); in Ice Hockey it comes to .93" in text

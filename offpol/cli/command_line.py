@@ -253,8 +253,7 @@ def _parse_overrides(overrides: list[str]) -> list[Override]:
         chosen = "" if override.is_sweep_override() or override.is_delete() else override.value()
         known = [] if isinstance(chosen, str) or "." in name else options(name)  # looking for them takes time
         if known and not isinstance(chosen, list):
-            listed = ", ".join(sorted(known))
-            raise ConfigError(f"'{override.input_line}' names no option of a group, which has: {listed}.")
+            raise ConfigError(f"'{override.input_line}' names no option of a group, which has: {', '.join(known)}.")
         if known and isinstance(chosen, list) and name not in OVERLAYS:
             one, all_of_them = f"{name}=", ",".join(str(each) for each in chosen)
             raise ConfigError(f"{override.input_line}: a run takes one. For a sweep: offpol -m {one}{all_of_them}.")

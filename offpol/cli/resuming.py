@@ -42,9 +42,7 @@ def resumed_config(cfg: dict[str, Any], asked: Mapping[str, object]) -> dict[str
             raise ConfigError(no_such_key(key, known))
     differing = {key: value for key, value in asked.items() if OmegaConf.select(saved, key) != value}
     refused = {key: _as_it_was(saved, key) for key in differing if key not in RESUMABLE}
-    if refused and not any(
-        refused.values()
-    ):  # sections and what is composed of them: who says them again may mean the same
+    if refused and not any(refused.values()):  # groups alone: who says them again may mean the same
         raise ConfigError(f"A run goes on with the parts that it began with: leave out {', '.join(refused)}.")
     if refused:
         changes = ", ".join(key + was for key, was in refused.items())

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import fields
 
 import pytest
 import torch
@@ -127,6 +128,16 @@ def test_the_average_of_c_trace_is_a_matrix_operator_towards_the_mixture(seed: i
         want, reach = want + reach @ (mdp.reward.flatten() + towards @ q.flatten() - q.flatten()), reach @ onwards
     got, _ = tabular.apply(trace, mdp, windows, q, pi, mu)
     torch.testing.assert_close(got, want.view_as(q), rtol=0, atol=1e-9)
+
+
+def test_a_window_that_counts_three_times_is_three_windows() -> None:
+    mdp, pi, mu, windows = problem(0)
+    inputs, trace = tabular.trace_inputs(mdp, windows, random_q(0), pi, mu), CTrace(0.9, 0.56)
+    times = torch.arange(len(windows.state)) % 3 + 1
+    often = TraceInputs(**{f.name: getattr(inputs, f.name).repeat_interleave(times, 0) for f in fields(inputs)})
+    want = trace(often).returns[times.cumsum(0) - 1]
+    torch.testing.assert_close(trace(inputs, times.double()).returns, want, rtol=0, atol=1e-9)
+    assert not torch.allclose(trace(inputs).returns, want)
 
 
 @pytest.mark.parametrize("seed", range(3))
