@@ -19,7 +19,9 @@ from offpol.agent import Agent
 from offpol.checks import check_together
 from offpol.combinations import check_parts
 from offpol.config import build
-from offpol.contracts import check_behavior, check_network, require_members
+from offpol.contracts.behaviors import check_behavior
+from offpol.contracts.members import require_members
+from offpol.contracts.networks import check_network
 from offpol.deadline import answering
 from offpol.ensemble import Networks
 from offpol.errors import ConfigError

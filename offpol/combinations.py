@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from offpol.contracts import check_buffers, check_critic, check_policy, check_trace
+from offpol.contracts.critics import check_critic
+from offpol.contracts.networks import check_buffers
+from offpol.contracts.policies import check_policy
+from offpol.contracts.traces import check_trace
 from offpol.layers import is_noisy
 from offpol.policy_base import PolicyBase
 from offpol.types import Critic, Network, Policy, Trace

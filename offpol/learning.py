@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from offpol.contracts import check_batch
+from offpol.contracts.replays import check_batch
 from offpol.types import Replay
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from cpu_graphs import DEVICES
 from torch import nn
 
 from offpol.agent import Agent, TargetConfig, discounts
-from offpol.contracts import check_buffers
+from offpol.contracts.networks import check_buffers
 from offpol.critic.categorical import Categorical
 from offpol.critic.scalar import Scalar
 from offpol.layers import HeadsConfig

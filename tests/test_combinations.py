@@ -8,7 +8,8 @@ import torch
 from command import call
 
 from offpol.combinations import check_parts
-from offpol.contracts import check_network, check_trace
+from offpol.contracts.networks import check_network
+from offpol.contracts.traces import check_trace
 from offpol.critic.hl_gauss import HLGauss
 from offpol.layers import HeadsConfig
 from offpol.main import main

@@ -11,7 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from offpol.contracts import check_batch, check_behavior, check_critic, check_policy, check_trace, require_members
+from offpol.contracts.behaviors import check_behavior
+from offpol.contracts.critics import check_critic
+from offpol.contracts.members import require_members
+from offpol.contracts.policies import check_policy
+from offpol.contracts.replays import check_batch
+from offpol.contracts.traces import check_trace
 from offpol.critic.hl_gauss import HLGauss
 from offpol.critic.quantile import Quantile
 from offpol.critic_base import CriticBase

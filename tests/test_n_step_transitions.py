@@ -13,7 +13,7 @@ from torch import nn
 
 from offpol.agent import Agent, TargetConfig
 from offpol.combinations import check_parts
-from offpol.contracts import check_trace
+from offpol.contracts.traces import check_trace
 from offpol.critic.categorical import Categorical
 from offpol.critic.hl_gauss import HLGauss
 from offpol.critic.quantile import Quantile

@@ -1,0 +1,67 @@
+"""Whether a policy answers distributions, and losses that it can learn from."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from offpol import processes
+from offpol.contracts.answers import distribution, floats, near, require_gradient, said, same_shapes, two_windows, waves
+from offpol.types import Critic, Policy, PolicyInputs, Trace, TraceInputs
+
+ROWS, ACTIONS = 4, 3  # that policies are shown
+
+
+def check_policy(policy: Policy, critic: Critic, trace: Trace, window: int) -> None:
+    """Show a policy some rows; raise ValueError where an answer is not what it must be."""
+    name, policy = type(policy).__name__, copy.deepcopy(policy)
+    with torch.random.fork_rng(devices=[]), processes.alone():
+        q, logits = waves(ROWS, ACTIONS), waves(ROWS, ACTIONS, speed=2.9).requires_grad_(policy.learned)
+        pi = distribution(policy.probs(q, logits.detach().flip(0)), f"{name}.probs", q.shape)
+        if not near(policy.probs(q[:1], logits.detach().flip(0)[:1]), pi[:1]):
+            raise ValueError(f"{name}.probs mixes rows: pi(.|s) is a function of one state's Q and logits")
+        action, row = torch.arange(ROWS) % ACTIONS, waves(ROWS)
+        inputs = PolicyInputs(
+            logits=logits, pi=pi, q_values=q, action=action, log_mu=row - 1.5, returns=row, advantage=row,
+            share=torch.full((ROWS,), 1 / ROWS),
+        )  # fmt: skip
+        loss = [_loss(policy, inputs, measure) for measure in (False, True)][-1]
+        if policy.learned:
+            require_gradient(loss, logits, name)
+        elif bool(loss.any()):
+            raise ValueError(
+                f"{name} has a loss, but says `learned = False`, so that networks have no logits for it to train: "
+                "derive it from offpol.policy_base.LearnedPolicy"
+            )
+        _check_regularised(policy, critic, trace, two_windows(window))
+
+
+def _loss(policy: Policy, inputs: PolicyInputs, measure: bool) -> Tensor:
+    """Return a policy's losses [M]; ValueError where these, or the numbers to log, are none."""
+    what, answer = f"{type(policy).__name__}.loss", cast(Any, policy.loss(inputs, measure))
+    if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], dict):
+        raise ValueError(f"{what} gives {said(answer)}, but must give a pair: losses [M], and a dict to log")
+    for metric, number in answer[1].items():
+        if not isinstance(number, Tensor) or number.ndim:
+            raise ValueError(f"{what} logs {metric}, which is {said(number)}: log tensors without an axis")
+    return floats(answer[0], what, inputs.returns.shape)
+
+
+def _check_regularised(policy: Policy, critic: Critic, trace: Trace, inputs: TraceInputs) -> None:
+    """Refuse a bonus that nothing would learn from: distributions are made of rewards, pi and Q, not of v."""
+    name, regular = type(policy).__name__, policy.regularise(inputs)
+    if not isinstance(regular, TraceInputs) or not same_shapes(regular, inputs):
+        raise ValueError(f"{name}.regularise gives {said(regular)}, but must give TraceInputs of the same shapes")
+    if near(regular.v, (regular.pi * regular.q_values).sum(-1)):
+        return
+    ignored = torch.equal(trace(regular).returns, trace(dataclasses.replace(regular, v=inputs.v)).returns)
+    if critic.distributional or ignored:
+        who = f"the critic {type(critic).__name__}" if critic.distributional else f"the trace {type(trace).__name__}"
+        raise ValueError(
+            f"{name}.regularise changes v, which {who} does not read: put the bonus of the next state into `reward`, "
+            "times the discount"
+        )

@@ -1,0 +1,41 @@
+"""Whether a replay delivers batches as they are laid out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from offpol.contracts.answers import said
+from offpol.errors import ConfigError
+from offpol.types import Replay
+
+if TYPE_CHECKING:  # tensordict takes longer to import than torch
+    from offpol.types import Batch
+
+
+def check_batch(batch: Batch, replay: Replay, batch_size: int, window: int) -> None:
+    """Look at the first windows that a replay delivered; raise ConfigError where they are not laid out as `Batch` says.
+
+    No replay can be asked before rows are in it.
+    """
+    whole, real, flag = torch.int64, torch.float32, torch.bool
+    of_rows = {
+        "action": whole, "reward": real, "terminated": flag, "truncated": flag, "valid": flag, "valid_next": flag,
+        "behavior_log_prob": real, "policy_version": whole,
+    }  # fmt: skip
+    of_windows = {"index": whole, "generation": whole, "probability": real, "replay_weight": real}
+    shapes = dict.fromkeys(of_rows, (batch_size, window)) | dict.fromkeys(of_windows, (batch_size,))
+    for name, dtype in (of_rows | of_windows).items():
+        values = getattr(batch, name, None)
+        if not isinstance(values, Tensor) or values.shape != shapes[name] or values.dtype != dtype:
+            raise ConfigError(
+                f"{type(replay).__name__}.sample gives {name} as {said(values)}, but it must be {shapes[name]} of "
+                f"{dtype} (offpol.types.Batch)."
+            )
+    if batch.obs.shape[:2] != (batch_size, window + 1):
+        raise ConfigError(
+            f"{type(replay).__name__}.sample gives obs as {said(batch.obs)}, but it must begin by "
+            f"{(batch_size, window + 1)}: the row after a window's last is bootstrapped from."
+        )
