@@ -107,6 +107,8 @@ def scaled(runs: Sequence[Finished], measure: str) -> dict[Cell, dict[str, np.nd
         }
         for game in games:
             high[game] = max(float(np.mean(cell[game])) for cell in raw.values() if game in cell)
+            if high[game] <= low[game]:
+                raise SystemExit(f"study_report: no cell is above random play in {game}, so there is no scale for it.")
     return {
         cell: {game: (np.array(numbers) - low[game]) / (high[game] - low[game]) for game, numbers in by_game.items()}
         for cell, by_game in raw.items()

@@ -72,6 +72,15 @@ def test_runs_become_tables_and_a_figure(tmp_path, monkeypatch) -> None:
         report.main()
 
 
+def test_a_game_in_which_nothing_is_above_random_play_has_no_scale() -> None:
+    report = script("study_report")
+    run = report.Finished(("retrace", "fresh", "ladder"), "MinAtar-breakout", 0, 9.0, 9.0, {}, 1.0)
+    lost = run._replace(game="MinAtar-asterix", score=0.1)
+    assert report.scaled([run], "score")[run.cell]["MinAtar-breakout"] == [9.0]  # one game: as it is
+    with pytest.raises(SystemExit, match="no cell is above random play in MinAtar-asterix"):
+        report.scaled([run, lost], "score")
+
+
 def test_the_chains_truth() -> None:
     """Operators that are unbiased for every behavior are so on enumerated windows; lengths and noise of one step."""
     study = script("study_chain")
