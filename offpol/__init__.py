@@ -5,14 +5,15 @@ From Python, as the command `offpol` does it:
     cfg = offpol.compose("task=chain", "trace=n_step")
     score = offpol.train(cfg, "runs/mine")
     env, agent = offpol.load("runs/mine")
+    batch = offpol.load_replay("runs/mine").sample(32)
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from offpol.api import compose, load, train
+    from offpol.api import compose, load, load_replay, train
 
-__all__ = ["compose", "load", "train"]
+__all__ = ["compose", "load", "load_replay", "train"]
 
 
 def __getattr__(name: str) -> Any:

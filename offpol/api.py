@@ -1,20 +1,22 @@
-"""offpol from Python: what the command line composes, trains and leaves behind, as three functions."""
+"""offpol from Python: what the command line composes, trains and leaves behind, as four functions."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from offpol.agent import Agent
-from offpol.assembly import build_env
+from offpol.assembly import build_env, build_replay, env_spec
 from offpol.checks import check_config
 from offpol.cli import command_line
 from offpol.config import as_yaml
 from offpol.errors import ConfigError
 from offpol.evaluate import load_agent
-from offpol.record.run_directory import require_new
+from offpol.record.checkpoint import load_newest
+from offpol.record.run_directory import CHECKPOINTS, require_new
 from offpol.training import train as train_in
-from offpol.types import Env
+from offpol.types import Env, Replay
 
 
 def compose(*overrides: str, config_dir: str | None = None) -> dict[str, Any]:
@@ -65,3 +67,19 @@ def load(directory: str | Path, num_envs: int = 1, device: str | None = None) ->
     agent = load_agent(cfg, Path(directory)).agent
     agent.acting_network.train(False)  # no noise in noisy layers
     return Trained(build_env(cfg, num_envs, "python"), agent)
+
+
+def load_replay(directory: str | Path, device: str | None = None) -> Replay:
+    """Build the replay of a run's newest whole checkpoint; it draws what the run would have drawn next.
+
+    `replay.sample(batch_size)` answers a `Batch`, of which `agent.trace_inputs(batch)` makes what trace operators read.
+    It lies in memory of this process (`on_device`: on `device`, or where the run had it), and the run keeps its own.
+    Raises ConfigError where there is no run, or none with a checkpoint.
+    """
+    cfg = command_line.load_saved(Path(directory), device)
+    check_config(cfg)
+    found = load_newest(Path(directory) / CHECKPOINTS, only=["replay"])
+    spec = replace(env_spec(cfg), num_envs=cfg["run"]["num_envs"])
+    replay = build_replay(cfg, spec, Path(directory), cfg["run"]["device"])
+    replay.load_state_dict(found.state["replay"])
+    return replay

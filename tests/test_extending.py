@@ -53,7 +53,7 @@ class Twice(PolicyBase):
 """
 DOCS = conf_dir().parent / "docs"
 TEXT = (DOCS / "extending.md").read_text()
-OWN_AGENT, PLAYED, NOTEBOOK = re.findall(r"```python\n(.*?)```", (DOCS / "faq.md").read_text(), re.S)
+OWN_AGENT, PLAYED, DRAWN, NOTEBOOK = re.findall(r"```python\n(.*?)```", (DOCS / "faq.md").read_text(), re.S)
 SMALLER = ("network.widths=[8]", "run.agent_steps=400", "run.learning_starts_agent_steps=100", "run.eval_episodes=2")
 
 
@@ -221,6 +221,25 @@ def test_the_notebook_of_the_faq_runs_and_its_agent_plays(tmp_path: Path, monkey
     exec(PLAYED.replace("RUN_DIR", "runs/mine"), played)
     assert played["over"]
     assert -6 <= played["score"] <= 1.5
+    drawn: dict = {}
+    exec(DRAWN.replace("RUN_DIR", "runs/mine"), drawn)
+    assert drawn["returns"].shape == (256, found["cfg"]["agent"]["window"])
+    assert drawn["rho"][drawn["batch"].valid].isfinite().all()
+
+
+def test_a_replay_that_is_loaded_draws_what_the_run_would_have(tmp_path: Path) -> None:
+    cfg = offpol_package.compose("task=chain", *SMALLER)
+    offpol_package.train(cfg, tmp_path / "run")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    state = checkpoint.load_newest(tmp_path / "run" / "checkpoints").state["replay"]
+    replay = offpol_package.load_replay(tmp_path / "run")
+    assert len(replay.state_dict()["rows"]) == len(state["rows"])
+    first, second = (offpol_package.load_replay(tmp_path / "run").sample(16) for _ in range(2))
+    assert torch.equal(first.index, second.index)
+    assert torch.equal(first.obs, replay.sample(16).obs)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match="nowhere"):
+        offpol_package.load_replay(tmp_path / "nowhere")
 
 
 def test_a_class_of_a_notebooks_cell_is_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
