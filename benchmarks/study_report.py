@@ -148,6 +148,29 @@ def table(runs: Sequence[Finished], behavior: str) -> str:
     return "\n".join(lines)
 
 
+def overall(runs: Sequence[Finished]) -> str:
+    """Return Markdown: a row per operator with all settings, the means of score and area over these, each alike.
+
+    A setting is an age with a behavior; areas are also given of each age alone. Intervals are over seeds.
+    """
+    ages, settings = names(runs, 1), {run.cell[1:] for run in runs}
+    score, area = scaled(runs, "score"), scaled(runs, "auc")
+    head = ["operator", "score", "area", *(f"area, {age}" for age in ages)]
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    for operator in names(runs, 0):
+        if not all((operator, *setting) in score for setting in settings):
+            continue
+
+        def mean(of: Mapping[Cell, Mapping[str, np.ndarray]], among: Sequence[str], operator: str = operator) -> str:
+            chosen = [setting for setting in sorted(settings) if setting[0] in among]
+            strata = {f"{s} {game}": numbers for s in chosen for game, numbers in of[(operator, *s)].items()}
+            return _shown(mean_of(strata))
+
+        cells = [mean(score, ages), mean(area, ages), *(mean(area, [age]) for age in ages)]
+        lines.append("| " + " | ".join([operator, *cells]) + " |")
+    return "\n".join(lines)
+
+
 def _shown(estimate: Estimate) -> str:
     value, interval = estimate
     return f"{value:.2f}" + (f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "")
@@ -167,6 +190,8 @@ def text(runs: Sequence[Finished], missing: int) -> str:
     told = [head]
     for behavior in names(runs, 2):
         told += [f"**{behavior}**", table(runs, behavior)]
+    if len(names(runs, 1)) > 1 and len(names(runs, 2)) > 1:
+        told += ["**Means over all of these**", overall(runs)]
     return "\n\n".join(told)
 
 

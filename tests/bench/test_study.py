@@ -81,6 +81,19 @@ def test_a_game_in_which_nothing_is_above_random_play_has_no_scale() -> None:
         report.scaled([run, lost], "score")
 
 
+def test_the_mean_over_settings_weighs_each_alike_and_needs_all() -> None:
+    report = script("study_report")
+
+    def run(operator: str, age: str, behavior: str, seed: int, score: float):
+        return report.Finished((operator, age, behavior), "MinAtar-breakout", seed, score, 2 * score, {}, 1.0)
+
+    runs = [run("retrace", "fresh", "ladder", seed, seed) for seed in (1, 2, 3)]  # 2 on average
+    runs += [run("retrace", "fresh", "greedy", 1, 4), run("retrace", "old", "ladder", 1, 6)]
+    runs += [run("retrace", "old", "greedy", 1, 8), run("peng", "old", "greedy", 1, 9)]
+    assert report.overall(runs).splitlines()[0] == "| operator | score | area | area, fresh | area, old |"
+    assert report.overall(runs).splitlines()[2:] == ["| retrace | 5.00 | 10.00 | 6.00 | 14.00 |"]
+
+
 def test_the_chains_truth() -> None:
     """Operators that are unbiased for every behavior are so on enumerated windows; lengths and noise of one step."""
     study = script("study_chain")
