@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from offpol.agent import Agent
-from offpol.assembly import build_env, build_replay, env_spec
+from offpol.assembly import build_env, build_replay, env_spec, usable_device
 from offpol.checks import check_config
 from offpol.cli import command_line
 from offpol.config import as_yaml
@@ -74,12 +74,12 @@ def load_replay(directory: str | Path, device: str | None = None) -> Replay:
 
     `replay.sample(batch_size)` answers a `Batch`, of which `agent.trace_inputs(batch)` makes what trace operators read.
     It lies in memory of this process (`on_device`: on `device`, or where the run had it), and the run keeps its own.
-    Raises ConfigError where there is no run, or none with a checkpoint.
+    Raises ConfigError where there is no run, or none with a checkpoint, or no such device.
     """
     cfg = command_line.load_saved(Path(directory), device)
     check_config(cfg)
     found = load_newest(Path(directory) / CHECKPOINTS, only=["replay"])
     spec = replace(env_spec(cfg), num_envs=cfg["run"]["num_envs"])
-    replay = build_replay(cfg, spec, Path(directory), cfg["run"]["device"])
+    replay = build_replay(cfg, spec, Path(directory), str(usable_device(cfg["run"]["device"], "device")))
     replay.load_state_dict(found.state["replay"])
     return replay

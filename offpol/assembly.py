@@ -124,8 +124,8 @@ def build_agent(cfg: Mapping[str, Any], spec: EnvSpec) -> Agent:
         node["_target_"] = "offpol.data_parallel.DataParallelAgent"
     agent: Agent = build(
         node, "agent", build_network=build_network, critic=critic, policy=policy, trace=trace,
-        device=_device(processes.local_device(run["device"]), "device"),
-        actor_device=_device(run["actor_device"], "actor_device"), autocast=run["autocast"],
+        device=usable_device(processes.local_device(run["device"]), "device"),
+        actor_device=usable_device(run["actor_device"], "actor_device"), autocast=run["autocast"],
     )  # fmt: skip
     return agent
 
@@ -207,7 +207,8 @@ def check_parts_of(cfg: Mapping[str, Any]) -> None:
         raise ConfigError(f"agent: {error}") from error
 
 
-def _device(name: str | None, key: str) -> str | None:
+def usable_device(name: str | None, key: str) -> str | None:
+    """Return the full name of the device that `run.KEY` names, made ready; ConfigError where there is none."""
     if name is None:
         return None
     try:

@@ -240,6 +240,8 @@ def test_a_replay_that_is_loaded_draws_what_the_run_would_have(tmp_path: Path) -
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(ConfigError, match="nowhere"):
         offpol_package.load_replay(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="is 'gpu', which this machine or this torch does not have"):
+        offpol_package.load_replay(tmp_path / "run", device="gpu")
 
 
 def test_a_class_of_a_notebooks_cell_is_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
