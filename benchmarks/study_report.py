@@ -153,22 +153,22 @@ def overall(runs: Sequence[Finished]) -> str:
 
     A setting is an age with a behavior; areas are also given of each age alone. Intervals are over seeds.
     """
-    ages, settings = names(runs, 1), {run.cell[1:] for run in runs}
+    ages, settings = names(runs, 1), sorted({run.cell[1:] for run in runs})
     score, area = scaled(runs, "score"), scaled(runs, "auc")
     head = ["operator", "score", "area", *(f"area, {age}" for age in ages)]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     for operator in names(runs, 0):
-        if not all((operator, *setting) in score for setting in settings):
-            continue
-
-        def mean(of: Mapping[Cell, Mapping[str, np.ndarray]], among: Sequence[str], operator: str = operator) -> str:
-            chosen = [setting for setting in sorted(settings) if setting[0] in among]
-            strata = {f"{s} {game}": numbers for s in chosen for game, numbers in of[(operator, *s)].items()}
-            return _shown(mean_of(strata))
-
-        cells = [mean(score, ages), mean(area, ages), *(mean(area, [age]) for age in ages)]
-        lines.append("| " + " | ".join([operator, *cells]) + " |")
+        if all((operator, *setting) in score for setting in settings):
+            cells = [_over(score, operator, settings), _over(area, operator, settings)]
+            cells += [_over(area, operator, [setting for setting in settings if setting[0] == age]) for age in ages]
+            lines.append("| " + " | ".join([operator, *cells]) + " |")
     return "\n".join(lines)
+
+
+def _over(scores: Mapping[Cell, Mapping[str, np.ndarray]], operator: str, settings: Sequence[tuple[str, str]]) -> str:
+    """Average an operator's numbers over settings and games."""
+    numbers = {f"{setting} {game}": runs for setting in settings for game, runs in scores[operator, *setting].items()}
+    return _shown(mean_of(numbers))
 
 
 def _shown(estimate: Estimate) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from offpol.agent import Agent
-from offpol.assembly import build_env, build_replay, env_spec, usable_device
+from offpol.assembly import build_env, build_replay, run_spec, usable_device
 from offpol.checks import check_config
 from offpol.cli import command_line
 from offpol.config import as_yaml
@@ -79,7 +78,6 @@ def load_replay(directory: str | Path, device: str | None = None) -> Replay:
     cfg = command_line.load_saved(Path(directory), device)
     check_config(cfg)
     found = load_newest(Path(directory) / CHECKPOINTS, only=["replay"])
-    spec = replace(env_spec(cfg), num_envs=cfg["run"]["num_envs"])
-    replay = build_replay(cfg, spec, Path(directory), str(usable_device(cfg["run"]["device"], "device")))
+    replay = build_replay(cfg, run_spec(cfg), Path(directory), str(usable_device(cfg["run"]["device"], "device")))
     replay.load_state_dict(found.state["replay"])
     return replay

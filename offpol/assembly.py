@@ -88,6 +88,11 @@ def env_spec(cfg: Mapping[str, Any]) -> EnvSpec:
     return env.spec
 
 
+def run_spec(cfg: Mapping[str, Any]) -> EnvSpec:
+    """Describe all envs of a run together."""
+    return replace(env_spec(cfg), num_envs=cfg["run"]["num_envs"])
+
+
 def patience_s(cfg: Mapping[str, Any]) -> float:
     """Return the seconds that a step of all envs may take."""
     return float(cfg["topology"].get("deadline_s", math.inf))
@@ -154,7 +159,7 @@ def serve_rank(cfg: Mapping[str, Any]) -> None:
 def build_parts(cfg: Mapping[str, Any], directory: Path) -> Parts:
     """Build what a run in `directory` is made of, from one root seed."""
     seed_globals(cfg["seed"])
-    spec = replace(env_spec(cfg), num_envs=cfg["run"]["num_envs"])
+    spec = run_spec(cfg)
     topology = build(cfg["topology"], "topology")
     behavior = build_behavior(cfg, 0, spec.num_envs)
     agent = build_agent(cfg, spec)

@@ -11,6 +11,7 @@ import yaml
 from command import Outcome, call, run_folder
 
 import offpol as offpol_package
+from offpol import assembly
 from offpol.config import conf_dir
 from offpol.errors import ConfigError
 from offpol.main import main
@@ -227,16 +228,17 @@ def test_the_notebook_of_the_faq_runs_and_its_agent_plays(tmp_path: Path, monkey
     assert drawn["rho"][drawn["batch"].valid].isfinite().all()
 
 
-def test_a_replay_that_is_loaded_draws_what_the_run_would_have(tmp_path: Path) -> None:
-    cfg = offpol_package.compose("task=chain", *SMALLER)
+def test_a_replay_that_is_loaded_draws_what_the_run_would_have(tmp_path: Path, monkeypatch) -> None:
+    cfg, built, build_replay = offpol_package.compose("task=chain", *SMALLER), [], assembly.build_replay
+    monkeypatch.setattr(assembly, "build_replay", lambda *given: built.append(build_replay(*given)) or built[0])
     offpol_package.train(cfg, tmp_path / "run")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    state = checkpoint.load_newest(tmp_path / "run" / "checkpoints").state["replay"]
     replay = offpol_package.load_replay(tmp_path / "run")
-    assert len(replay.state_dict()["rows"]) == len(state["rows"])
-    first, second = (offpol_package.load_replay(tmp_path / "run").sample(16) for _ in range(2))
-    assert torch.equal(first.index, second.index)
-    assert torch.equal(first.obs, replay.sample(16).obs)
+    for _ in range(3):
+        ours, theirs = replay.sample(16), built[0].sample(16)
+        assert torch.equal(ours.index, theirs.index)
+        assert torch.equal(ours.obs, theirs.obs)
+        assert torch.equal(ours.replay_weight, theirs.replay_weight)
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(ConfigError, match="nowhere"):
         offpol_package.load_replay(tmp_path / "nowhere")

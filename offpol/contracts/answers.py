@@ -40,6 +40,7 @@ def floats(answer: Any, what: str, shape: tuple[int, ...]) -> Tensor:
 
 
 def distribution(answer: Any, what: str, shape: tuple[int, ...]) -> Tensor:
+    """Return an answer; raise ValueError unless it is a distribution over actions in each row."""
     probs = floats(answer, what, shape)
     if not are_distributions(probs.detach().numpy()).all():
         raise ValueError(f"{what} gives {probs[0].tolist()}, which is no distribution over actions: it must sum to 1")
@@ -47,6 +48,7 @@ def distribution(answer: Any, what: str, shape: tuple[int, ...]) -> Tensor:
 
 
 def require_gradient(loss: Tensor, logits: Tensor, name: str) -> None:
+    """Raise ValueError for a loss that does not depend on the logits."""
     if not loss.requires_grad or not bool(torch.autograd.grad(loss.sum(), logits, retain_graph=True)[0].any()):
         raise ValueError(
             f"{name}.loss has no gradient in the logits, so that nothing would be learned: is it detached?"
@@ -54,6 +56,7 @@ def require_gradient(loss: Tensor, logits: Tensor, name: str) -> None:
 
 
 def near(one: Any, two: Tensor) -> bool:
+    """Tell whether an answer is a tensor, but for rounding."""
     return isinstance(one, Tensor) and one.shape == two.shape and torch.allclose(one, two, rtol=1e-4, atol=1e-5)
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import io
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from offpol.assembly import build_replay, env_spec
+from offpol.assembly import build_replay, run_spec
 from offpol.cli.command_line import load_saved
 from offpol.errors import ConfigError
 from offpol.inspect import replay_pictures
@@ -156,7 +155,7 @@ def take_in(directory: Path, path: Path) -> None:
 
 def _require_loadable(cfg: dict[str, Any], directory: Path, state: StateDict, path: Path) -> None:
     """Raise ConfigError where the run could not go on with that state of its replay."""
-    spec = replace(env_spec(cfg), num_envs=cfg["run"]["num_envs"])
+    spec = run_spec(cfg)
     replay = build_replay(cfg, spec, directory, "cpu")
     try:
         require_actions(state["rows"], spec, "it")
