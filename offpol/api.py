@@ -9,6 +9,7 @@ from offpol.agent import Agent
 from offpol.assembly import build_env, build_replay, run_spec, usable_device
 from offpol.checks import check_config
 from offpol.cli import command_line
+from offpol.cli.saved_config import load_saved
 from offpol.config import as_yaml
 from offpol.errors import ConfigError
 from offpol.evaluate import load_agent
@@ -61,7 +62,7 @@ def load(directory: str | Path, num_envs: int = 1, device: str | None = None) ->
     `agent.values(torch.from_numpy(env.reset()))` answers Q(s, .) and pi(.|s), both [num_envs, A].
     Raises ConfigError where there is no run, or none with a checkpoint.
     """
-    cfg = command_line.load_saved(Path(directory), device)
+    cfg = load_saved(Path(directory), device)
     check_config(cfg)
     agent = load_agent(cfg, Path(directory)).agent
     agent.acting_network.train(False)  # no noise in noisy layers
@@ -75,7 +76,7 @@ def load_replay(directory: str | Path, device: str | None = None) -> Replay:
     It lies in memory of this process (`on_device`: on `device`, or where the run had it), and the run keeps its own.
     Raises ConfigError where there is no run, or none with a checkpoint, or no such device.
     """
-    cfg = command_line.load_saved(Path(directory), device)
+    cfg = load_saved(Path(directory), device)
     check_config(cfg)
     found = load_newest(Path(directory) / CHECKPOINTS, only=["replay"])
     replay = build_replay(cfg, run_spec(cfg), Path(directory), str(usable_device(cfg["run"]["device"], "device")))

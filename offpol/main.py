@@ -24,7 +24,8 @@ from offpol.cli import command_line
 from offpol.cli.ending import MISTAKE, ending, exit_code, sentence_of
 from offpol.cli.groups import help_text
 from offpol.cli.overlaid import left_on_host, replaced_by_task
-from offpol.cli.resuming import require_not_shorter, require_unedited, resumed_config
+from offpol.cli.resuming import require_not_shorter, require_unedited, resumed_config, split_resume
+from offpol.cli.saved_config import load_saved
 from offpol.config import conf_dir
 from offpol.errors import ConfigError
 from offpol.output import say, tell
@@ -157,8 +158,8 @@ def resume(arguments: list[str]) -> None:
 
 def _saved(arguments: list[str]) -> tuple[Path, dict[str, Any], dict[str, object]]:
     """Return the folder of the run to be resumed, its checked config, and what of it was changed."""
-    directory, rest = command_line.split_resume(arguments)
-    cfg = command_line.load_saved(directory)
+    directory, rest = split_resume(arguments)
+    cfg = load_saved(directory)
     require_unedited(cfg, read_info(directory))
     changed = resumed_config(cfg, command_line.parse_assignments(rest))
     if "run.agent_steps" in changed:

@@ -12,7 +12,7 @@ from typing import Any
 from offpol import cpu
 from offpol.agent import Agent
 from offpol.assembly import Parts, build_parts, process_group
-from offpol.cli import command_line
+from offpol.cli.saved_config import relaunchable
 from offpol.config import build
 from offpol.evaluate import compared, evaluation, in_words
 from offpol.guard import explained
@@ -45,7 +45,7 @@ def train(
     if resumed is None:
         described = provenance.describe(cfg["seed"]) | {"own_code": own_code(cfg), "config": cfg}
         described["mu_known"] = getattr(parts.replay, "mu_known", True)
-        directory = run_directory.create(directory, command_line.relaunchable(cfg), described, or_beside)
+        directory = run_directory.create(directory, relaunchable(cfg), described, or_beside)
     with run_directory.locked(directory):
         run = Run(
             directory, settings, title=f"{spec.name}, seed {cfg['seed']}", levels=reference_levels(spec.name),
@@ -59,7 +59,7 @@ def train(
             try:
                 with run, process_group(parts.agent):
                     if resumed is not None:
-                        config = command_line.relaunchable(cfg)
+                        config = relaunchable(cfg)
                         run_directory.note_resumption(directory, run.agent_steps, resumed, config, own_code(cfg))
                     parts.topology.run(parts.actors, parts.agent, parts.replay, run)
                 if run.signal is None:  # a signal during the last checkpoint came too late to be heeded there

@@ -15,6 +15,7 @@ from offpol.bench import command as bench
 from offpol.bench.suite import NO_SUITE, expand, load_suite
 from offpol.checks import check_config
 from offpol.cli import command_line
+from offpol.cli.saved_config import relaunchable
 from offpol.config import conf_dir
 from offpol.record.run_keys import RESUMABLE
 from offpol.reference_scores import baselines, human_random
@@ -62,7 +63,7 @@ def test_a_run_of_the_docs_composes(arguments: list[str], tmp_path: Path, monkey
     if any(argument.startswith("resume=") for argument in arguments):
         assert set(command_line.parse_assignments(arguments)) <= RESUMABLE | {"resume"}
         return
-    own = {"--config-path": command_line.relaunchable(composed()), "--config-dir": None}
+    own = {"--config-path": relaunchable(composed()), "--config-dir": None}
     for flag, config in own.items():  # a folder that the page has the reader make
         if flag in arguments:
             (tmp_path / "config.yaml").write_text(config or "")

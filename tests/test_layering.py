@@ -17,7 +17,7 @@ ABOVE |= dict.fromkeys((f"bench.{name}" for name in ("suite", "plan", "view", "l
 ABOVE |= {"inspect.command": 7, "inspect.replay_command": 7, "bench.command": 7, "bench.child": 8}
 # Commands; everything else gets plain values.
 READS_CONFIG = {"bench.launcher", "bench.suite", "config", "main"}
-READS_CONFIG |= {"cli.command_line", "cli.groups", "cli.mistakes", "cli.overlaid", "cli.resuming"}
+READS_CONFIG |= {"cli.command_line", "cli.groups", "cli.mistakes", "cli.overlaid", "cli.resuming", "cli.saved_config"}
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -35,7 +35,6 @@ from offpol.config import conf_dir
 from offpol.errors import ConfigError
 from offpol.record.identity import located
 from offpol.record.renamed import current
-from offpol.record.run_directory import CONFIG
 
 VERSION_BASE = "1.3"
 OVERLAYS = ("experiment", "task")  # groups of which several may be put on top of each other, as Hydra's lists do
@@ -157,49 +156,6 @@ def plain(cfg: DictConfig, hydra: Any = None, left_out: list[str] | None = None)
         if left_out is not None:
             left_out.append(f"{section}.{key}")
     return content
-
-
-def relaunchable(cfg: Mapping[str, Any]) -> str:
-    """Return a resolved config as yaml text that starts the same run again, by itself."""
-    hydra = OmegaConf.load(conf_dir() / "config.yaml").hydra
-    head = "# The resolved config of this run. The same again: offpol --config-path THIS_FOLDER --config-name config\n"
-    defaults = [{"override hydra/job_logging": "none"}, "_self_"]
-    return head + OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults, **cfg, "hydra": hydra}))
-
-
-def load_saved(directory: Path, device: str | None = None) -> dict[str, Any]:
-    """Return the config that a run saved, to compute on `device` if one is named; ConfigError where there is none."""
-    path = directory / CONFIG
-    if not path.is_file():
-        raise ConfigError(f"{directory} is no run: it has no {CONFIG}.")
-    try:
-        cfg = OmegaConf.to_container(OmegaConf.load(path))
-        if not isinstance(cfg, dict):
-            raise ValueError("it holds a list")
-    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
-        said = explain(error, list).rstrip(".")
-        raise ConfigError(f"{path} is not as a run saved it ({said}): put back what the run wrote.") from error
-    own = current({str(key): value for key, value in cfg.items() if key not in ("defaults", "hydra")})
-    if device is not None and isinstance(own.get("run"), dict):  # what is none is told where it is checked
-        elsewhere = device == "cpu" and own["run"].get("device", "cpu") != "cpu"
-        own["run"] |= {"device": device, "actor_device": None, "compile": False, "cuda_graph": False}
-        own["run"] |= {"autocast": "none"} if elsewhere else {}  # slower on a CPU, and its actors do without
-    return own
-
-
-def split_resume(arguments: list[str]) -> tuple[Path, list[str]]:
-    """Take resume=RUN_DIR out of the arguments; the path is meant as it stands, whatever characters it has."""
-    word = next(argument for argument in arguments if argument.startswith("resume="))
-    path = word.removeprefix("resume=")
-    if path[:1] in ("'", '"') and path[:1] == path[-1:]:
-        path = path[1:-1]
-    if not path:
-        raise ConfigError("resume= needs the folder of a run: resume=RUN_DIR.")
-    rest = [argument for argument in arguments if argument is not word]
-    for argument in rest:
-        if argument.startswith(("-", "resume=")):
-            raise ConfigError(f"One run goes on at a time, without flags: resume=RUN_DIR cannot go with {argument}.")
-    return Path(path), rest
 
 
 def parse_overrides(arguments: list[str]) -> list[Override]:

@@ -34,7 +34,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 
     from offpol import cpu, film
     from offpol.checks import check_config
-    from offpol.cli.command_line import load_saved
+    from offpol.cli.saved_config import load_saved
     from offpol.evaluate import compared, evaluation, in_words, load_agent
     from offpol.record import run_directory
 

@@ -1,8 +1,9 @@
-"""What may change when a run goes on."""
+"""Which run goes on, and what of it may change then."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -15,6 +16,21 @@ from offpol.record.run_directory import CONFIG
 from offpol.record.run_keys import RESUMABLE
 
 COMPOSED = ("experiment", "task", "recipe", "hydra")  # what a command line has and a saved config no longer
+
+
+def split_resume(arguments: list[str]) -> tuple[Path, list[str]]:
+    """Take resume=RUN_DIR out of the arguments; the path is meant as it stands, whatever characters it has."""
+    word = next(argument for argument in arguments if argument.startswith("resume="))
+    path = word.removeprefix("resume=")
+    if path[:1] in ("'", '"') and path[:1] == path[-1:]:
+        path = path[1:-1]
+    if not path:
+        raise ConfigError("resume= needs the folder of a run: resume=RUN_DIR.")
+    rest = [argument for argument in arguments if argument is not word]
+    for argument in rest:
+        if argument.startswith(("-", "resume=")):
+            raise ConfigError(f"One run goes on at a time, without flags: resume=RUN_DIR cannot go with {argument}.")
+    return Path(path), rest
 
 
 def require_unedited(cfg: Mapping[str, Any], info: Mapping[str, Any]) -> None:

@@ -48,7 +48,7 @@ def main() -> None:
 def _config(args: argparse.Namespace) -> dict[str, Any]:
     """Check the command line against the run; return the run's config and set torch up."""
     from offpol.checks import check_config
-    from offpol.cli.command_line import load_saved
+    from offpol.cli.saved_config import load_saved
 
     if args.batches < 1 or args.steps < 1 or args.seed < 0 or (args.window or 1) < 1:
         raise ConfigError("--batches, --window and --steps must be at least 1, --seed not negative.")

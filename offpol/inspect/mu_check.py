@@ -21,7 +21,7 @@ import numpy as np
 from offpol.actor import Episode
 from offpol.agent import Agent, Update
 from offpol.assembly import Parts, build_parts
-from offpol.cli.command_line import load_saved
+from offpol.cli.saved_config import load_saved
 from offpol.config import build
 from offpol.errors import ConfigError
 from offpol.inspect.logged_rows import LoggedRows

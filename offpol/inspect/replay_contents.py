@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from offpol.assembly import build_replay, run_spec
-from offpol.cli.command_line import load_saved
+from offpol.cli.saved_config import load_saved
 from offpol.errors import ConfigError
 from offpol.inspect import replay_pictures
 from offpol.inspect.inspection import stored_ring

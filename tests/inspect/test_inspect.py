@@ -16,7 +16,7 @@ from command import Outcome, call
 from inspected import train
 
 from offpol.assembly import build_agent
-from offpol.cli.command_line import load_saved
+from offpol.cli.saved_config import load_saved
 from offpol.config import conf_dir
 from offpol.drawing import ENDS, OWN
 from offpol.errors import ConfigError

@@ -15,7 +15,7 @@ from offpol import actions, actor
 from offpol.agent import Agent
 from offpol.behavior import epsilon_greedy
 from offpol.behavior.epsilon_greedy import EpsilonGreedy
-from offpol.cli.command_line import load_saved
+from offpol.cli.saved_config import load_saved
 from offpol.config import conf_dir
 from offpol.errors import ConfigError
 from offpol.inspect import command, mu_check

@@ -11,7 +11,7 @@ from fake_runs import write_plan, write_run
 
 from offpol.bench.suite import Job, expand, load_suite
 from offpol.checks import check_config
-from offpol.cli.command_line import load_saved
+from offpol.cli.saved_config import load_saved
 from offpol.errors import ConfigError
 from offpol.record.checkpoint import Checkpoints
 from offpol.record.run_labels import collect, named, never_begun
