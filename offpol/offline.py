@@ -75,8 +75,8 @@ def require_same(digest: str, replay: StateDict, source: str | None) -> None:
     """Raise ConfigError where rows are not those that the run with this saved replay has been learning from."""
     if replay.get("mix", {}).get("rows", digest) != digest:
         raise ConfigError(
-            f"replay.offline={source} does not hold the rows that this run has been learning from: put them back, or "
-            "begin a new run."
+            f"replay.offline={source} does not hold the rows that this run has been learning from: put them back, "
+            "name the folder where they are now, or begin a new run."
         )
 
 

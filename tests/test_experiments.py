@@ -10,6 +10,7 @@ from test_conf import AGENTS, composed
 
 from offpol.assembly import build_parts
 from offpol.checks import check_config
+from offpol.cli.saved_config import load_saved
 from offpol.main import main
 from offpol.record.checkpoint import load_newest
 from offpol.training import train
@@ -100,7 +101,17 @@ def test_stored_data_is_of_the_same_env_found_from_anywhere_and_not_asked_for_wh
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert offpol(f"resume={tmp_path / 'mixed'}", "run.agent_steps=160")[0] == 0
-    assert offpol(f"resume={tmp_path / 'known'}", "run.agent_steps=240")[0] == 0
+    (tmp_path / "known").rename(tmp_path / "moved")
+    code, said = offpol(f"resume={tmp_path / 'mixed'}", "run.agent_steps=180")
+    assert code == 2
+    assert f"replay.offline={tmp_path / 'known'} is no run" in said
+    moved = "replay.offline=../moved"
+    code, said = offpol(f"resume={tmp_path / 'mixed'}", "run.agent_steps=180", "replay.offline=../mixed")
+    assert code == 2
+    assert "does not hold the rows that this run has been learning from" in said
+    assert offpol(f"resume={tmp_path / 'mixed'}", "run.agent_steps=180", moved)[0] == 0
+    assert load_saved(tmp_path / "mixed")["replay"]["offline"] == str(tmp_path / "elsewhere" / ".." / "moved")
+    assert offpol(f"resume={tmp_path / 'moved'}", "run.agent_steps=240")[0] == 0
     code, said = offpol(f"resume={tmp_path / 'mixed'}", "run.agent_steps=200")
     assert code == 2
     assert "does not hold the rows that this run has been learning from" in said

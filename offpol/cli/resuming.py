@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from offpol.cli.mistakes import dotted_keys, no_such_key
 from offpol.errors import ConfigError
-from offpol.record.identity import flatten
+from offpol.record.identity import flatten, located
 from offpol.record.renamed import current
 from offpol.record.run_directory import CONFIG
 from offpol.record.run_keys import RESUMABLE
@@ -53,6 +53,8 @@ def require_unedited(cfg: Mapping[str, Any], info: Mapping[str, Any]) -> None:
 def resumed_config(cfg: dict[str, Any], asked: Mapping[str, object]) -> dict[str, object]:
     """Set in a saved config what may change, return that; refuse what would make it another run."""
     saved, known = OmegaConf.create(cfg), [*dotted_keys(cfg)]
+    if isinstance(source := asked.get("replay.offline"), str):
+        asked = {**asked, "replay.offline": located(source)}
     for key in asked:
         if key not in known and key.partition(".")[0] not in COMPOSED:
             raise ConfigError(no_such_key(key, known))

@@ -14,5 +14,5 @@ GAME = frozenset({"env.game", "env.id"})
 
 # Runs that differ by these alone differ by chance.
 INCIDENTAL = MACHINE | CADENCES | {"seed", "env.num_threads", "env.anchor_agent_steps", "env.render"}
-# What may change when a run goes on.
-RESUMABLE = MACHINE | CADENCES | BUDGET | {"run.eval_over"}
+# What may change when a run goes on; stored rows may have been moved, and have to be the same ones.
+RESUMABLE = MACHINE | CADENCES | BUDGET | {"run.eval_over", "replay.offline"}

@@ -60,7 +60,7 @@ def test_a_run_on_a_gpu_is_a_seed_of_those_on_cpus(cfg: dict[str, Any]) -> None:
 
 
 def test_what_is_ignored_exists(cfg: dict[str, Any]) -> None:
-    known = {key for key, _ in flatten(cfg)} | {"env.render"}  # of gymnasium's envs
+    known = {key for key, _ in flatten(cfg)} | {"env.render", "replay.offline"}  # of gymnasium's envs, of replay=mixed
     assert known >= INCIDENTAL | RESUMABLE
 
 
