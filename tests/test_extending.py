@@ -54,7 +54,8 @@ class Twice(PolicyBase):
 """
 DOCS = conf_dir().parent / "docs"
 TEXT = (DOCS / "extending.md").read_text()
-OWN_AGENT, PLAYED, DRAWN, NOTEBOOK = re.findall(r"```python\n(.*?)```", (DOCS / "faq.md").read_text(), re.S)
+(OWN_AGENT,) = re.findall(r"```python\n(.*?)```", (DOCS / "faq.md").read_text(), re.S)
+NOTEBOOK, PLAYED, DRAWN = re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text(), re.S)
 SMALLER = ("network.widths=[8]", "run.agent_steps=400", "run.learning_starts_agent_steps=100", "run.eval_episodes=2")
 
 
@@ -210,7 +211,7 @@ def test_an_agent_of_ones_own_learns_and_goes_on_as_the_faq_says(tmp_path: Path,
     sys.modules.pop("mine")  # other tests have a module of that name too
 
 
-def test_the_notebook_of_the_faq_runs_and_its_agent_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_notebook_of_the_docs_runs_and_its_agent_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found: dict = {}
     exec(NOTEBOOK.replace('"trace=n_step"', '"trace=n_step", "run.agent_steps=1200", "run.eval_episodes=2"'), found)
