@@ -5,6 +5,7 @@
     python benchmarks/study.py frozen              # very old data: the replay of another agent
     python benchmarks/study.py frozen only=retrace,one_step,ladder      # a part of it, by the names of the suite's grid
     python benchmarks/study.py full --jobs 2       # all operators, fresh and old data, all behaviors
+    python benchmarks/study.py lambda              # three of them, each with another's lambda
 
 Each part is the suite study_PART of `offpol-bench`, in runs/study/PART; `frozen` first runs suite study_sources, the
 agents whose replays stand still. To be called in the root of the repository, as the suites name runs/study. Tables and
@@ -46,7 +47,7 @@ def of_sources(words: list[str]) -> list[str]:
 def main() -> None:
     """Read the command line and run the part; exit code as offpol-bench's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("core", "frozen", "full"))
+    parser.add_argument("part", choices=("core", "frozen", "full", "lambda"))
     parser.add_argument("--jobs", type=int, help="runs at a time (one per core)")
     parser.add_argument("--dry-run", action="store_true", help="say what would run, and how long it would take")
     parser.add_argument("overrides", nargs="*", help="for offpol-bench, as in seed=0 only=retrace")

@@ -39,6 +39,7 @@ OPTIONS = {  # of the other programs and of scripts, the least that they can be 
     "benchmarks/study.py core": shlex.join(["only=retrace,fresh", *STUDY]),
     "benchmarks/study.py frozen": shlex.join(["only=retrace,epsilon-greedy", *STUDY]),
     "benchmarks/study.py full": shlex.join(["only=retrace,fresh,epsilon-greedy", "env.game=breakout", *STUDY]),
+    "benchmarks/study.py lambda": shlex.join(["only=retrace .7,fresh,epsilon-greedy", "env.game=breakout", *STUDY]),
     "benchmarks/study_chain.py": "",
     "benchmarks/study_report.py": "",
     "benchmarks/topologies.py threads": "--rounds 1 --agent-steps 2000 --torch-threads 1",
@@ -81,6 +82,7 @@ MADE_BY = {  # folders that reports are made of, and how a reader of the docs ca
     "runs/published/minatar": "python benchmarks/publish.py runs/bench/minatar runs/published/minatar",
     "runs/study/core": "python benchmarks/study.py core",
     "runs/study/frozen": "python benchmarks/study.py frozen",
+    "runs/study/lambda": "python benchmarks/study.py lambda",
 }
 KEPT = "runs/published/atari100k"  # in the clone
 READERS = ("offpol-report", "benchmarks/publish.py", "benchmarks/study_report.py")
