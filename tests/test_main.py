@@ -323,6 +323,10 @@ def test_runs_are_never_overwritten(offpol: Command, tmp_path: Path) -> None:
     assert "resume" not in outcome.err  # there is no run in it
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["precious"]
     (tmp_path / "mine" / "config.yaml").write_text("")
+    said = offpol(*TINY, "hydra.run.dir=mine").err
+    assert "The run in it has no checkpoint to go on from: remove it, unless it is still going." in said
+    assert "resume" not in said
+    (tmp_path / "mine" / "checkpoints" / "000001").mkdir(parents=True)
     assert "or go on with the run in it by offpol resume=mine" in offpol(*TINY, "hydra.run.dir=mine").err
 
 

@@ -10,7 +10,7 @@ import json
 import os
 import shlex
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,16 @@ def require_new(directory: Path, sweep: bool = False) -> None:
             "go on with a run of it by offpol resume=RUN_DIR, or sweep by offpol-bench, which goes on by itself."
         )
     if found and not sweep:
-        goes_on = f", or go on with the run in it by {resume_command(directory)}"
-        raise ConfigError(f"{directory} is not empty, and {NEVER_OVERWRITTEN}{goes_on if CONFIG in found else '.'}")
+        raise ConfigError(f"{directory} is not empty, and {NEVER_OVERWRITTEN}{_of_the_run_in(directory, found)}")
+
+
+def _of_the_run_in(directory: Path, found: Collection[str]) -> str:
+    """End a sentence by what to do with the run in a folder, if there is one."""
+    if CONFIG not in found:
+        return "."
+    if any(path.name.isdigit() for path in (directory / CHECKPOINTS).glob("*")):
+        return f", or go on with the run in it by {resume_command(directory)}"
+    return ". The run in it has no checkpoint to go on from: remove it, unless it is still going."
 
 
 def require_writable(directory: Path, way_out: str = "name another folder with hydra.run.dir=...") -> None:
