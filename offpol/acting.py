@@ -17,7 +17,7 @@ Autocast = Literal["none", "bfloat16"]
 
 
 def forward(network: Network, obs: Tensor, autocast: Autocast) -> NetworkOutput:
-    """Call a network on observations [M, ...] and let it compute in that type; what it answers is float32."""
+    """Call a network on observations [M, ...] and let it compute in that type; what it returns is float32."""
     if autocast == "none":
         return network(obs)
     with torch.autocast(obs.device.type, torch.bfloat16, cache_enabled=False):  # each weight is read but once

@@ -54,7 +54,7 @@ class Actor:
     def act(self, agent_steps: int, policy_version: int, values: Values | None = None) -> Decision:
         """Choose an action for every env, by the parameters of update number `policy_version`.
 
-        `values` answers for these parameters; by default what the actor was built with.
+        `values` evaluates these parameters; by default what the actor was built with.
         """
         self._agent_steps = agent_steps
         q, pi = (values or self.values)(torch.from_numpy(self.obs))

@@ -50,7 +50,7 @@ class Terms(NamedTuple):
 
 
 class Update(NamedTuple):
-    """What one update answers; tensors stay on the agent's device."""
+    """What one update returns; tensors stay on the agent's device."""
 
     priority: Tensor  # [B] |td error| in value units
     metrics: dict[str, Tensor]  # 0-dim; empty unless measured

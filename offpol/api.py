@@ -59,7 +59,7 @@ def load(directory: str | Path, num_envs: int = 1, device: str | None = None) ->
     """Build the agent of a run's newest whole checkpoint, and `num_envs` envs, on random numbers of their own.
 
     It computes on `device`, or where the run did.
-    `agent.values(torch.from_numpy(env.reset()))` answers Q(s, .) and pi(.|s), both [num_envs, A].
+    `agent.values(torch.from_numpy(env.reset()))` returns Q(s, .) and pi(.|s), both [num_envs, A].
     Raises ConfigError where there is no run, or none with a checkpoint.
     """
     cfg = load_saved(Path(directory), device)
@@ -72,7 +72,7 @@ def load(directory: str | Path, num_envs: int = 1, device: str | None = None) ->
 def load_replay(directory: str | Path, device: str | None = None) -> Replay:
     """Build the replay of a run's newest whole checkpoint; it draws what the run would have drawn next.
 
-    `replay.sample(batch_size)` answers a `Batch`, of which `agent.trace_inputs(batch)` makes what trace operators read.
+    `replay.sample(batch_size)` returns a `Batch`, of which `agent.trace_inputs(batch)` makes what trace operators read.
     It lies in memory of this process (`on_device`: on `device`, or where the run had it), and the run keeps its own.
     Raises ConfigError where there is no run, or none with a checkpoint, or no such device.
     """

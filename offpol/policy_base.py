@@ -28,7 +28,7 @@ class PolicyBase(nn.Module):
 
 
 class LearnedPolicy(PolicyBase):
-    """A policy whose logits the network answers; `loss` is its own."""
+    """A policy whose logits the network returns; `loss` is its own."""
 
     learned = True
 

@@ -68,10 +68,10 @@ class EnvSpec:
 
 
 class EnvStep(NamedTuple):
-    """What one call of `Env.step` answers; numpy arrays with a leading axis of E envs.
+    """What one call of `Env.step` returns; numpy arrays with a leading axis of E envs.
 
     `obs` is the observation after the action. Where an episode has just ended it is the terminal one; the
-    next call then ignores that env's action, answers `valid` False and the new episode's first observation
+    next call then ignores that env's action, returns `valid` False and the new episode's first observation
     (gymnasium's NEXT_STEP autoreset). `terminated` may be set without a reset (a lost life).
     """
 
@@ -149,7 +149,7 @@ class TraceInputs:
 
 
 class TraceTargets(NamedTuple):
-    """What a trace operator answers, all [B, n] and without gradient."""
+    """What a trace operator returns, all [B, n] and without gradient."""
 
     returns: Tensor  # learning target of Q(s_t, a_t)
     advantage: Tensor  # of a_t over the policy, for policy gradients
@@ -382,8 +382,9 @@ class Trace(Protocol):
     - `weighted_advantage = True`: its advantage is multiplied by pi/mu already.
     - `joins_steps = True`: its first return stays the same where a window is joined to one n-step transition
       (offpol.n_step_transitions), so that networks are spared all rows but the first and the one bootstrapped from.
-    - `reads_batch = True`: what it answers to a window depends on the others of the batch. It takes, behind the inputs,
-      how much each window counts [B], or None for all alike; data-parallel processes, with a share each, refuse it.
+    - `reads_batch = True`: what it returns for a window depends on the others of the batch. It takes, behind the
+      inputs, how much each window counts [B], or None for all alike; data-parallel processes, with a share each, refuse
+      it.
     - `off_policy = False`: it corrects nothing and is for data of pi itself; an agent with a replay refuses it.
     """
 

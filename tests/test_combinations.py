@@ -84,9 +84,9 @@ class Pair(MLP):
 
 @pytest.mark.parametrize(("kind", "sentence"), [
     (MLP, None),
-    (Fewer, r"q_logits of shape \(2, 5, 3, 1\) to 5 observations, but they must be of shape \(2, 5, 3, 7\)"),
-    (Flat, r"q_logits of shape \(5, 3, 7\)"), (Pair, "answers q_logits that are NoneType"),
-    (Dropping, r"answers differently to the same observations \(by dropout"),
+    (Fewer, r"q_logits of shape \(2, 5, 3, 1\) for 5 observations, but they must be of shape \(2, 5, 3, 7\)"),
+    (Flat, r"q_logits of shape \(5, 3, 7\)"), (Pair, "returns q_logits that are NoneType"),
+    (Dropping, r"returns something else for the same observations \(by dropout"),
 ])  # fmt: skip
 def test_a_network_answers_what_it_must(kind: type[MLP], sentence: str | None) -> None:
     torch.manual_seed(0)
@@ -118,7 +118,7 @@ class ByPosition:
 
 
 def test_a_trace_keeps_nothing_and_is_asked_for_the_agents_window() -> None:
-    with pytest.raises(ValueError, match="Warming answers differently to the same windows"):
+    with pytest.raises(ValueError, match="Warming returns something else for the same windows"):
         check_trace(Warming(0.9), 3)
     check_trace(ByPosition(), 5)
     for window in (1, 2, 7):

@@ -195,8 +195,8 @@ class Alone(Mine):
     [(Mine(), None), (Mine(mixture="expected"), "returns are not the mean of that mixture"),
      (Mine(mixture="takn"), "says `mixture = 'takn'`, but it is one of taken, expected"),
      (Greedily(), "returns are not the mean"), (Misreported(), "returns are not the mean"),
-     (InPlace(), "changes its inputs in place"), (Infinite(), "answers what is not finite"),
-     (Alone(), "answers a Tensor, but must answer offpol.types.TraceTargets")],
+     (InPlace(), "changes its inputs in place"), (Infinite(), "returns what is not finite"),
+     (Alone(), "returns a Tensor, but must return offpol.types.TraceTargets")],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_a_trace_answers_what_it_must(trace: Mine, sentence: str | None) -> None:
@@ -256,10 +256,10 @@ class Forgets(SaysSo):
 
 
 def test_a_trace_that_looks_at_the_whole_batch_says_so() -> None:
-    with pytest.raises(ValueError, match="Centred answers a window differently where it is alone"):
+    with pytest.raises(ValueError, match="Centred returns something else for a window that is alone"):
         check_trace(Centred(), 4)
     check_trace(SaysSo(), 4)
-    with pytest.raises(ValueError, match="Forgets answers differently where weights, all of them alike"):
+    with pytest.raises(ValueError, match="Forgets returns something else where weights, all of them alike"):
         check_trace(Forgets(), 4)
 
 

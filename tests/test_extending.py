@@ -174,8 +174,8 @@ def test_a_replay_on_a_device_that_is_another_one_is_told(words: str, said: str,
 @pytest.mark.parametrize(("seam", "name", "values", "said"), [
     ("behavior", "Forgot", "share: 0.2\n", "behavior: Forgot.probs gives ["),
     ("policy", "Twice", "", "Twice.probs gives ["),
-    ("trace", "Ahead", "", "Ahead answers returns of shape (2, 6) to windows whose rewards [B, n] have shape (2, 5)"),
-    ("trace", "Secret", "", "Secret answers differently where the logged probability is another one"),
+    ("trace", "Ahead", "", "Ahead gives returns of shape (2, 6) for windows whose rewards [B, n] have shape (2, 5)"),
+    ("trace", "Secret", "", "Secret returns something else where the logged probability is another one"),
     ("behavior", "Loose", "share: 0.2\n", "behavior.share cannot be checked: annotate that parameter"),
 ])  # fmt: skip
 def test_a_part_that_is_none_is_refused(offpol, seam: str, name: str, values: str, said: str) -> None:

@@ -1,4 +1,4 @@
-"""Whether a behavior answers distributions."""
+"""Whether a behavior returns distributions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from offpol.types import Behavior
 
 
 def check_behavior(behavior: Behavior, num_streams: int, num_actions: int) -> None:
-    """Show a behavior values of all its streams; raise ValueError where it answers no distributions [E, A]."""
+    """Show a behavior values of all its streams; raise ValueError where it returns no distributions [E, A]."""
     q = waves(num_streams, num_actions)
     with torch.random.fork_rng(devices=[]):
         probs = copy.deepcopy(behavior).probs(q, torch.softmax(q, -1), 0)

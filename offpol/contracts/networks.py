@@ -1,4 +1,4 @@
-"""Whether a network answers in the shapes that critics and policies read, and the same each time."""
+"""Whether a network returns the shapes that critics and policies read, and the same each time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from offpol.types import Critic, Network
 
 
 def check_network(network: Network, obs: Tensor, num_actions: int, critic: Critic, needs_mu: bool) -> None:
-    """Show a network observations [M, *obs_shape]; raise ValueError where what it answers is not what it must be."""
+    """Show a network observations [M, *obs_shape]; raise ValueError where what it returns is not what it must be."""
     name, bins = type(network).__name__, len(critic.initial_logits)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         first, second = network(obs), network(obs)
@@ -19,15 +19,15 @@ def check_network(network: Network, obs: Tensor, num_actions: int, critic: Criti
         if not isinstance(got, Tensor) or got.shape != shape:
             found = f"of shape {tuple(got.shape)}" if isinstance(got, Tensor) else f"that are {type(got).__name__}"
             raise ValueError(
-                f"{name} answers {field} {found} to {len(obs)} observations, but they must be of shape {shape}: "
+                f"{name} returns {field} {found} for {len(obs)} observations, but they must be of shape {shape}: "
                 "critics, observations, actions, bins, or for the policy observations, actions"
             )
     # A GPU may add up the two in another order.
     near = 0.0 if obs.device.type == "cpu" else 1e-3
     if needs_mu and not torch.allclose(first.q_logits, second.q_logits, rtol=near, atol=near / 10):
         raise ValueError(
-            f"{name} answers differently to the same observations (by dropout?), so that actions would not have the "
-            "probability that is logged, which the trace or the policy reads: take the noise out, or use others"
+            f"{name} returns something else for the same observations (by dropout?), so that actions would not have "
+            "the probability that is logged, which the trace or the policy reads: take the noise out, or use others"
         )
 
 

@@ -1,4 +1,4 @@
-"""Whether a policy answers distributions, and losses that it can learn from."""
+"""Whether a policy returns distributions, and losses that it can learn from."""
 
 from __future__ import annotations
 

@@ -15,14 +15,14 @@ from offpol.types import Mixture, Trace, TraceInputs, TraceTargets
 
 
 def check_trace(trace: Trace, window: int) -> None:
-    """Show a trace operator two windows; raise ValueError where what it answers is not what it must be."""
+    """Show a trace operator two windows; raise ValueError where what it returns is not what it must be."""
     name, inputs = type(trace).__name__, two_windows(window)
     trace = copy.deepcopy(trace)
     answered = _without_chance(trace, inputs)
     if not isinstance(answered, TraceTargets):
-        raise ValueError(f"{name} answers a {type(answered).__name__}, but must answer offpol.types.TraceTargets")
+        raise ValueError(f"{name} returns a {type(answered).__name__}, but must return offpol.types.TraceTargets")
     if not all(bool(values.isfinite().all()) for values in answered):
-        raise ValueError(f"{name} answers what is not finite to windows that are: look for a log or a quotient of 0")
+        raise ValueError(f"{name} returns what is not finite for windows that are: look for a log or a quotient of 0")
     if any(not torch.equal(*pair) for pair in zip(fields_of(inputs), fields_of(two_windows(window)), strict=True)):
         raise ValueError(
             f"{name} changes its inputs in place, which others read after it: compute new tensors, as reward + 1 "
@@ -30,14 +30,14 @@ def check_trace(trace: Trace, window: int) -> None:
         )
     if not _alike(answered, _without_chance(trace, inputs)):
         raise ValueError(
-            f"{name} answers differently to the same windows: what it keeps from one call to the next would be lost "
-            "with the run. Make it a function of its inputs, or keep that in a buffer of a policy or critic"
+            f"{name} returns something else for the same windows: what it keeps from one call to the next would be "
+            "lost with the run. Make it a function of its inputs, or keep that in a buffer of a policy or critic"
         )
     for field, values in answered._asdict().items():
         if values.shape != inputs.reward.shape:
             raise ValueError(
-                f"{name} answers {field} of shape {tuple(values.shape)} to windows whose rewards [B, n] have shape "
-                f"{tuple(inputs.reward.shape)}: all three answers are [B, n]"
+                f"{name} gives {field} of shape {tuple(values.shape)} for windows whose rewards [B, n] have shape "
+                f"{tuple(inputs.reward.shape)}: all three are [B, n]"
             )
     _check_joined(name, trace, inputs, answered)
     _check_batch_read(name, trace, inputs, answered)
@@ -62,7 +62,7 @@ def _check_mu_read(name: str, trace: Trace, inputs: TraceInputs, answered: Trace
     others = dataclasses.replace(inputs, log_mu=inputs.log_mu.flip(1) - 0.3)
     if not getattr(trace, "needs_mu", False) and not _alike(answered, _without_chance(trace, others)):
         raise ValueError(
-            f"{name} answers differently where the logged probability is another one, but does not say so: give the "
+            f"{name} returns something else where the logged probability is another one, but does not say so: give the "
             "class `needs_mu: ClassVar[bool] = True`, so that it is refused where actions have no probability"
         )
 
@@ -71,13 +71,15 @@ def _check_batch_read(name: str, trace: Trace, inputs: TraceInputs, answered: Tr
     """Refuse a trace that looks at the whole batch without saying so, or says so and takes no weights."""
     if getattr(trace, "reads_batch", False):
         if not near(cast(Any, trace)(inputs, torch.full((2,), 3.0)).returns, answered.returns):
-            raise ValueError(f"{name} answers differently where weights, all of them alike, are given to its windows")
+            raise ValueError(
+                f"{name} returns something else where weights, all of them alike, are given to its windows"
+            )
         return
     alone = dataclasses.replace(inputs, **{f.name: getattr(inputs, f.name)[1:] for f in dataclasses.fields(inputs)})
     if not near(_without_chance(trace, alone).returns, answered.returns[1:]):
         raise ValueError(
-            f"{name} answers a window differently where it is alone, but does not say so: give the class `reads_batch: "
-            "ClassVar[bool] = True` if it is meant to look at the whole batch"
+            f"{name} returns something else for a window that is alone, but does not say so: give the class "
+            "`reads_batch: ClassVar[bool] = True` if it is meant to look at the whole batch"
         )
 
 
