@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from offpol.actions import draw, require_distributions
+from offpol.contracts.envs import require_new_episode
 from offpol.guard import require_finite, require_finite_start
 from offpol.types import Behavior, Env, EnvStep, Rows, StateDict
 
@@ -48,6 +49,7 @@ class Actor:
         self.obs = env.reset()
         require_finite_start(env.spec.name, self.obs)
         self._agent_steps = 0  # at the newest decision
+        self._over = np.zeros(env.spec.num_envs, dtype=bool)  # the next step begins an episode; not saved, only checked
         self.episode_return = np.zeros(env.spec.num_envs)
         self.episode_length = np.zeros(env.spec.num_envs, dtype=np.int64)
 
@@ -72,6 +74,8 @@ class Actor:
             error.add_note(f"{self.env.spec.name} raised this at agent step {self._agent_steps:,}.")
             raise
         require_finite(self.env.spec.name, outcome, decision.action, self.obs)
+        require_new_episode(self.env.spec.name, self._over, outcome)
+        self._over = outcome.truncated | outcome.game_over
         newest = self.obs[:, -1] if self.env.spec.stack > 1 else self.obs
         rows = Rows(
             obs=newest,

@@ -296,11 +296,25 @@ class Agent:
         sound = backward(loss, share, sound, self.parameters)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.optimizer_config.max_gradient_norm)
         finite = (sound + norm).isfinite()
-        self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # as a GradScaler leaves steps out
-        self.optimizer.step()
+        self._descend(finite)
         if follow:
             torch._foreach_lerp_(self._followers, self._online, self.target.rate)
         return norm, finite
+
+    def _descend(self, finite: Tensor) -> None:
+        """Take the optimizer's step where all is finite (0-dim bool), without waiting for a device to know."""
+        if getattr(self.optimizer, "_step_supports_amp_scaling", False):
+            self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # as a GradScaler leaves steps out
+        elif (
+            finite.is_cpu and not torch.compiler.is_compiling()
+        ):  # one's own optimizer, which may not know of found_inf
+            if not finite:
+                return
+        else:
+            for parameter in self.parameters:
+                if parameter.grad is not None:
+                    parameter.grad = torch.where(finite, parameter.grad, 0.0)
+        self.optimizer.step()
 
     def _priority(self, td_error: Tensor, valid: Tensor) -> Tensor:
         """Join a window's |td errors| [P, B] to one priority [B]."""

@@ -20,8 +20,9 @@ from offpol.checks import check_together
 from offpol.combinations import check_parts
 from offpol.config import build
 from offpol.contracts.behaviors import check_behavior
+from offpol.contracts.envs import check_env
 from offpol.contracts.members import require_members
-from offpol.contracts.networks import check_network
+from offpol.contracts.networks import check_network, shown_observations
 from offpol.deadline import answering
 from offpol.ensemble import Networks
 from offpol.errors import ConfigError
@@ -80,17 +81,23 @@ def build_env(cfg: Mapping[str, Any], num_envs: int, stream: str, index: int = 0
     return env
 
 
-def env_spec(cfg: Mapping[str, Any]) -> EnvSpec:
-    """Describe one env of those that a config asks for."""
+def env_spec(cfg: Mapping[str, Any], checked: bool = False) -> EnvSpec:
+    """Describe one env of those that a config asks for; `checked`: if it is from outside offpol, play it first."""
     with answering(patience_s(cfg), "start and close"):
         env = build_env(cfg, 1, "env")
+        require_members(env, Env)
+        if checked and not cfg["env"]["_target_"].startswith("offpol."):
+            try:
+                check_env(env)
+            except (TypeError, ValueError) as error:
+                raise ConfigError(f"env: {error}") from error
         env.close()
     return env.spec
 
 
-def run_spec(cfg: Mapping[str, Any]) -> EnvSpec:
-    """Describe all envs of a run together."""
-    return replace(env_spec(cfg), num_envs=cfg["run"]["num_envs"])
+def run_spec(cfg: Mapping[str, Any], checked: bool = False) -> EnvSpec:
+    """Describe all envs of a run together, as `env_spec` does."""
+    return replace(env_spec(cfg, checked), num_envs=cfg["run"]["num_envs"])
 
 
 def patience_s(cfg: Mapping[str, Any]) -> float:
@@ -159,18 +166,18 @@ def serve_rank(cfg: Mapping[str, Any]) -> None:
 def build_parts(cfg: Mapping[str, Any], directory: Path) -> Parts:
     """Build what a run in `directory` is made of, from one root seed."""
     seed_globals(cfg["seed"])
-    spec = run_spec(cfg)
+    spec = run_spec(cfg, checked=True)
     topology = build(cfg["topology"], "topology")
     behavior = build_behavior(cfg, 0, spec.num_envs)
     agent = build_agent(cfg, spec)
     needs_mu = any(getattr(part, "needs_mu", False) for part in (agent.trace, agent.policy))
-    obs = torch.zeros(2, *spec.obs_shape, device=agent.device)
+    obs = shown_observations(spec, agent.device)
     try:
         check_behavior(behavior, spec.num_envs, spec.num_actions)
     except ValueError as error:
         raise ConfigError(f"behavior: {error}") from error
     try:
-        check_network(agent.network, obs, spec.num_actions, agent.critic, needs_mu)
+        check_network(agent.network, obs, spec.num_actions, agent.critic, needs_mu, agent.policy.learned)
     except ValueError as error:
         raise ConfigError(f"network: {error}") from error
     if is_noisy(agent.network) and getattr(topology, "acts_while_learning", False):

@@ -6,6 +6,7 @@ playing the current episode again.
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -60,6 +61,7 @@ class EnvLoop:
         self._episode = [-1] * spec.num_envs  # number of the current episode of each env; -1: not yet reset
         self._actions: list[list[int]] = [[] for _ in self._envs]  # taken since the current episode's start
         self._over = [False] * spec.num_envs  # the next step starts a new episode
+        self._outcomes = [0] * spec.num_envs  # checksum of the current episode's rewards and ends
 
     def reset(self) -> np.ndarray:
         """Start the first episode of every env; called again, it starts the same first episodes again."""
@@ -69,6 +71,7 @@ class EnvLoop:
 
     def _begin(self, stream: int, episode: int) -> None:
         self._episode[stream], self._actions[stream], self._over[stream] = episode, [], False
+        self._outcomes[stream] = 0
         seed = seed_for(self._seed, f"episodes of env {stream}", episode)
         try:
             begun = self._envs[stream].reset(seed=seed)
@@ -79,14 +82,21 @@ class EnvLoop:
             self._name(error, stream)
             raise
 
-    def _stepped(self, stream: int, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    def _stepped(self, stream: int, action: int) -> tuple[float, bool, bool]:
+        """Step an env, keep what it shows; return its reward, and whether its episode terminated or was truncated."""
         stepped = self._envs[stream].step(action)
         if not (isinstance(stepped, tuple | list) and len(stepped) == 5 and stepped[1] is not None):
             raise TypeError(
                 f"{self.spec.name}'s step must return (observation, reward, terminated, truncated, info), but returned "
                 f"{stepped!r:.80}"
             )
-        return stepped
+        obs, reward, terminated, truncated = stepped[:4]
+        self._see(stream, obs)
+        self._over[stream] = bool(terminated or truncated)
+        self._actions[stream].append(action)
+        outcome = struct.pack("d??", reward, terminated, truncated)
+        self._outcomes[stream] = zlib.crc32(outcome, self._outcomes[stream])
+        return reward, terminated, truncated
 
     def _name(self, error: Exception, stream: int) -> None:
         error.add_note(f"That was env {stream} of 0 to {self.spec.num_envs - 1}.")
@@ -116,13 +126,10 @@ class EnvLoop:
                 self._begin(stream, self._episode[stream] + 1)
                 continue
             try:
-                obs, raw_reward[stream], terminated[stream], truncated[stream], _ = self._stepped(stream, chosen)
-                self._see(stream, obs)
+                raw_reward[stream], terminated[stream], truncated[stream] = self._stepped(stream, chosen)
             except Exception as error:
                 self._name(error, stream)
                 raise
-            self._over[stream] = bool(terminated[stream] or truncated[stream])
-            self._actions[stream].append(chosen)
         reward = raw_reward.clip(-1, 1) if self.reward_clipping else raw_reward
         return EnvStep(
             obs=self._obs.copy(), reward=reward.astype(np.float32), raw_reward=raw_reward,
@@ -139,28 +146,29 @@ class EnvLoop:
         return np.asarray(self._envs[0].render(), dtype=np.uint8)
 
     def state_dict(self) -> StateDict:
-        """The current episodes' numbers and actions, and a checksum of where they have led."""
+        """The current episodes' numbers and actions, and checksums of where they have led."""
         self._require_reset()
         return {
             "episode": list(self._episode),
             "actions": [torch.tensor(actions, dtype=torch.int32) for actions in self._actions],
             "checksum": zlib.crc32(self._obs.tobytes()),
+            "outcomes": list(self._outcomes),
         }
 
     def load_state_dict(self, state: StateDict) -> None:
         """Play the saved episodes again up to where they were; raise RuntimeError where that leads elsewhere."""
         for stream, (episode, actions) in enumerate(zip(state["episode"], state["actions"], strict=True)):
             self._begin(stream, episode)
-            self._actions[stream] = actions.tolist()
-            for chosen in self._actions[stream]:
-                obs, _, terminated, truncated, _ = self._envs[stream].step(chosen)
-                self._see(stream, obs)
-                self._over[stream] = terminated or truncated
-        if zlib.crc32(self._obs.tobytes()) != state["checksum"]:
+            for chosen in actions.tolist():
+                self._stepped(stream, chosen)
+        other = "observations" if zlib.crc32(self._obs.tobytes()) != state["checksum"] else None
+        if not other and self._outcomes != state.get("outcomes", self._outcomes):  # which older checkpoints lack
+            other = "rewards or ends"
+        if other:
             raise RuntimeError(
                 f"{self.spec.name} cannot go on from the checkpoint: playing the saved actions again led to other "
-                "observations, so the env, its version or its arguments changed, or its episodes do not follow from "
-                "their seeds"
+                f"{other}, so the env, its version or its arguments changed, or its episodes do not follow from their "
+                "seeds (as under a wrapper that keeps statistics of earlier episodes)"
             )
 
     def close(self) -> None:

@@ -31,6 +31,7 @@ from offpol.errors import ConfigError
 from offpol.output import say, tell
 from offpol.record.own_code import other_code
 from offpol.record.run_directory import CHECKPOINTS, evaluated_at, read_info, require_writable, resume_command
+from offpol.record.run_keys import EVALUATED
 
 SWEPT: set[str] = set()  # the keys that a sweep varies: they name its folders
 FOUND: set[Path] = set()  # the folders, of those that runs go into, which were there before
@@ -142,7 +143,7 @@ def resume(arguments: list[str]) -> None:
     """Go on with an interrupted run from its newest whole checkpoint."""
     directory, cfg, changed = _saved(arguments)
     require_writable(directory, "copy the run to where it can, and resume that.")
-    if steps := _finished_at(cfg, directory):
+    if steps := _finished_at(cfg, directory, changed):
         longer = f"{resume_command(directory)} run.agent_steps=..."
         say(f"{directory} is finished: {steps:,} agent steps. Longer: {longer}")
         return
@@ -176,18 +177,19 @@ def _played(directory: Path) -> int:
     return steps
 
 
-def _finished_at(cfg: Mapping[str, Any], directory: Path) -> int | None:
-    """Return the agent steps of a run with nothing left to do, or None."""
+def _finished_at(cfg: Mapping[str, Any], directory: Path, changed: Mapping[str, object]) -> int | None:
+    """Return the agent steps of a run with nothing left to do, or None; one that is to be evaluated otherwise has."""
     steps = _played(directory)
-    evaluated = cfg["run"]["eval_episodes"] == 0 or evaluated_at(directory) == steps
+    evaluated = evaluated_at(directory) == steps and not EVALUATED & changed.keys()
+    evaluated = evaluated or cfg["run"]["eval_episodes"] == 0
     return steps if steps >= cfg["run"]["agent_steps"] and evaluated else None
 
 
 def _shared_config(arguments: list[str]) -> dict[str, Any] | None:
     """Return the config that the first process of a data-parallel run is starting or resuming; None if it is done."""
     if any(argument.startswith("resume=") for argument in arguments):
-        directory, cfg, _ = _saved(arguments)
-        return None if _finished_at(cfg, directory) else cfg
+        directory, cfg, changed = _saved(arguments)
+        return None if _finished_at(cfg, directory, changed) else cfg
     cfg = command_line.composed(arguments)
     check_config(cfg)
     return cfg

@@ -208,7 +208,7 @@ class Env(Protocol):
         """Start the first episode of every env; return observations [E, *obs_shape]."""
 
     def step(self, action: np.ndarray) -> EnvStep:
-        """Step every env by its action [E] int64."""
+        """Step every env by its action [E] int64; the arrays are new ones each time."""
 
     def render(self) -> np.ndarray:
         """Picture env 0 as it stands now: RGB uint8 [height, width, 3]."""
@@ -224,7 +224,7 @@ class Env(Protocol):
 
 
 class Behavior(Protocol):
-    """How actors explore: a distribution over actions, exact enough to log.
+    """How actors explore: a distribution over actions, exact enough to log; a function of what it is given.
 
     One whose streams differ is built with the keywords `first_stream` and `num_streams`: which of all streams of the
     run this actor steps.

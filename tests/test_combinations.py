@@ -8,7 +8,8 @@ import torch
 from command import call
 
 from offpol.combinations import check_parts
-from offpol.contracts.networks import check_network
+from offpol.contracts.answers import waves
+from offpol.contracts.networks import check_network, shown_observations
 from offpol.contracts.traces import check_trace
 from offpol.critic.hl_gauss import HLGauss
 from offpol.layers import HeadsConfig
@@ -77,6 +78,35 @@ class Dropping(MLP):
         return super().forward(torch.nn.functional.dropout(obs, 0.5, self.training))
 
 
+class Scaling(MLP):
+    def forward(self, obs: torch.Tensor) -> NetworkOutput:
+        return super().forward(obs.mul_(0.5))
+
+
+class Centring(MLP):
+    """Sees an observation beside the others of its batch."""
+
+    def forward(self, obs: torch.Tensor) -> NetworkOutput:
+        return super().forward(obs - obs.mean(0))
+
+
+class Double(MLP):
+    def forward(self, obs: torch.Tensor) -> NetworkOutput:
+        return NetworkOutput(*(logits.double() for logits in super().forward(obs)))
+
+
+class Detached(MLP):
+    def forward(self, obs: torch.Tensor) -> NetworkOutput:
+        output = super().forward(obs)
+        return output._replace(q_logits=output.q_logits.detach())
+
+
+class NoPolicy(MLP):
+    def forward(self, obs: torch.Tensor) -> NetworkOutput:
+        output = super().forward(obs)
+        return output._replace(policy_logits=torch.zeros_like(output.policy_logits))
+
+
 class Pair(MLP):
     def forward(self, obs: torch.Tensor) -> tuple:
         return tuple(super().forward(obs))
@@ -87,6 +117,9 @@ class Pair(MLP):
     (Fewer, r"q_logits of shape \(2, 5, 3, 1\) for 5 observations, but they must be of shape \(2, 5, 3, 7\)"),
     (Flat, r"q_logits of shape \(5, 3, 7\)"), (Pair, "returns q_logits that are NoneType"),
     (Dropping, r"returns something else for the same observations \(by dropout"),
+    (Scaling, "Scaling changes its inputs in place"), (Centring, "something else for an observation that is alone"),
+    (Double, r"returns q_logits \(2, 5, 3, 7\) of torch.float64, but must return torch.float32"),
+    (Detached, "Detached's q_logits have no gradient"), (NoPolicy, "NoPolicy's policy_logits have no gradient"),
 ])  # fmt: skip
 def test_a_network_answers_what_it_must(kind: type[MLP], sentence: str | None) -> None:
     torch.manual_seed(0)
@@ -94,10 +127,21 @@ def test_a_network_answers_what_it_must(kind: type[MLP], sentence: str | None) -
     network = kind((8,), False, heads, spec=VECTOR, outputs=Outputs(torch.zeros(7), 2, True))
     before = torch.get_rng_state()
     with pytest.raises(ValueError, match=sentence) if sentence else contextlib.nullcontext():
-        check_network(network, torch.ones(5, 4), 3, critic, needs_mu=True)
+        check_network(network, waves(5, 4), 3, critic, needs_mu=True, policy=True)
     assert torch.equal(torch.get_rng_state(), before)
-    if kind is Dropping:  # nothing reads the logged probability
-        check_network(network, torch.ones(5, 4), 3, critic, needs_mu=False)
+    if kind in (Dropping, NoPolicy):  # nothing reads the logged probability; no policy is learned
+        check_network(network, waves(5, 4), 3, critic, needs_mu=False, policy=False)
+
+
+@pytest.mark.parametrize(("dtype", "high"), [(torch.uint8, 7), (torch.float32, 255)])
+def test_networks_are_shown_what_envs_may_give(dtype: torch.dtype, high: int) -> None:
+    spec = EnvSpec("Mine", 2, 3, (40,), dtype, byte_high=high)
+    obs = shown_observations(spec, torch.device("cpu"))
+    assert obs.dtype == torch.float32
+    assert obs.shape[1:] == (40,)
+    low, top = (0, high) if dtype == torch.uint8 else (-1, 1)
+    assert low <= obs.min() < low + 0.1 * (top - low)
+    assert top >= obs.max() > top - 0.1 * (top - low)
 
 
 class Warming(Retrace):

@@ -11,8 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from offpol.actor import Actor
 from offpol.contracts.behaviors import check_behavior
 from offpol.contracts.critics import check_critic
+from offpol.contracts.envs import check_env
 from offpol.contracts.members import require_members
 from offpol.contracts.policies import check_policy
 from offpol.contracts.replays import check_batch
@@ -20,6 +22,7 @@ from offpol.contracts.traces import check_trace
 from offpol.critic.hl_gauss import HLGauss
 from offpol.critic.quantile import Quantile
 from offpol.critic_base import CriticBase
+from offpol.env.chain import Chain
 from offpol.errors import ConfigError
 from offpol.policy.greedy import Greedy
 from offpol.policy_base import LearnedPolicy, PolicyBase
@@ -27,7 +30,7 @@ from offpol.replay.uniform import Uniform
 from offpol.scan import q_targets, ratio
 from offpol.trace.retrace import Retrace
 from offpol.trace.watkins import Watkins
-from offpol.types import Critic, EnvSpec, Policy, PolicyInputs, Replay, Rows, TraceInputs, TraceTargets
+from offpol.types import Critic, EnvSpec, EnvStep, Policy, PolicyInputs, Replay, Rows, TraceInputs, TraceTargets
 
 Mistake = tuple[Callable[..., Any], str | None]
 
@@ -76,6 +79,8 @@ CRITICS: dict[str, tuple[str, Mistake]] = {
     "no join": ("join", (lambda self, x: x, r"join gives \(2, 4, 3\)")),
     "the wrong join": ("join", (lambda self, x: x.mean(-1), r"join gives \(2, 4\)")),
     "targets without windows": ("targets", (lambda self, i, t, q, m: t.returns[:, 0], "a window's targets are")),
+    "a value in place": ("value", (lambda self, x: x.sub_(1).squeeze(-1), r"Mine\.value changes its inputs in place")),
+    "a clamp in place": ("clamp", (lambda self, x: x.clamp_(-1, 1), r"Mine\.clamp changes its inputs in place")),
     "no clamp": ("clamp", (lambda self, x: None, "clamp gives a NoneType")),
 }
 
@@ -115,6 +120,11 @@ POLICIES: dict[str, tuple[type, str, Mistake]] = {
     "no distribution": (Cloned, "probs", (lambda self, q, x: torch.softmax(x, -1) / 2, "which is no distribution")),
     "one column": (Cloned, "probs", (lambda self, q, x: torch.ones_like(x[:, :1]), r"gives \(4, 1\)")),
     "other rows": (Cloned, "probs", (lambda self, q, x: torch.softmax(x - 9 * q.mean(0), -1), "probs mixes rows")),
+    "in place": (
+        Cloned,
+        "probs",
+        (lambda self, q, x: torch.softmax(q.sub_(q.amax(-1, keepdim=True)), -1), r"Mine\.probs changes its inputs"),
+    ),
     "no gradient": (Cloned, "loss", (lambda self, i, m=False: (i.returns, {}), "no gradient in the logits")),
     "no pair": (Cloned, "loss", (lambda self, i, m=False: i.logits.sum(-1), r"gives \(4,\) of .* must give a pair")),
     "a mean": (Cloned, "loss", (lambda self, i, m=False: (i.logits.sum(), {}), r"loss gives \(\)")),
@@ -185,6 +195,16 @@ class Infinite(Mine):
         return q_targets(inputs, (inputs.reward - inputs.reward).log() * 0, inputs.v)
 
 
+class Numpy(Mine):
+    def __call__(self, inputs: TraceInputs) -> Any:
+        return super().__call__(inputs)._replace(returns=inputs.reward.numpy())
+
+
+class Precise(Mine):
+    def __call__(self, inputs: TraceInputs) -> TraceTargets:
+        return super().__call__(inputs)._replace(returns=inputs.reward.double())
+
+
 class Alone(Mine):
     def __call__(self, inputs: TraceInputs) -> Any:
         return super().__call__(inputs).returns
@@ -196,6 +216,8 @@ class Alone(Mine):
      (Mine(mixture="takn"), "says `mixture = 'takn'`, but it is one of taken, expected"),
      (Greedily(), "returns are not the mean"), (Misreported(), "returns are not the mean"),
      (InPlace(), "changes its inputs in place"), (Infinite(), "returns what is not finite"),
+     (Numpy(), "gives returns as a ndarray, but must give a tensor of torch.float32"),
+     (Precise(), r"gives returns as \(2, 5\) of torch.float64, but must give a tensor of torch.float32"),
      (Alone(), "returns a Tensor, but must return offpol.types.TraceTargets")],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
@@ -215,7 +237,72 @@ BEHAVIORS: dict[str, Mistake] = {
     "numpy": (lambda self, q, pi, steps: np.ones((6, 3)) / 3, "gives a ndarray"),
     "float64": (lambda self, q, pi, steps: pi.double(), "of torch.float64, but must give"),
     "no distribution": (lambda self, q, pi, steps: pi / 2, "which is no distribution over actions"),
+    "in place": (lambda self, q, pi, steps: torch.softmax(q.mul_(2), -1), "changes its inputs in place"),
+    "by chance": (lambda self, q, pi, steps: torch.softmax(torch.rand(6, 3), -1), "something else for the same values"),
 }
+
+
+class Buffered(Chain):
+    """Writes into one array."""
+
+    def step(self, action: np.ndarray) -> EnvStep:
+        step = super().step(action)
+        self.buffer = getattr(self, "buffer", step.obs)
+        self.buffer[...] = step.obs
+        return step._replace(obs=self.buffer)
+
+
+class GoesOn(Chain):
+    """Resets in the step that ends an episode, as gymnasium's SAME_STEP."""
+
+    def step(self, action: np.ndarray) -> EnvStep:
+        step = super().step(action)
+        return step._replace(valid=np.ones_like(step.valid))
+
+
+class Doubled(Chain):
+    def step(self, action: np.ndarray) -> EnvStep:
+        step = super().step(action)
+        return step._replace(reward=step.raw_reward)
+
+
+class Listed(Chain):
+    def step(self, action: np.ndarray) -> EnvStep:
+        step = super().step(action)
+        return step._replace(terminated=step.terminated.tolist())
+
+
+class Flattened(Chain):
+    def reset(self) -> np.ndarray:
+        return super().reset()[0]
+
+
+class Unsaved(Chain):
+    def state_dict(self) -> dict[str, Any]:
+        return {"state": np.zeros(3)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [(Chain, None), (Buffered, "writes into observations that it returned before"),
+     (GoesOn, "goes on after an episode was truncated"), (Unsaved, r"state_dict\(\).state is a ndarray"),
+     (Doubled, r"Doubled.step's reward is \(1,\) of float64, but must be an array \(1,\) of float32"),
+     (Listed, "Listed.step's terminated is a list"), (Flattened, r"Flattened.reset is \(8,\) of float32, but must")],
+)  # fmt: skip
+def test_an_env_steps_as_it_must(kind: type[Chain], sentence: str | None) -> None:
+    env = kind(8, 0.1, 0.1, 1.0, 9, num_envs=1, seed=0)
+    with pytest.raises((TypeError, ValueError), match=sentence) if sentence else contextlib.nullcontext():
+        check_env(env)
+
+
+def test_an_episode_that_goes_on_after_its_end_stops_the_actor() -> None:
+    env = GoesOn(8, 0.1, 0.1, 1.0, 5, num_envs=2, seed=0)
+    even: Any = SimpleNamespace(probs=lambda q, pi, agent_steps: pi)
+    actor = Actor(env, even, lambda obs: (torch.zeros(2, 2), torch.full((2, 2), 0.5)), seed=0)
+    for step in range(5):
+        actor.step(actor.act(step, 0))
+    with pytest.raises(ValueError, match=r"Chain-8\.step goes on after an episode was truncated"):
+        actor.step(actor.act(5, 0))
 
 
 @pytest.mark.parametrize("wrong", BEHAVIORS)

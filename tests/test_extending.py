@@ -1,5 +1,6 @@
 """docs/extending.md does what it says: its package is written out from the text, and its command is run."""
 
+import math
 import re
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from offpol.types import TraceInputs, TraceTargets
 PARTS = """
 import torch
 from offpol.actions import greedy_probs
+from offpol.env.chain import Chain
 from offpol.policy_base import PolicyBase
 
 class Forgot:  # to divide by the number of actions
@@ -48,10 +50,20 @@ class Loose:
     def __init__(self, share) -> None:
         self.share = share
 
+class Kept(Chain):  # one array for all observations
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.kept = self.reset()
+    def step(self, action):
+        step = super().step(action)
+        self.kept[...] = step.obs
+        return step._replace(obs=self.kept)
+
 class Twice(PolicyBase):
     def probs(self, q, policy_logits):
         return 2 * greedy_probs(q)
 """
+CHAIN = "length: 8\nslip: 0.1\ninterior_reward: 0.1\ngoal_reward: 1.0\ntime_limit_agent_steps: 9\n"
 DOCS = conf_dir().parent / "docs"
 TEXT = (DOCS / "extending.md").read_text()
 (OWN_AGENT,) = re.findall(r"```python\n(.*?)```", (DOCS / "faq.md").read_text(), re.S)
@@ -176,6 +188,7 @@ def test_a_replay_on_a_device_that_is_another_one_is_told(words: str, said: str,
     ("policy", "Twice", "", "Twice.probs gives ["),
     ("trace", "Ahead", "", "Ahead gives returns of shape (2, 6) for windows whose rewards [B, n] have shape (2, 5)"),
     ("trace", "Secret", "", "Secret returns something else where the logged probability is another one"),
+    ("env", "Kept", CHAIN, "env: Kept.step writes into observations that it returned before"),
     ("behavior", "Loose", "share: 0.2\n", "behavior.share cannot be checked: annotate that parameter"),
 ])  # fmt: skip
 def test_a_part_that_is_none_is_refused(offpol, seam: str, name: str, values: str, said: str) -> None:
@@ -209,6 +222,24 @@ def test_an_agent_of_ones_own_learns_and_goes_on_as_the_faq_says(tmp_path: Path,
     assert all("square_avg" in kept and kept["step"] == updates for kept in optimizer["state"].values())
     assert {group["lr"] for group in optimizer["param_groups"]} == {1e-3 / (1 + updates / 1000)}
     sys.modules.pop("mine")  # other tests have a module of that name too
+
+
+def test_an_optimizer_of_ones_own_too_leaves_out_a_step_that_is_not_finite(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "mine.py").write_text(OWN_AGENT)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    cfg = offpol_package.compose("task=chain", *SMALLER)
+    cfg["agent"]["_target_"] = "mine.Mine"
+    parts = assembly.build_parts(cfg, tmp_path / "run")
+    parameters = [parameter.clone() for parameter in parts.agent.parameters]
+    for loss, finite in ((math.nan, False), (1.0, True)):
+        total = sum(parameter.sum() for parameter in parts.agent.parameters) * loss
+        _, answer = parts.agent._step(total, torch.ones(1), torch.zeros(()), False)
+        assert bool(answer) == finite
+        same = [torch.equal(*pair) for pair in zip(parameters, parts.agent.parameters, strict=True)]
+        assert any(same) != finite
+        assert all(same) != finite
+        assert bool(parts.agent.optimizer.state) == finite
+    sys.modules.pop("mine")
 
 
 def test_the_notebook_of_the_docs_runs_and_its_agent_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

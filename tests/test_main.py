@@ -465,6 +465,7 @@ def test_offpol_eval_plays_with_the_newest_checkpoint(offpol: Command, tmp_path:
     result = json.loads(written.read_text())
     assert (result["episodes"], result["epsilon"], result["seed"]) == (5, 0.5, 9)
     assert result["agent_steps"] >= 400
+    assert written.name == f"evaluation-{result['agent_steps']}-steps-5-games-over-q-epsilon-0.5-seed-9.json"
     assert (tmp_path / "game.gif").read_bytes().startswith(b"GIF")
     assert f"{result['mean']:.2f} [" in outcome.out
     assert (

@@ -35,6 +35,16 @@ def test_the_file_is_the_one_that_the_class_is_written_in(lab: Path) -> None:
     assert other_code(info) == [f"trace ({lab / 'traces.py'})"]
 
 
+def test_the_module_that_registers_an_env_is_ones_own(lab: Path) -> None:
+    (lab / "envs.py").write_text("")
+    info = {"own_code": own_code({"env": {"_target_": "offpol.env.gymnasium.Gymnasium", "id": "some_lab.envs:My-v0"}})}
+    assert other_code(info) == []
+    (lab / "envs.py").write_text("# changed")
+    assert other_code(info) == [f"env.id ({lab / 'envs.py'})"]
+    for known in ("CartPole-v1", "no_such_lab:My-v0"):
+        assert own_code({"env": {"id": known}}) == {}
+
+
 def test_a_run_that_went_on_by_other_code_is_of_both(lab: Path) -> None:
     first = own_code({"trace": {"_target_": "some_lab.traces.Mine"}})
     second = copy.deepcopy(first)

@@ -161,6 +161,13 @@ def test_asked_to_end_in_its_last_step_a_run_leaves_its_evaluation_for_later(off
     assert offpol("resume=run").code == 0
     assert (tmp_path / "run" / "evaluation.json").exists()
     assert "is finished" in offpol("resume=run").out
+    before = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    other = before["episodes"] + 2
+    again = offpol("resume=run", f"run.eval_episodes={other}")
+    assert "evaluation " in again.out
+    result = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert (result["episodes"], result["agent_steps"]) == (other, before["agent_steps"])
+    assert "is finished" in offpol("resume=run", "run.log_every_agent_steps=7").out
 
 
 def test_nobody_goes_on_with_a_run_that_is_being_evaluated(offpol, tmp_path, monkeypatch) -> None:

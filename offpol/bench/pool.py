@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from offpol.bench.plan import Task
 
 LOG_TAIL_BYTES = 8192
+RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)(: .*)?$")  # how a traceback names what was raised
 COMMAND = (sys.executable, "-m", "offpol.bench.child")
 
 
@@ -83,7 +85,7 @@ def close_input(process: subprocess.Popen[bytes]) -> None:
 
 
 def reason(code: int, log: Path) -> str:
-    """Say why a child failed: the signal that ended it, or the last line it printed."""
+    """Say why a child failed: the signal that ended it, its exception, or the last line it printed."""
     if code < 0:
         name = signal.Signals(-code).name
         return f"ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
@@ -93,4 +95,7 @@ def reason(code: int, log: Path) -> str:
         file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_TAIL_BYTES))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
     said = [line for line in lines if line]
+    raised = [line for line in said if RAISED.match(line)]
+    if raised and not said[-1].startswith("offpol"):  # notes behind it say where, not why
+        return raised[-1]
     return said[-1] if said else f"exit code {code}, nothing printed"

@@ -54,7 +54,10 @@ def _evaluate(args: argparse.Namespace) -> None:
     epsilon = cfg["run"]["eval_epsilon"] if args.epsilon is None else args.epsilon
     pictures: list[np.ndarray] | None = [] if args.film else None
     result = found.about | evaluation(cfg, agent, args.episodes, epsilon, seed, pictures)
-    name = f"evaluation-{found.about['agent_steps']}-steps-epsilon-{result['epsilon']:g}-seed-{seed}.json"
+    name = (
+        f"evaluation-{found.about['agent_steps']}-steps-{args.episodes}-games-over-{cfg['run']['eval_over']}-epsilon-"
+        f"{result['epsilon']:g}-seed-{seed}.json"
+    )
     say(f"{result['env']} after {found.about['agent_steps']:,} agent steps: {in_words(result)}")
     if scale := compared(result["env"], result["mean"]):
         say(f"For comparison: {scale}")

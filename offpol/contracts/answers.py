@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from offpol.actions import are_distributions
-from offpol.types import TraceInputs
+from offpol.types import PolicyInputs, TraceInputs
 
 
 def two_windows(n: int) -> TraceInputs:
@@ -55,6 +57,18 @@ def require_gradient(loss: Tensor, logits: Tensor, name: str) -> None:
         )
 
 
+@contextlib.contextmanager
+def untouched(name: str, *shown: Tensor) -> Iterator[None]:
+    """Raise ValueError where a part changes tensors that it is shown inside."""
+    before = [tensor.detach().clone() for tensor in shown]
+    yield
+    if any(not torch.equal(tensor, kept) for tensor, kept in zip(shown, before, strict=True)):
+        raise ValueError(
+            f"{name} changes its inputs in place, which others read after it: compute new tensors, as reward + 1 "
+            "instead of reward.add_(1)"
+        )
+
+
 def near(one: Any, two: Tensor) -> bool:
     """Tell whether an answer is a tensor, but for rounding."""
     return isinstance(one, Tensor) and one.shape == two.shape and torch.allclose(one, two, rtol=1e-4, atol=1e-5)
@@ -64,7 +78,7 @@ def same_shapes(one: TraceInputs, two: TraceInputs) -> bool:
     return all(a.shape == b.shape for a, b in zip(fields_of(one), fields_of(two), strict=True))
 
 
-def fields_of(inputs: TraceInputs) -> list[Tensor]:
+def fields_of(inputs: TraceInputs | PolicyInputs) -> list[Tensor]:
     return [getattr(inputs, field.name) for field in dataclasses.fields(inputs)]
 
 

@@ -1,4 +1,4 @@
-"""Whether a behavior returns distributions."""
+"""Whether a behavior is a function that returns distributions."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ import copy
 
 import torch
 
-from offpol.contracts.answers import distribution, waves
+from offpol.contracts.answers import distribution, untouched, waves
 from offpol.types import Behavior
 
 
 def check_behavior(behavior: Behavior, num_streams: int, num_actions: int) -> None:
     """Show a behavior values of all its streams; raise ValueError where it returns no distributions [E, A]."""
-    q = waves(num_streams, num_actions)
-    with torch.random.fork_rng(devices=[]):
-        probs = copy.deepcopy(behavior).probs(q, torch.softmax(q, -1), 0)
-    distribution(probs, f"{type(behavior).__name__}.probs", q.shape)
+    name, behavior, q = f"{type(behavior).__name__}.probs", copy.deepcopy(behavior), waves(num_streams, num_actions)
+    pi = torch.softmax(q, -1)
+    with torch.random.fork_rng(devices=[]), untouched(name, q, pi):
+        probs = distribution(behavior.probs(q, pi, 0), name, q.shape).clone()
+        again = behavior.probs(q, pi, 0)
+    if not torch.equal(probs, again):
+        raise ValueError(
+            f"{name} returns something else for the same values and agent step: what it keeps from one call to the "
+            "next would be lost with the run. Make it a function of its arguments, `agent_steps` among them"
+        )

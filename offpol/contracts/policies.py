@@ -10,7 +10,18 @@ import torch
 from torch import Tensor
 
 from offpol import processes
-from offpol.contracts.answers import distribution, floats, near, require_gradient, said, same_shapes, two_windows, waves
+from offpol.contracts.answers import (
+    distribution,
+    fields_of,
+    floats,
+    near,
+    require_gradient,
+    said,
+    same_shapes,
+    two_windows,
+    untouched,
+    waves,
+)
 from offpol.types import Critic, Policy, PolicyInputs, Trace, TraceInputs
 
 ROWS, ACTIONS = 4, 3  # that policies are shown
@@ -21,15 +32,18 @@ def check_policy(policy: Policy, critic: Critic, trace: Trace, window: int) -> N
     name, policy = type(policy).__name__, copy.deepcopy(policy)
     with torch.random.fork_rng(devices=[]), processes.alone():
         q, logits = waves(ROWS, ACTIONS), waves(ROWS, ACTIONS, speed=2.9).requires_grad_(policy.learned)
-        pi = distribution(policy.probs(q, logits.detach().flip(0)), f"{name}.probs", q.shape)
-        if not near(policy.probs(q[:1], logits.detach().flip(0)[:1]), pi[:1]):
+        others = logits.detach().flip(0)
+        with untouched(f"{name}.probs", q, others):
+            pi = distribution(policy.probs(q, others), f"{name}.probs", q.shape)
+        if not near(policy.probs(q[:1], others[:1]), pi[:1]):
             raise ValueError(f"{name}.probs mixes rows: pi(.|s) is a function of one state's Q and logits")
         action, row = torch.arange(ROWS) % ACTIONS, waves(ROWS)
         inputs = PolicyInputs(
             logits=logits, pi=pi, q_values=q, action=action, log_mu=row - 1.5, returns=row, advantage=row,
             share=torch.full((ROWS,), 1 / ROWS),
         )  # fmt: skip
-        loss = [_loss(policy, inputs, measure) for measure in (False, True)][-1]
+        with untouched(f"{name}.loss", *fields_of(inputs)):
+            loss = [_loss(policy, inputs, measure) for measure in (False, True)][-1]
         if policy.learned:
             require_gradient(loss, logits, name)
         elif bool(loss.any()):
@@ -53,7 +67,9 @@ def _loss(policy: Policy, inputs: PolicyInputs, measure: bool) -> Tensor:
 
 def _check_regularised(policy: Policy, critic: Critic, trace: Trace, inputs: TraceInputs) -> None:
     """Refuse a bonus that nothing would learn from: distributions are made of rewards, pi and Q, not of v."""
-    name, regular = type(policy).__name__, policy.regularise(inputs)
+    name = type(policy).__name__
+    with untouched(f"{name}.regularise", *fields_of(inputs)):
+        regular = policy.regularise(inputs)
     if not isinstance(regular, TraceInputs) or not same_shapes(regular, inputs):
         raise ValueError(f"{name}.regularise gives {said(regular)}, but must give TraceInputs of the same shapes")
     if near(regular.v, (regular.pi * regular.q_values).sum(-1)):

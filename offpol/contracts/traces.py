@@ -7,8 +7,9 @@ import dataclasses
 from typing import Any, cast, get_args
 
 import torch
+from torch import Tensor
 
-from offpol.contracts.answers import fields_of, near, two_windows
+from offpol.contracts.answers import fields_of, near, said, two_windows, untouched
 from offpol.mixture import lags
 from offpol.n_step_transitions import join_inputs
 from offpol.types import Mixture, Trace, TraceInputs, TraceTargets
@@ -18,16 +19,15 @@ def check_trace(trace: Trace, window: int) -> None:
     """Show a trace operator two windows; raise ValueError where what it returns is not what it must be."""
     name, inputs = type(trace).__name__, two_windows(window)
     trace = copy.deepcopy(trace)
-    answered = _without_chance(trace, inputs)
+    with untouched(name, *fields_of(inputs)):
+        answered = _without_chance(trace, inputs)
     if not isinstance(answered, TraceTargets):
         raise ValueError(f"{name} returns a {type(answered).__name__}, but must return offpol.types.TraceTargets")
+    for field, values in answered._asdict().items():
+        if not isinstance(values, Tensor) or values.dtype != inputs.reward.dtype:
+            raise ValueError(f"{name} gives {field} as {said(values)}, but must give a tensor of {inputs.reward.dtype}")
     if not all(bool(values.isfinite().all()) for values in answered):
         raise ValueError(f"{name} returns what is not finite for windows that are: look for a log or a quotient of 0")
-    if any(not torch.equal(*pair) for pair in zip(fields_of(inputs), fields_of(two_windows(window)), strict=True)):
-        raise ValueError(
-            f"{name} changes its inputs in place, which others read after it: compute new tensors, as reward + 1 "
-            "instead of reward.add_(1)"
-        )
     if not _alike(answered, _without_chance(trace, inputs)):
         raise ValueError(
             f"{name} returns something else for the same windows: what it keeps from one call to the next would be "

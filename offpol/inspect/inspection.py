@@ -139,6 +139,8 @@ def _sources(
     if share > 0:
         try:
             segments, mu_known = load_offline(replay["offline"], spec)
+        except ConfigError:
+            raise
         except ValueError as error:
             raise ConfigError(f"replay.{error}") from error
         offline = joined(segments, cfg["agent"]["window"])

@@ -15,9 +15,14 @@ from offpol.record.identity import flatten
 def own_code(cfg: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Return class, file and the file's SHA-256 of each part from outside offpol, by its place in the config.
 
-    What is in no file, as a class of a notebook, is left out. What the file imports is not looked at.
+    What is in no file, as a class of a notebook, is left out. What the file imports is not looked at. Of a
+    gymnasium env that is named MODULE:ID it is the module, which registers it.
     """
     found = {}
+    module, colon, _ = str(cfg.get("env", {}).get("id", "")).partition(":")
+    file = _file(f"{module}.") if colon else None
+    if file and (digest := _sha256(file)):
+        found["env.id"] = {"class": f"{module}.", "file": file, "sha256": digest}
     for key, target in flatten(cfg):
         part, _, last = key.rpartition(".")
         if last == "_target_" and not target.startswith("offpol."):

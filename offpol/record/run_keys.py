@@ -10,9 +10,10 @@ CADENCES = frozenset({
     "run.keep_checkpoints", "run.eval_num_envs",
 })  # fmt: skip
 BUDGET = frozenset({"run.agent_steps", "run.eval_episodes", "run.eval_epsilon"})
+EVALUATED = frozenset({"run.eval_episodes", "run.eval_epsilon", "run.eval_over"})  # what scores depend on
 GAME = frozenset({"env.game", "env.id"})
 
 # Runs that differ by these alone differ by chance.
 INCIDENTAL = MACHINE | CADENCES | {"seed", "env.num_threads", "env.anchor_agent_steps", "env.render"}
 # What may change when a run goes on; stored rows may have been moved, and have to be the same ones.
-RESUMABLE = MACHINE | CADENCES | BUDGET | {"run.eval_over", "replay.offline"}
+RESUMABLE = MACHINE | CADENCES | BUDGET | EVALUATED | {"replay.offline"}

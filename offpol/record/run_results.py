@@ -8,11 +8,11 @@ import gzip
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import yaml
@@ -26,6 +26,8 @@ TAIL_BYTES = 65536  # in which the last row of metrics.jsonl is sought
 CURVE_POINTS = 50
 CURVE_WINDOW = 0.1  # of the budget: the share of training that a point of the curve averages over
 MILLION_FRAMES = 1_000_000
+L = TypeVar("L")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,9 @@ class RunResult(Identified):
     @cached_property
     def episodes(self) -> np.ndarray:
         """Finished training games [games, 2]: the agent steps of the run when each ended, and its raw return."""
-        rows = csv.DictReader(_lines(self.directory / run_directory.EPISODES))
-        found = [(float(row["agent_steps"]), float(row["episode_return"])) for row in rows]
+        path = self.directory / run_directory.EPISODES
+        rows = csv.DictReader(_lines(path))
+        found = _parsed(path, rows, lambda row: (float(row["agent_steps"]), float(row["episode_return"])), first=2)
         return np.array(found).reshape(-1, 2)
 
     def score(self, statistic: str) -> float | None:
@@ -136,7 +139,8 @@ class RunResult(Identified):
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """Every row of metrics."""
-        return [json.loads(line) for line in _lines(self.directory / run_directory.METRICS)]
+        path = self.directory / run_directory.METRICS
+        return _parsed(path, _lines(path), _row)
 
     @cached_property
     def axes(self) -> dict[str, np.ndarray]:
@@ -167,12 +171,35 @@ class RunResult(Identified):
 def last_row(path: Path) -> dict[str, Any]:
     """Return the last whole row of a metrics.jsonl, without reading all of it; {} where there is none."""
     if not path.is_file():
-        packed = _lines(path)
-        return json.loads(packed[-1]) if packed else {}
+        return (_parsed(path, _lines(path)[-1:], _row, None) or [{}])[0]
     with path.open("rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
         whole = file.read().split(b"\n")[:-1]
-    return json.loads(whole[-1]) if whole and whole[-1].startswith(b"{") else {}
+    return _parsed(path, whole[-1:], _row, None)[0] if whole and whole[-1].startswith(b"{") else {}
+
+
+def _row(line: str | bytes) -> dict[str, Any]:
+    row: dict[str, Any] = json.loads(line)
+    row["agent_steps"] + 0  # which every row has
+    return row
+
+
+def _parsed(path: Path, lines: Iterable[L], parse: Callable[[L], T], first: int | None = 1) -> list[T]:
+    """Parse the lines of a file; raise ConfigError for one that is damaged. `first` is the number of the first.
+
+    None: there is but one, the file's last.
+    """
+    found = []
+    for number, line in enumerate(lines, first or 0):
+        try:
+            found.append(parse(line))
+        except (ValueError, KeyError, TypeError) as error:
+            where = "its last line" if first is None else f"line {number}"
+            raise ConfigError(
+                f"{path} is damaged in {where} ({error}): put it back from a copy, take that line out, or move the "
+                "run away."
+            ) from error
+    return found
 
 
 def _lines(path: Path) -> list[str]:

@@ -357,3 +357,15 @@ def test_a_launcher_that_stops_waiting_is_said(launched: Callable[..., Outcome],
     assert outcome.code == 1
     assert "The launcher stopped waiting (RuntimeError: job 7 was ended by the cluster)" in outcome.out
     assert "failed: default Pong seed 0: not finished yet: never begun" in outcome.out
+
+
+@pytest.mark.parametrize(("log", "why"), [
+    ("12% of it\nTraceback (most recent call last):\n  raise\nValueError: no licence\nThe run ended at 0\n",
+     "ValueError: no licence"),
+    ("Traceback (most recent call last):\nmy_package.OutOfIt\nValueError: first\noffpol: run is being written\n",
+     "offpol: run is being written"),
+    ("12% of it\n", "12% of it"), ("", "exit code 1, nothing printed"),
+])  # fmt: skip
+def test_the_reason_of_a_failure_is_what_was_raised(log: str, why: str, tmp_path: Path) -> None:
+    (tmp_path / "log").write_text(log)
+    assert pool.reason(1, tmp_path / "log") == why

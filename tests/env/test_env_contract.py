@@ -7,6 +7,8 @@ import pytest
 import torch
 from env_factory import ENVS, make
 
+from offpol.contracts.envs import check_env
+
 STEPS = 260  # long enough for games of random play to end in every env
 
 
@@ -23,6 +25,11 @@ def played(request):
         copies.append([field.copy() for field in steps[-1]])
     yield request.param, env, first, actions, steps, copies
     env.close()
+
+
+@pytest.mark.parametrize("name", ENVS)
+def test_it_passes_what_envs_from_outside_are_asked(name):
+    check_env(make(name, num_envs=1))
 
 
 def assert_same(ours, theirs):

@@ -145,6 +145,32 @@ def test_an_episode_that_does_not_follow_from_its_seed_is_refused_on_load(regist
         env.load_state_dict(env.state_dict())
 
 
+@pytest.mark.parametrize("outcome", [(1.0, False, True), (0.5, False, False)])
+def test_other_rewards_or_ends_than_the_checkpoints_are_refused_on_load(outcome):
+    """Observations alone would not tell; without checksums of the outcomes, as before, nothing does."""
+
+    class Varying(Script):
+        outcome = 1.0, False, False
+
+        def step(self, action):
+            obs, *_, info = super().step(action)
+            return obs, *self.outcome, info
+
+    env, again, other, unchecked = (loop_of(Varying([(9, "T")]), Varying([(9, "T")])) for _ in range(4))
+    env.reset()
+    for _ in range(3):
+        env.step(np.array([0, 1]))
+    state = env.state_dict()
+    assert len(set(state["outcomes"])) == 1
+    again.load_state_dict(state)
+    assert again.state_dict()["outcomes"] == state["outcomes"]
+    other._envs[1].outcome = unchecked._envs[1].outcome = outcome
+    with pytest.raises(RuntimeError, match="led to other rewards or ends, so the env"):
+        other.load_state_dict(state)
+    del state["outcomes"]
+    unchecked.load_state_dict(state)
+
+
 def test_an_env_that_was_not_started_says_so():
     env = make("gymnasium")
     for call in (lambda: env.step(np.zeros(2, dtype=int)), env.state_dict):

@@ -66,6 +66,19 @@ def test_it_reads_checkpoints_as_they_are_written(jobs: list[Job], tmp_path: Pat
     assert read_run(folder).saved_agent_steps == 77
 
 
+@pytest.mark.parametrize(("name", "line"), [("metrics.jsonl", '{"agent_steps": 2'), ("episodes.csv", "garbage")])
+def test_a_damaged_line_is_told_by_file_and_number(jobs: list[Job], tmp_path: Path, name: str, line: str) -> None:
+    folder = write_run(tmp_path / "run", jobs[0], 2000.0)
+    lines = (folder / name).read_text().splitlines()
+    (folder / name).write_text("\n".join([*lines[:2], line, *lines[3:]]) + "\n")
+    with pytest.raises(ConfigError, match=f"{name} is damaged in line 3 .*: put it back"):
+        _ = read_run(folder).metrics if name == "metrics.jsonl" else read_run(folder).episodes
+    (folder / name).write_text("\n".join([*lines, line]) + "\n")
+    if name == "metrics.jsonl":
+        with pytest.raises(ConfigError, match=r"metrics.jsonl is damaged in its last line .*: put it back"):
+            _ = read_run(folder).last_row
+
+
 def test_the_last_whole_row_counts(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     assert last_row(path) == {}
