@@ -87,10 +87,7 @@ def env_spec(cfg: Mapping[str, Any], checked: bool = False) -> EnvSpec:
         env = build_env(cfg, 1, "env")
         require_members(env, Env)
         if checked and not cfg["env"]["_target_"].startswith("offpol."):
-            try:
-                check_env(env)
-            except (TypeError, ValueError) as error:
-                raise ConfigError(f"env: {error}") from error
+            check_env(env)
         env.close()
     return env.spec
 

@@ -291,8 +291,18 @@ class Unsaved(Chain):
 )  # fmt: skip
 def test_an_env_steps_as_it_must(kind: type[Chain], sentence: str | None) -> None:
     env = kind(8, 0.1, 0.1, 1.0, 9, num_envs=1, seed=0)
-    with pytest.raises((TypeError, ValueError), match=sentence) if sentence else contextlib.nullcontext():
+    with pytest.raises(ConfigError, match=f"env: .*{sentence}") if sentence else contextlib.nullcontext():
         check_env(env)
+
+
+def test_what_an_env_raises_itself_comes_through() -> None:
+    class Dead(Chain):
+        def step(self, action: np.ndarray) -> EnvStep:
+            raise ValueError("no licence")
+
+    with pytest.raises(ValueError, match=r"^no licence$") as raised:
+        check_env(Dead(8, 0.1, 0.1, 1.0, 9, num_envs=1, seed=0))
+    assert not isinstance(raised.value, ConfigError)
 
 
 def test_an_episode_that_goes_on_after_its_end_stops_the_actor() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from offpol.errors import ConfigError
 from offpol.record.checkpoint_files import require_plain
 from offpol.types import Env, EnvStep
 
@@ -17,7 +18,10 @@ DTYPES = {"reward": np.float32, "raw_reward": np.float64} | dict.fromkeys(
 
 
 def check_env(env: Env) -> None:
-    """Play a few random steps of an env that is closed afterwards; raise ValueError where it breaks its contract."""
+    """Play a few random steps of an env that is closed afterwards; raise ConfigError where it breaks its contract.
+
+    What the env itself raises comes through.
+    """
     name, spec = type(env).__name__, env.spec
     rng = np.random.default_rng(0)
     obs_dtype = torch.empty(0, dtype=spec.dtype).numpy().dtype
@@ -27,18 +31,25 @@ def check_env(env: Env) -> None:
         kept = seen.copy()
         step: Any = env.step(rng.integers(spec.num_actions, size=spec.num_envs))
         if not isinstance(step, EnvStep):
-            raise ValueError(f"{name}.step returns a {type(step).__name__}, but must return offpol.types.EnvStep")
+            raise ConfigError(f"env: {name}.step returns a {type(step).__name__}, but must return offpol.types.EnvStep")
         _array(step.obs, f"{name}.step's obs", seen.shape, obs_dtype)
         for field, dtype in DTYPES.items():
             _array(getattr(step, field), f"{name}.step's {field}", (spec.num_envs,), np.dtype(dtype))
         if np.shares_memory(seen, step.obs) or not np.array_equal(seen, kept):
-            raise ValueError(
-                f"{name}.step writes into observations that it returned before, which are stored only after it: return "
-                "a new array each time, as self.obs.copy()"
+            raise ConfigError(
+                f"env: {name}.step writes into observations that it returned before, which are stored only after it: "
+                "return a new array each time, as self.obs.copy()"
             )
-        require_new_episode(name, over, step)
+        try:
+            require_new_episode(name, over, step)
+        except ValueError as error:
+            raise ConfigError(f"env: {error}") from error
         seen, over = step.obs, step.truncated | step.game_over
-    require_plain(env.state_dict(), f"{name}.state_dict()")
+    state = env.state_dict()
+    try:
+        require_plain(state, f"{name}.state_dict()")
+    except TypeError as error:
+        raise ConfigError(f"env: {error}") from error
 
 
 def require_new_episode(name: str, over: np.ndarray, step: EnvStep) -> None:
@@ -53,5 +64,5 @@ def require_new_episode(name: str, over: np.ndarray, step: EnvStep) -> None:
 def _array(value: Any, what: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
     if not isinstance(value, np.ndarray) or value.shape != shape or value.dtype != dtype:
         found = f"{value.shape} of {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
-        raise ValueError(f"{what} is {found}, but must be an array {shape} of {dtype}")
+        raise ConfigError(f"env: {what} is {found}, but must be an array {shape} of {dtype}")
     return value
