@@ -75,7 +75,7 @@ class Actor:
             raise
         require_finite(self.env.spec.name, outcome, decision.action, self.obs)
         require_new_episode(self.env.spec.name, self._over, outcome)
-        self._over = outcome.truncated | outcome.game_over
+        self._over = (outcome.truncated | outcome.game_over) & outcome.valid
         newest = self.obs[:, -1] if self.env.spec.stack > 1 else self.obs
         rows = Rows(
             obs=newest,

@@ -44,7 +44,7 @@ def check_env(env: Env) -> None:
             require_new_episode(name, over, step)
         except ValueError as error:
             raise ConfigError(f"env: {error}") from error
-        seen, over = step.obs, step.truncated | step.game_over
+        seen, over = step.obs, (step.truncated | step.game_over) & step.valid
     state = env.state_dict()
     try:
         require_plain(state, f"{name}.state_dict()")
