@@ -305,9 +305,7 @@ class Agent:
         """Take the optimizer's step where all is finite (0-dim bool), without waiting for a device to know."""
         if getattr(self.optimizer, "_step_supports_amp_scaling", False):
             self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # as a GradScaler leaves steps out
-        elif (
-            finite.is_cpu and not torch.compiler.is_compiling()
-        ):  # one's own optimizer, which may not know of found_inf
+        elif finite.is_cpu and not torch.compiler.is_compiling():  # another optimizer, without found_inf
             if not finite:
                 return
         else:

@@ -35,7 +35,7 @@ def check_env(env: Env) -> None:
         _array(step.obs, f"{name}.step's obs", seen.shape, obs_dtype)
         for field, dtype in DTYPES.items():
             _array(getattr(step, field), f"{name}.step's {field}", (spec.num_envs,), np.dtype(dtype))
-        if np.shares_memory(seen, step.obs) or not np.array_equal(seen, kept):
+        if np.shares_memory(seen, step.obs) or not np.array_equal(seen, kept, equal_nan=True):
             raise ConfigError(
                 f"env: {name}.step writes into observations that it returned before, which are stored only after it: "
                 "return a new array each time, as self.obs.copy()"

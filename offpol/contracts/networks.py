@@ -34,17 +34,23 @@ def check_network(
             second, alone = network(obs), network(obs[:1])
     # A GPU may add up the two in another order.
     rounding = 0.0 if obs.device.type == "cpu" else 1e-3
-    same = torch.allclose(first.q_logits, second.q_logits, rtol=rounding, atol=rounding / 10)
+    same = _near(first, second, len(obs), rounding, rounding / 10)
     if needs_mu and not same:
         raise ValueError(
             f"{name} returns something else for the same observations (by dropout?), so that actions would not have "
             "the probability that is logged, which the trace or the policy reads: take the noise out, or use others"
         )
-    if same and not torch.allclose(first.q_logits[:, :1], alone.q_logits, rtol=1e-2, atol=1e-3):
+    if same and not _near(first, alone, 1, 1e-2, 1e-3):
         raise ValueError(
             f"{name} returns something else for an observation that is alone (by normalising over the batch?), so that "
             "acting would not be by the values that are learned: compute each observation by itself"
         )
+
+
+def _near(one: NetworkOutput, two: NetworkOutput, rows: int, rtol: float, atol: float) -> bool:
+    """Compare two outputs for the same first observations."""
+    pairs = ((one.q_logits[:, :rows], two.q_logits), (one.policy_logits[:rows], two.policy_logits))
+    return all(torch.allclose(a, b, rtol=rtol, atol=atol) for a, b in pairs)
 
 
 def _check_shapes(
