@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LOG_TAIL_BYTES = 8192
 RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)(: .*)?$")  # how a traceback names what was raised
+PROGRESS = re.compile(r"\d+% ")
 COMMAND = (sys.executable, "-m", "offpol.bench.child")
 
 
@@ -95,7 +96,9 @@ def reason(code: int, log: Path) -> str:
         file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_TAIL_BYTES))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
     said = [line for line in lines if line]
-    raised = [line for line in said if RAISED.match(line)]
+    # A log goes on where a run does: what ended an earlier attempt lies before the newest line of progress.
+    newest = max((i for i, line in enumerate(said) if PROGRESS.match(line)), default=-1)
+    raised = [line for line in said[newest + 1 :] if RAISED.match(line)]
     if raised and not said[-1].startswith("offpol"):  # notes behind it say where, not why
         return raised[-1]
     return said[-1] if said else f"exit code {code}, nothing printed"

@@ -26,6 +26,11 @@ def check_trace(trace: Trace, window: int) -> None:
     for field, values in answered._asdict().items():
         if not isinstance(values, Tensor) or values.dtype != inputs.reward.dtype:
             raise ValueError(f"{name} gives {field} as {said(values)}, but must give a tensor of {inputs.reward.dtype}")
+        if values.shape != inputs.reward.shape:
+            raise ValueError(
+                f"{name} gives {field} of shape {tuple(values.shape)} for windows whose rewards [B, n] have shape "
+                f"{tuple(inputs.reward.shape)}: all three are [B, n]"
+            )
     if not all(bool(values.isfinite().all()) for values in answered):
         raise ValueError(f"{name} returns what is not finite for windows that are: look for a log or a quotient of 0")
     if not _alike(answered, _without_chance(trace, inputs)):
@@ -33,12 +38,6 @@ def check_trace(trace: Trace, window: int) -> None:
             f"{name} returns something else for the same windows: what it keeps from one call to the next would be "
             "lost with the run. Make it a function of its inputs, or keep that in a buffer of a policy or critic"
         )
-    for field, values in answered._asdict().items():
-        if values.shape != inputs.reward.shape:
-            raise ValueError(
-                f"{name} gives {field} of shape {tuple(values.shape)} for windows whose rewards [B, n] have shape "
-                f"{tuple(inputs.reward.shape)}: all three are [B, n]"
-            )
     _check_joined(name, trace, inputs, answered)
     _check_batch_read(name, trace, inputs, answered)
     if (mixture := getattr(trace, "mixture", None)) is not None:

@@ -20,7 +20,7 @@ def own_code(cfg: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """
     found = {}
     module, colon, _ = str(cfg.get("env", {}).get("id", "")).partition(":")
-    file = _file(f"{module}.") if colon else None
+    file = _file(f"{module}.") if colon else None  # a module, as a class without a name in it
     if file and (digest := _sha256(file)):
         found["env.id"] = {"class": f"{module}.", "file": file, "sha256": digest}
     for key, target in flatten(cfg):

@@ -364,6 +364,7 @@ def test_a_launcher_that_stops_waiting_is_said(launched: Callable[..., Outcome],
      "ValueError: no licence"),
     ("Traceback (most recent call last):\nmy_package.OutOfIt\nValueError: first\noffpol: run is being written\n",
      "offpol: run is being written"),
+    ("ValueError: earlier\nThe run ended at 0\n34% of it\nChain-8 hangs\n", "Chain-8 hangs"),
     ("12% of it\n", "12% of it"), ("", "exit code 1, nothing printed"),
 ])  # fmt: skip
 def test_the_reason_of_a_failure_is_what_was_raised(log: str, why: str, tmp_path: Path) -> None:
