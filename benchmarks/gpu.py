@@ -4,6 +4,7 @@
     python benchmarks/gpu.py --only updates acting           # some of it
     python benchmarks/gpu.py --only updates --work "DQN, Nature, batch 32"
     python benchmarks/gpu.py --only updates --modes "step by step" graph --seconds 2    # nothing compiled: two minutes
+    python benchmarks/gpu.py --only runs --job run.compile=true topology=threads       # whole runs, of another kind
     python benchmarks/gpu.py --device cpu --quick            # that the script works, on any machine; means nothing else
 
 `same`: is an update recorded or compiled the update done step by step, from the same seeds? `updates`: updates a
@@ -328,10 +329,11 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Scale]:
     parser.add_argument("--seconds", type=float, default=FULL.seconds, help="of each measurement (%(default)s)")
     parser.add_argument("--agent-steps", type=int, help="of each run, of which 1600 are not learned from (100000)")
     parser.add_argument("--together", type=int, default=8, help="runs side by side (8)")
+    parser.add_argument("--job", nargs="+", default=(), metavar="KEY=VALUE", help="more of what each run is told")
     parser.add_argument("--out", type=Path, help="also write everything to this JSON file")
     args = parser.parse_args(arguments)
-    if args.quick and (args.modes or args.work or args.autocast):
-        parser.error("--quick measures the least there is: leave --modes, --work and --autocast out")
+    if args.quick and (args.modes or args.work or args.autocast or args.job):
+        parser.error("--quick measures the least there is: leave --modes, --work, --autocast and --job out")
     if args.device == "cpu" and not args.quick:
         parser.error("on a CPU only --quick makes sense")
     if args.device != "cpu" and (torch.device(args.device).index or 0) >= torch.cuda.device_count():
@@ -339,7 +341,7 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Scale]:
     steps = (f"run.agent_steps={args.agent_steps}",) if args.agent_steps else ()
     scale = QUICK if args.quick else replace(
         FULL, modes=tuple(args.modes or MODES), work=tuple(args.work or WORK), seconds=args.seconds,
-        autocast=tuple(args.autocast or FULL.autocast), job=(*FULL.job, *steps),
+        autocast=tuple(args.autocast or FULL.autocast), job=(*FULL.job, *steps, *args.job),
     )  # fmt: skip
     return args, scale
 

@@ -10,7 +10,7 @@ from offpol.ranges import check_unit
 from offpol.scan import continuation, q_targets, ratio
 from offpol.types import TraceInputs, TraceTargets
 
-_HALVINGS = 16
+_ROUNDS, _POINTS = 3, 32  # 32^3 alphas are told apart
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class CTrace:
     1 - sum_j (prod_{i<=j} d k c) (1 - d_j). While no episode ends that is the paper's 1 - (1 - gamma) sum_j prod d k c,
     between gamma^n (nothing cut) and gamma (everything cut); it is 0 where the window's first step ends an episode.
     It grows with alpha: the largest alpha whose mean rate over the batch is at most `contraction` is found by
-    bisection, so the operator stays a pure function (the paper follows the same target by small steps).
+    search, so the operator stays a pure function (the paper follows the same target by small steps).
     Retrace (alpha 1) where that is fast enough; towards mu (alpha 0) where nothing is.
 
     Only mu of the action taken is known. Where no action follows, at the window's and at an episode's end, v is
@@ -49,13 +49,13 @@ class CTrace:
 
     def _alpha(self, inputs: TraceInputs, lost: Tensor, share: Tensor) -> Tensor:
         """Return the largest alpha (0-dim) that keeps the mean contraction rate at most `contraction`; shares [B]."""
-        carried, lost_values = continuation(inputs), 1.0 - inputs.discount
-        low, high = torch.zeros_like(lost_values[0, 0]), torch.ones_like(lost_values[0, 0])
-        alpha = high
-        for _ in range(_HALVINGS):
-            kept = carried * (self.lambda_ * (1.0 - alpha * lost[:, 1:]))
-            rate = 1.0 - share @ (lost_values[:, 0] + (kept.cumprod(1) * lost_values[:, 1:]).sum(1))
-            fast = rate <= self.contraction
-            low, high = torch.where(fast, alpha, low), torch.where(fast, high, alpha)
-            alpha = 0.5 * (low + high)
-        return low
+        carried, lost_values = self.lambda_ * continuation(inputs), 1.0 - inputs.discount
+        grid = torch.linspace(0, 1, _POINTS + 1, dtype=lost.dtype, device=lost.device)
+        low, width = torch.zeros_like(grid[0]), 1.0
+        for _ in range(_ROUNDS):  # all points of a round at once: a few operations on a grid, not many on a number
+            alphas = (low + width * grid).view(-1, 1, 1)
+            moved = (carried * (1.0 - alphas * lost[:, 1:])).cumprod(-1) * lost_values[:, 1:]  # [points, B, n-1]
+            rates = 1.0 - (lost_values[:, 0] + moved.sum(-1)) @ share
+            width /= _POINTS
+            low = low + width * ((rates <= self.contraction).sum() - 1).clamp(min=0)
+        return low.clamp(max=1.0)
