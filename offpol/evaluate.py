@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -15,6 +15,7 @@ from offpol.actor import Actor, Episode
 from offpol.agent import Agent
 from offpol.assembly import build_agent, build_env, env_spec, patience_s
 from offpol.behavior.epsilon_greedy import EpsilonGreedy
+from offpol.config import build
 from offpol.deadline import Deadline, answering, closing_envs
 from offpol.errors import RunError
 from offpol.output import is_terminal
@@ -100,7 +101,7 @@ def evaluation(
         env = build_env({**cfg, "seed": seed}, min(cfg["run"]["eval_num_envs"], episodes), "evaluation")
     if epsilon is None:
         epsilon = env.spec.evaluation_epsilon
-    over = cfg["run"]["eval_over"]
+    over = cfg["run"]["eval_over"] or followed(cfg)
     behavior = EpsilonGreedy(over=over, epsilon=Schedule(epsilon, epsilon, 0, 0), ladder_exponent=0.0)
     agent.acting_network.train(False)  # no noise in noisy layers
     with closing_envs(env, deadline_s):
@@ -111,6 +112,12 @@ def evaluation(
         finally:
             agent.acting_network.train()
     return {"env": env.spec.name, "epsilon": epsilon, "over": over, "seed": seed, **summarize(played, seed)}
+
+
+def followed(cfg: Mapping[str, Any]) -> Literal["q", "policy"]:
+    """Return what the actors of a run follow: a final score is of what acted, without its exploration."""
+    over: Literal["q", "policy"] = getattr(build(cfg["behavior"], "behavior"), "over", "q")
+    return over
 
 
 class Loaded(NamedTuple):
@@ -137,12 +144,13 @@ def load_agent(
 
 def in_words(result: Mapping[str, Any]) -> str:
     """Say a result in one line."""
+    how = f"epsilon {result['epsilon']:g}" + (", greedy by the policy" if result["over"] == "policy" else "")
     if result["episodes"] == 1:
-        return f"{result['mean']:.2f} (one raw full game, epsilon {result['epsilon']:g})"
+        return f"{result['mean']:.2f} (one raw full game, {how})"
     low, high = result["interval_95"]
     return (
         f"{result['mean']:.2f} [{low:.2f}, {high:.2f}] (mean of {result['episodes']} raw full games and its 95% "
-        f"interval; median {result['median']:.2f}, std {result['std']:.2f}, epsilon {result['epsilon']:g})"
+        f"interval; median {result['median']:.2f}, std {result['std']:.2f}, {how})"
     )
 
 

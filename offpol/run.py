@@ -51,7 +51,7 @@ class RunConfig:
     eval_episodes: int
     eval_num_envs: int
     eval_epsilon: float | None
-    eval_over: Literal["q", "policy"]
+    eval_over: Literal["q", "policy"] | None
     torch_threads: int
     device: str
     actor_device: str | None

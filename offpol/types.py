@@ -227,7 +227,8 @@ class Behavior(Protocol):
     """How actors explore: a distribution over actions, exact enough to log; a function of what it is given.
 
     One whose streams differ is built with the keywords `first_stream` and `num_streams`: which of all streams of the
-    run this actor steps.
+    run this actor steps. Its attribute `over`, "q" or "policy", says what it follows, and so by what the final games
+    are played where `run.eval_over` is null; one that has none follows Q.
     """
 
     def probs(self, q: Tensor, pi: Tensor, agent_steps: int) -> Tensor:

@@ -63,7 +63,7 @@ def write_run(
     checkpoint.mkdir(parents=True)
     (checkpoint / "manifest.json").write_text(json.dumps({"about": {"agent_steps": round(budget * reached)}}))
     if score is not None and reached >= 1:
-        result = {"agent_steps": budget, "epsilon": 0.001, "mean": float(score), "episodes": 100}
+        result = {"agent_steps": budget, "epsilon": 0.001, "over": "q", "mean": float(score), "episodes": 100}
         (directory / "evaluation.json").write_text(json.dumps(result))
     return directory
 

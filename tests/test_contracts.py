@@ -322,6 +322,13 @@ def test_a_behavior_answers_what_it_must(wrong: str) -> None:
         check_behavior(type("Mine", (), {"probs": answer})(), 6, 3)
 
 
+def test_a_behavior_follows_q_or_the_policy() -> None:
+    answer = {"probs": lambda self, q, pi, steps: pi}
+    check_behavior(type("Mine", (), {**answer, "over": "policy"})(), 6, 3)
+    with refused("Mine.over says what it follows, by which the final games are played: it must be 'q' or 'policy'"):
+        check_behavior(type("Mine", (), {**answer, "over": "pi"})(), 6, 3)
+
+
 def test_ensembles_that_draw_members_are_what_they_must_be() -> None:
     check_critic(HLGauss(-1.0, 1.0, 7, 0.75, "none", 3, 2, False), Retrace(0.9), 1)
 

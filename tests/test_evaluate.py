@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_conf import composed
 
 from offpol import deadline, film
 from offpol import evaluate as evaluate_module
@@ -88,6 +89,27 @@ def test_an_env_that_is_never_closed_ends_the_evaluation(monkeypatch, capfd) -> 
     cfg = {"seed": 0, "run": {"eval_num_envs": 1, "eval_over": "q"}, "topology": {"deadline_s": 0.5}}
     evaluate_module.evaluation(cfg, agent, episodes=1, epsilon=0.0, seed=0)
     assert "takes longer than 0.5 s to close: mend it, or raise topology.deadline_s" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("overrides", "over"),
+    [
+        ([], "q"), (["behavior=boltzmann"], "q"), (["behavior=epsilon_policy"], "policy"),
+        (["behavior.over=policy"], "policy"), (["behavior=epsilon_policy", "run.eval_over=q"], "q"),
+        (["run.eval_over=policy"], "policy"),
+    ],
+)  # fmt: skip
+def test_the_final_games_are_played_by_what_the_actors_follow(monkeypatch, overrides: list[str], over: str) -> None:
+    clock, taken = Clock(1), []
+    step = clock.step
+    monkeypatch.setattr(clock, "step", lambda action: taken.append(action.item()) or step(action))
+    monkeypatch.setattr(clock, "close", lambda: None, raising=False)
+    monkeypatch.setattr(evaluate_module, "build_env", lambda *of: clock)
+    q, pi = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.1, 0.9]])
+    agent: Any = SimpleNamespace(values=lambda obs: (q, pi), acting_network=torch.nn.Identity())
+    result = evaluate_module.evaluation(composed("task=chain", *overrides), agent, episodes=1, epsilon=0.0, seed=0)
+    assert result["over"] == over
+    assert set(taken) == {0 if over == "q" else 1}
 
 
 def test_the_first_game_of_the_first_env_is_filmed(tmp_path) -> None:

@@ -472,9 +472,14 @@ def test_offpol_eval_plays_with_the_newest_checkpoint(offpol: Command, tmp_path:
         offpol_eval("run", "--episodes", "5", "--epsilon", "0.5", "--seed", "9").out.splitlines()[0]
         == (outcome.out.splitlines()[0])
     )
+    by_policy = offpol_eval("run", "--episodes", "5", "--over", "policy")
+    assert by_policy.code == 0, by_policy.err
+    (written,) = (tmp_path / "run").glob("evaluation-*-5-games-over-policy-epsilon-0-*.json")
+    assert json.loads(written.read_text())["over"] == "policy"
     (tmp_path / "folder.gif").mkdir()
     for arguments in (
         ["nowhere"], ["run", "--episodes", "0"], ["run", "--gif", "x.avi"], ["run", "--gif", "folder.gif"],
+        ["run", "--over", "value"],
         ["run", "--gif", "/proc/x.gif"],
     ):  # fmt: skip
         refused = offpol_eval(*arguments)

@@ -1,6 +1,7 @@
 """Boltzmann exploration: mu proportional to exp(Q / temperature), mixed with uniform."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from offpol.schedule import Schedule
 class Boltzmann:
     """Prefer actions by their value; temperature is in units of value."""
 
+    over: ClassVar[str] = "q"
     temperature: Schedule
     epsilon: Schedule
 

@@ -1,6 +1,7 @@
 """Sample the learned policy, mixed with uniform: mu = (1 - epsilon) pi + epsilon / A."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from offpol.schedule import Schedule
 class EpsilonPolicy:
     """Draw from pi, and any action with probability epsilon."""
 
+    over: ClassVar[str] = "policy"
     epsilon: Schedule
     ladder_exponent: float
     first_stream: int = 0

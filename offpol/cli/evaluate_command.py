@@ -18,6 +18,7 @@ def main() -> None:
     parser.add_argument("run_dir", type=Path, help="the folder of a run")
     parser.add_argument("--episodes", type=int, default=100, help="full games to play (100)")
     parser.add_argument("--epsilon", type=float, help="share of random actions (as run.eval_epsilon says)")
+    parser.add_argument("--over", choices=("q", "policy"), help="what is greedy (as run.eval_over says)")
     parser.add_argument("--seed", type=int, help="of games and actions (the run's own)")
     parser.add_argument("--checkpoint", metavar="NAME", help="the name of one in RUN_DIR/checkpoints (the newest)")
     parser.add_argument("--device", help="cpu, cuda, ... (the run's own)")
@@ -41,6 +42,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     if args.episodes < 1 or not 0 <= (args.epsilon or 0) <= 1 or (args.seed or 0) < 0:
         raise ConfigError("--episodes must be at least 1, --epsilon between 0 and 1, --seed not negative.")
     cfg = load_saved(args.run_dir, args.device)
+    cfg["run"]["eval_over"] = args.over or cfg["run"]["eval_over"]
     check_config(cfg)
     if args.film:
         film.require_possible(args.film)
@@ -55,7 +57,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     pictures: list[np.ndarray] | None = [] if args.film else None
     result = found.about | evaluation(cfg, agent, args.episodes, epsilon, seed, pictures)
     name = (
-        f"evaluation-{found.about['agent_steps']}-steps-{args.episodes}-games-over-{cfg['run']['eval_over']}-epsilon-"
+        f"evaluation-{found.about['agent_steps']}-steps-{args.episodes}-games-over-{result['over']}-epsilon-"
         f"{result['epsilon']:g}-seed-{seed}.json"
     )
     say(f"{result['env']} after {found.about['agent_steps']:,} agent steps: {in_words(result)}")

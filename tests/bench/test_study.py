@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import json
 import shutil
 from pathlib import Path
 
@@ -70,6 +71,29 @@ def test_runs_become_tables_and_a_figure(tmp_path, monkeypatch) -> None:
     page.write_text("no place")
     with pytest.raises(SystemExit, match="has no place for it"):
         report.main()
+
+
+def test_final_games_by_the_policy_stand_beside_those_by_q(tmp_path, monkeypatch, capsys) -> None:
+    scores = script("study_scores")
+    behaviors = {"epsilon-greedy": ["behavior=epsilon_greedy"], "epsilon-policy": ["behavior=epsilon_policy"]}
+    suite = Suite("mine", ("breakout",), (0, 1), ("experiment=study", "task=minatar"), (*GRID, behaviors))
+    jobs = [job for job in expand(suite, []) if job.label.startswith("retrace, fresh")]
+    write_plan(tmp_path / "runs", "mine", jobs)
+    for i, job in enumerate(jobs):
+        folder = tmp_path / "runs" / str(i)
+        write_run(folder, job, 2.0)
+        other = json.loads((folder / "evaluation.json").read_text()) | {"over": "policy", "mean": 5.0 - 4 * job.seed}
+        (folder / "evaluation-100-games-over-policy.json").write_text(json.dumps(other))
+    out = tmp_path / "scores.csv"
+    monkeypatch.setattr("sys.argv", ["x", str(tmp_path / "runs"), "--out", str(out)])
+    scores.main()
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    assert [(row["operator"], row["seed"], row["greedy_by_policy"], row["greedy_by_q"]) for row in rows] == [
+        ("retrace", "0", "5.0", "2.0"), ("retrace", "1", "1.0", "2.0"),
+    ]  # fmt: skip
+    told = capsys.readouterr().out
+    assert "| retrace | fresh | 3.00 | 2.00 | 2 |" in told
+    assert "better in 1 of 2 runs" in told
 
 
 def test_a_game_in_which_nothing_is_above_random_play_has_no_scale() -> None:
