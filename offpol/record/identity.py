@@ -59,10 +59,12 @@ def pace_identity(cfg: Mapping[str, Any]) -> str:
 def config_hash(cfg: Mapping[str, Any], ignored: Collection[str]) -> str:
     """Return 10 hex digits of the SHA-256 of a resolved config without the keys `ignored`.
 
-    1 and 1.0 are equal, and so are the spellings of a game, Pong and pong, of a path, and a replay on the host and on a
-    device.
+    1 and 1.0 are equal, and so are the spellings of a game, Pong and pong, of a path, a replay on the host and on a
+    device, and final games that are asked for or follow from the behavior.
     """
     kept = {key: value for key, value in flatten(cfg) if key not in ignored}
+    if kept.get("run.eval_over", "") is None:
+        kept["run.eval_over"] = to_be_over(cfg)
     if "env.game" in kept:
         kept["env.game"] = game_of(cfg)
     if isinstance(kept.get("replay.offline"), str):
@@ -70,6 +72,14 @@ def config_hash(cfg: Mapping[str, Any], ignored: Collection[str]) -> str:
     if kept.get("replay._target_") in ON_DEVICE:
         kept["replay._target_"] = ON_DEVICE[kept["replay._target_"]]
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def to_be_over(cfg: Mapping[str, Any]) -> str:
+    """Return by what final games will be played, as `offpol.evaluate.followed` does, but without importing any part."""
+    behavior = cfg["behavior"]
+    follows = "policy" if behavior["_target_"].endswith(".EpsilonPolicy") else "q"
+    over: str = cfg["run"]["eval_over"] or behavior.get("over", follows)
+    return over
 
 
 def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

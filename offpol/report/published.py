@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 
 from offpol.config import conf_dir
+from offpol.record.identity import to_be_over
 from offpol.record.run_results import RunResult
 from offpol.reference_scores import DATA, rows
 
@@ -81,19 +82,11 @@ def protocol_of(run: RunResult) -> dict[str, Any]:
         **protocol,
         "evaluation_epsilon": epsilon,
         "evaluation_episodes": run.evaluation["episodes"] if run.evaluation else run.cfg["run"]["eval_episodes"],
-        "evaluation_over": run.evaluation["over"] if run.evaluation else _to_be_over(run.cfg),
+        "evaluation_over": run.evaluation["over"] if run.evaluation else to_be_over(run.cfg),
         "evaluated_policy": "final",
         "budget_agent_steps": run.budget,
         "budget_frames": run.budget * run.frames_per_agent_step,
     }
-
-
-def _to_be_over(cfg: Mapping[str, Any]) -> str:
-    """Return by what final games will be played (`offpol.evaluate.followed`), without importing any part."""
-    behavior = cfg["behavior"]
-    follows = "policy" if behavior["_target_"].endswith(".EpsilonPolicy") else "q"
-    over: str = cfg["run"]["eval_over"] or behavior.get("over", follows)
-    return over
 
 
 def training_epsilon(cfg: Mapping[str, Any]) -> float | None:

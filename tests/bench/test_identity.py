@@ -59,6 +59,20 @@ def test_a_run_on_a_gpu_is_a_seed_of_those_on_cpus(cfg: dict[str, Any]) -> None:
     assert run_identity(job.cfg) != run_identity(cfg)
 
 
+@pytest.mark.parametrize(
+    ("behavior", "follows"),
+    [("epsilon_greedy", "q"), ("boltzmann", "q"), ("epsilon_policy", "policy"), ("epsilon_greedy.over", "policy")],
+)
+def test_final_games_that_follow_from_the_behavior_are_those_that_are_asked_for(behavior: str, follows: str) -> None:
+    choice = "behavior.over=policy" if "." in behavior else f"behavior={behavior}"
+    by_default, by_q, by_policy = (
+        run_identity(expand(NO_SUITE, ["env.game=Pong", choice, f"run.eval_over={over}"])[0].cfg)
+        for over in ("null", "q", "policy")
+    )
+    assert by_default == {"q": by_q, "policy": by_policy}[follows]
+    assert by_q != by_policy
+
+
 def test_what_is_ignored_exists(cfg: dict[str, Any]) -> None:
     known = {key for key, _ in flatten(cfg)} | {"env.render", "replay.offline"}  # of gymnasium's envs, of replay=mixed
     assert known >= INCIDENTAL | RESUMABLE
