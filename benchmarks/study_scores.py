@@ -3,7 +3,7 @@
     python benchmarks/study_scores.py runs/study/full runs/study/lambda --out docs/study/scores.csv
 
 Every finished run with behavior=epsilon_policy plays 100 games of either kind with its newest checkpoint
-(`offpol-eval --over`), unless the run's folder has their result already. Writes a row per run, and prints means.
+(by `--over` of offpol-eval), unless the run's folder has their result already. Writes a row per run, and prints means.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ NEEDS = {  # what is imported, by a word of the command
     "benchmarks/cartpole.py": "stable_baselines3", "benchmarks/end_to_end.py": "stable_baselines3 tianshou cv2",
     "benchmarks/replay_peers.py": "stable_baselines3 tianshou cpprb", "benchmarks/baselines.py": "minatar",
     "suite=minatar": "minatar", "benchmarks/several_runs.py": "minatar", "benchmarks/study.py": "minatar",
-    "benchmarks/study_report.py": "minatar", "runs/bench/minatar": "minatar",
+    "benchmarks/study_report.py": "minatar", "benchmarks/study_scores.py": "minatar", "runs/bench/minatar": "minatar",
 }  # fmt: skip
 MEANT = {"ID": "mine/offpol-v0", "RUNS": "runs/bench/mine", "DIR": "report", "/shared/s6": "runs/bench/s6"}
 BEFORE = {  # commands that go on from what another one wrote, and which
@@ -82,10 +82,11 @@ MADE_BY = {  # folders that reports are made of, and how a reader of the docs ca
     "runs/published/minatar": "python benchmarks/publish.py runs/bench/minatar runs/published/minatar",
     "runs/study/core": "python benchmarks/study.py core",
     "runs/study/frozen": "python benchmarks/study.py frozen",
+    "runs/study/full": "python benchmarks/study.py full",
     "runs/study/lambda": "python benchmarks/study.py lambda",
 }
 KEPT = "runs/published/atari100k"  # in the clone
-READERS = ("offpol-report", "benchmarks/publish.py", "benchmarks/study_report.py")
+READERS = ("offpol-report", "benchmarks/publish.py", "benchmarks/study_report.py", "benchmarks/study_scores.py")
 
 
 def commands() -> dict[str, list[str]]:
