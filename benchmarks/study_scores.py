@@ -25,17 +25,24 @@ HEADER = ("operator", "age", "game", "seed", "greedy_by_policy", "greedy_by_q")
 
 
 def score(folder: Path, over: str) -> float:
-    """Return the mean return of a run's final games, with the epsilon of its own, played now if need be."""
-    epsilon = json.loads((folder / "evaluation.json").read_text())["epsilon"]
+    """Return the mean return of games as the run's own final ones, but greedy by `over`, played now if need be."""
+    own = json.loads((folder / "evaluation.json").read_text())
     for _ in range(2):
         for file in folder.glob("evaluation*.json"):
             result = json.loads(file.read_text())
-            if (result["over"], result["epsilon"], result["episodes"]) == (over, epsilon, GAMES):
+            same = all(result.get(key) == own.get(key) for key in ("agent_steps", "epsilon", "seed"))
+            if same and (result["over"], result["episodes"]) == (over, GAMES):
                 return float(result["mean"])
         command = ["offpol.cli.evaluate_command", str(folder), "--over", over, "--episodes", str(GAMES)]
         play = f"import sys; sys.argv = {command!r}; from {command[0]} import main; main()"
         subprocess.run([sys.executable, "-c", play], check=True, stdout=subprocess.DEVNULL)
     raise SystemExit(f"study_scores: {folder} has no {GAMES} games greedy by {over}.")
+
+
+def follows_the_policy(one: Labelled) -> bool:
+    """Tell by the config: in `frozen` the names of behaviors are those of the data."""
+    target: str = one.run.cfg["behavior"]["_target_"]
+    return target.endswith(".EpsilonPolicy")
 
 
 def row(one: Labelled) -> tuple[str, str, str, int, float, float]:
@@ -62,7 +69,7 @@ def main() -> None:
     parser.add_argument("paths", nargs="+", help="folders of benches of the study")
     parser.add_argument("--out", type=Path, required=True, help="the table to write")
     args = parser.parse_args()
-    found = [one for one in named(collect(args.paths)) if one.run.finished and "epsilon-policy" in one.agent]
+    found = [one for one in named(collect(args.paths)) if one.run.finished and follows_the_policy(one)]
     if not found:
         raise SystemExit(f"study_scores: {', '.join(args.paths)}: no finished run whose actors follow the policy.")
     rows = sorted(row(one) for one in found)

@@ -13,9 +13,8 @@ from tqdm import tqdm
 
 from offpol.actor import Actor, Episode
 from offpol.agent import Agent
-from offpol.assembly import build_agent, build_env, env_spec, patience_s
+from offpol.assembly import build_agent, build_behavior, build_env, env_spec, patience_s
 from offpol.behavior.epsilon_greedy import EpsilonGreedy
-from offpol.config import build
 from offpol.deadline import Deadline, answering, closing_envs
 from offpol.errors import RunError
 from offpol.output import is_terminal
@@ -115,8 +114,8 @@ def evaluation(
 
 
 def followed(cfg: Mapping[str, Any]) -> Literal["q", "policy"]:
-    """Return what the actors of a run follow: a final score is of what acted, without its exploration."""
-    over: Literal["q", "policy"] = getattr(build(cfg["behavior"], "behavior"), "over", "q")
+    """Return what the actors of a run follow: a final score is of what acted, made greedy."""
+    over: Literal["q", "policy"] = getattr(build_behavior(cfg, 0, cfg["run"]["num_envs"]), "over", "q")
     return over
 
 

@@ -15,6 +15,7 @@ from offpol import evaluate as evaluate_module
 from offpol.actor import Actor, Episode
 from offpol.errors import ConfigError, RunError
 from offpol.evaluate import evaluate, summarize
+from offpol.record.identity import to_be_over
 from offpol.types import EnvSpec, EnvStep
 
 
@@ -89,6 +90,22 @@ def test_an_env_that_is_never_closed_ends_the_evaluation(monkeypatch, capfd) -> 
     cfg = {"seed": 0, "run": {"eval_num_envs": 1, "eval_over": "q"}, "topology": {"deadline_s": 0.5}}
     evaluate_module.evaluation(cfg, agent, episodes=1, epsilon=0.0, seed=0)
     assert "takes longer than 0.5 s to close: mend it, or raise topology.deadline_s" in capfd.readouterr().err
+
+
+class FollowsPolicy:
+    """A behavior from outside, built with the keywords that types.Behavior names."""
+
+    over = "policy"
+
+    def __init__(self, *, first_stream: int, num_streams: int) -> None:
+        self.streams = first_stream, num_streams
+
+
+def test_a_behavior_from_outside_says_what_it_follows() -> None:
+    cfg = {**composed("task=chain"), "behavior": {"_target_": f"{__name__}.FollowsPolicy"}}
+    assert evaluate_module.followed(cfg) == "policy"
+    assert to_be_over(cfg) is None  # reports cannot know, and do not guess
+    assert to_be_over({**cfg, "run": {"eval_over": "q"}}) == "q"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from typing import Any
 from offpol.atari_protocol import rom_name, title
 from offpol.record.run_keys import BUDGET, GAME, INCIDENTAL, ON_DEVICE
 
+GREEDY = "offpol.behavior.epsilon_greedy.EpsilonGreedy"  # follows what its config says
+FOLLOWED = {"offpol.behavior.epsilon_policy.EpsilonPolicy": "policy", "offpol.behavior.boltzmann.Boltzmann": "q"}
 MINARI = "minari:"  # what names of datasets begin with, where a run's folder could stand
 
 
@@ -74,12 +76,15 @@ def config_hash(cfg: Mapping[str, Any], ignored: Collection[str]) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def to_be_over(cfg: Mapping[str, Any]) -> str:
-    """Return by what final games will be played, as `offpol.evaluate.followed` does, but without importing any part."""
+def to_be_over(cfg: Mapping[str, Any]) -> str | None:
+    """Return by what final games will be played, as `offpol.evaluate.followed` does, but without importing any part.
+
+    None where a behavior from outside decides: that is known once the games are played.
+    """
+    if over := cfg["run"]["eval_over"]:
+        return str(over)
     behavior = cfg["behavior"]
-    follows = "policy" if behavior["_target_"].endswith(".EpsilonPolicy") else "q"
-    over: str = cfg["run"]["eval_over"] or behavior.get("over", follows)
-    return over
+    return FOLLOWED.get(behavior["_target_"]) or (behavior["over"] if behavior["_target_"] == GREEDY else None)
 
 
 def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

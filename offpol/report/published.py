@@ -82,7 +82,7 @@ def protocol_of(run: RunResult) -> dict[str, Any]:
         **protocol,
         "evaluation_epsilon": epsilon,
         "evaluation_episodes": run.evaluation["episodes"] if run.evaluation else run.cfg["run"]["eval_episodes"],
-        "evaluation_over": run.evaluation["over"] if run.evaluation else to_be_over(run.cfg),
+        "evaluation_over": run.evaluation["over"] if run.evaluation else to_be_over(run.cfg) or "what actors follow",
         "evaluated_policy": "final",
         "budget_agent_steps": run.budget,
         "budget_frames": run.budget * run.frames_per_agent_step,

@@ -58,4 +58,4 @@ class CTrace:
             rates = 1.0 - (lost_values[:, 0] + moved.sum(-1)) @ share
             width /= _POINTS
             low = low + width * ((rates <= self.contraction).sum() - 1).clamp(min=0)
-        return low.clamp(max=1.0)
+        return low.clamp(max=1.0)  # where 1 is fast enough, later rounds look beyond it

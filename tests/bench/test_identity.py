@@ -73,6 +73,12 @@ def test_final_games_that_follow_from_the_behavior_are_those_that_are_asked_for(
     assert by_q != by_policy
 
 
+def test_what_a_behavior_from_outside_follows_is_not_guessed(cfg: dict[str, Any]) -> None:
+    cfg["behavior"] = {"_target_": "mine.EpsilonPolicy"}
+    identities = {run_identity({**cfg, "run": {**cfg["run"], "eval_over": over}}) for over in (None, "q", "policy")}
+    assert len(identities) == 3
+
+
 def test_what_is_ignored_exists(cfg: dict[str, Any]) -> None:
     known = {key for key, _ in flatten(cfg)} | {"env.render", "replay.offline"}  # of gymnasium's envs, of replay=mixed
     assert known >= INCIDENTAL | RESUMABLE
