@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
+from offpol.record.identity import FOLLOWED
 from offpol.record.run_labels import Labelled, collect, named
 
 GAMES = 100
@@ -41,8 +42,7 @@ def score(folder: Path, over: str) -> float:
 
 def follows_the_policy(one: Labelled) -> bool:
     """Tell by the config: in `frozen` the names of behaviors are those of the data."""
-    target: str = one.run.cfg["behavior"]["_target_"]
-    return target.endswith(".EpsilonPolicy")
+    return FOLLOWED.get(one.run.cfg["behavior"]["_target_"]) == "policy"
 
 
 def row(one: Labelled) -> tuple[str, str, str, int, float, float]:

@@ -44,7 +44,7 @@ OPTIONS = {  # of the other programs and of scripts, the least that they can be 
     "benchmarks/study_report.py": "", "benchmarks/study_scores.py": "",
     "benchmarks/topologies.py threads": "--rounds 1 --agent-steps 2000 --torch-threads 1",
     "benchmarks/topologies.py ray": "--rounds 1 --agent-steps 2000 --workers 1",
-    "benchmarks/trace.py": "--rounds 1 --calls 1",
+    "benchmarks/trace.py": "--rounds 1 --calls 1", "benchmarks/training_means.py": "",
 }  # fmt: skip
 NOT_OURS = {  # programs of others, by their first words
     "python3 -m venv": "the environment of a fresh machine is made by `bash .ci/run`, from README's own line",
@@ -85,8 +85,11 @@ MADE_BY = {  # folders that reports are made of, and how a reader of the docs ca
     "runs/study/full": "python benchmarks/study.py full",
     "runs/study/lambda": "python benchmarks/study.py lambda",
 }
-KEPT = "runs/published/atari100k"  # in the clone
-READERS = ("offpol-report", "benchmarks/publish.py", "benchmarks/study_report.py", "benchmarks/study_scores.py")
+KEPT = ("runs/published/atari100k", "runs/published/s6_gpu")  # in the clone
+READERS = (
+    "offpol-report", "benchmarks/publish.py", "benchmarks/study_report.py", "benchmarks/study_scores.py",
+    "benchmarks/training_means.py",
+)  # fmt: skip
 
 
 def commands() -> dict[str, list[str]]:
@@ -120,7 +123,7 @@ def reads(words: list[str]) -> list[str]:
         return []
     given = words[:-1] if "benchmarks/publish.py" in words else words  # whose last word is where it writes
     paths = [word.partition("=")[2] or word for word in given]
-    return [path for path in paths if path in MADE_BY or path == KEPT]
+    return [path for path in paths if path in MADE_BY or path in KEPT]
 
 
 def least(words: list[str]) -> list[str]:

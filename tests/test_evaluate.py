@@ -2,6 +2,7 @@
 
 import json
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ from test_conf import composed
 from offpol import deadline, film
 from offpol import evaluate as evaluate_module
 from offpol.actor import Actor, Episode
+from offpol.config import conf_dir
 from offpol.errors import ConfigError, RunError
 from offpol.evaluate import evaluate, summarize
 from offpol.record.identity import to_be_over
@@ -106,6 +108,12 @@ def test_a_behavior_from_outside_says_what_it_follows() -> None:
     assert evaluate_module.followed(cfg) == "policy"
     assert to_be_over(cfg) is None  # reports cannot know, and do not guess
     assert to_be_over({**cfg, "run": {"eval_over": "q"}}) == "q"
+
+
+@pytest.mark.parametrize("file", sorted((conf_dir() / "behavior").glob("*.yaml")), ids=lambda file: file.stem)
+def test_reports_and_benches_know_what_each_behavior_of_offpol_follows(file: Path) -> None:
+    cfg = composed("task=chain", f"behavior={file.stem}")
+    assert to_be_over(cfg) == evaluate_module.followed(cfg)
 
 
 @pytest.mark.parametrize(
