@@ -65,21 +65,21 @@ class Floor:
         spared = len(batch) if agent.policy.reads_rows == "next" else 0
         for _ in range(env_steps):
             with torch.inference_mode():
-                self.timed("acting", lambda: agent.network(self.obs.float()))
+                self.timed("acting", lambda: agent.forward(agent.network, self.obs.float()))
             actions = self.rng.integers(spec.num_actions, size=spec.num_envs)
             self.timed("env", lambda actions=actions: self.env.step(actions))
         for _ in range(updates):
             with torch.no_grad():
-                self.timed("target forward", lambda: agent.target_network(obs[spared:]))
+                self.timed("target forward", lambda: agent.forward(agent.target_network, obs[spared:]))
                 if agent.policy.double:
-                    self.timed("target forward", lambda: agent.network(obs[trained:]))
+                    self.timed("target forward", lambda: agent.forward(agent.network, obs[trained:]))
             self.timed("online forward and backward", lambda: self._gradient(obs[:trained]))
             self.timed("optimizer", agent.optimizer.step)
         return dict(self.seconds)
 
     def _gradient(self, obs: torch.Tensor) -> None:
         self.agent.optimizer.zero_grad()
-        output = self.agent.network(obs)
+        output = self.agent.forward(self.agent.network, obs)
         loss = output.q_logits.mean()
         (loss + output.policy_logits.mean() if self.agent.policy.learned else loss).backward()
 

@@ -109,7 +109,7 @@ class Agent:
         self.parameters = [*self.network.parameters(), *self.policy.parameters()]
         self.optimizer = adamw([self.network, self.policy], optimizer)
         self.acting = Acting(self.critic, self.policy, self.device, torch.device(actor_device or device), autocast)
-        self.forward = partial(forward, autocast=autocast)
+        self.autocast, self.forward = autocast, partial(forward, autocast=autocast)
         self._buffer = torch.empty(0, device=self.device)
         self.whole_update: WholeUpdate | None = None  # draws, updates and prioritizes in one, see `compile_or_record`
         self.updates = 0
@@ -204,13 +204,17 @@ class Agent:
             reset(self.target_network, self.build_network(), self.resets.keep)
 
     def _floats(self, obs: Tensor) -> Tensor:
-        """Convert observations once for both networks, into memory that is kept: fresh pages cost more than it."""
-        if obs.dtype == torch.float32:
+        """Convert observations once for both networks, into memory that is kept: fresh pages cost more than it.
+
+        Where networks compute in bfloat16 bytes become that, which holds each of them exactly.
+        """
+        dtype = torch.bfloat16 if self.autocast == "bfloat16" and obs.dtype == torch.uint8 else torch.float32
+        if obs.dtype == dtype:
             return obs
         if self.device.type != "cpu":
-            return obs.float()
+            return obs.to(dtype)
         if self._buffer.shape != obs.shape:
-            self._buffer = torch.empty_like(obs, dtype=torch.float32)
+            self._buffer = torch.empty_like(obs, dtype=dtype)
         return self._buffer.copy_(obs)
 
     @torch.no_grad()
@@ -292,7 +296,8 @@ class Agent:
 
         Return the gradient's norm and whether all was finite: if not, parameters and optimizer stay as they were.
         """
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self.parameters:
+            parameter.grad = None
         sound = backward(loss, share, sound, self.parameters)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.optimizer_config.max_gradient_norm)
         finite = (sound + norm).isfinite()

@@ -52,7 +52,7 @@ class RunningScale(nn.Module):
     def forward(self, mean_square: Tensor) -> Tensor:
         """Take in a batch's mean square (0-dim) and return the scale, at least 1e-8."""
         self.square.lerp_(mean_square.to(self.square.dtype), 1.0 - self.decay)
-        self.updates += 1
+        self.updates.add_(1)  # `+= 1` would have nn.Module register the buffer anew
         return (self.square / (1.0 - self.decay**self.updates)).sqrt().clamp(min=_SMALLEST_SCALE)
 
 
@@ -72,7 +72,7 @@ class Multiplier(nn.Module):
 
     def push(self, direction: Tensor) -> None:
         """Raise the number where direction (0-dim) is positive, lower it where negative."""
-        self.log_value += self.rate * direction
+        self.log_value.add_(self.rate * direction)
         self.log_value.clamp_(self.middle - self.reach, self.middle + self.reach)
 
 

@@ -313,7 +313,10 @@ class Network(Module, Protocol):
     """An nn.Module. Built with the keywords `spec` and `outputs`."""
 
     def __call__(self, obs: Tensor) -> NetworkOutput:
-        """Map observations [M, *obs_shape], float32 whatever the env gives (bytes: 0 to 255), to values and policy."""
+        """Map observations [M, *obs_shape], float32 whatever the env gives (bytes: 0 to 255), to values and policy.
+
+        With `run.autocast=bfloat16` bytes may come as bfloat16, which holds each of them exactly.
+        """
 
 
 class Critic(Module, Protocol):

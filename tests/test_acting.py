@@ -1,17 +1,22 @@
 """Actors on a device of their own, networks in half precision, and updates that nobody waits for."""
 
 import copy
+import dataclasses
+from functools import partial
 
 import pytest
 import torch
 from no_waiting import no_waiting
-from test_agent import SPEC, make_batch
+from test_agent import HEADS, SPEC, make_batch
+from test_agent import make_agent as plain_agent
 from test_every_part import NOISY, PARTS, make_agent
 from torch import nn
 
 from offpol.acting import Acting, forward
 from offpol.agent import Agent
+from offpol.network.nature import Nature
 from offpol.transfer import download, upload
+from offpol.types import Outputs
 
 OBS = torch.randn(4, *SPEC.obs_shape, generator=torch.Generator().manual_seed(0))
 
@@ -84,6 +89,23 @@ def test_the_agent_and_its_actors_compute_in_what_was_asked_for() -> None:
     agent.update(make_batch())
     plain.update(make_batch())
     assert not torch.equal(*[nn.utils.parameters_to_vector(each.parameters) for each in (agent, plain)])
+
+
+def test_bytes_that_become_bfloat16_at_once_are_the_same_update() -> None:
+    """As bytes that become float32 first, which a network that computes in bfloat16 would round anyway."""
+    spec = dataclasses.replace(SPEC, frame_shape=(36, 36), stack=4, dtype=torch.uint8)
+    pixels = torch.randint(0, 256, (5, 4, *spec.obs_shape), dtype=torch.uint8)
+    build_network = partial(Nature, False, HEADS, spec=spec, outputs=Outputs(torch.zeros(1), 1, True))
+    types, parameters = [], []
+    for obs in (pixels, pixels.float()):
+        agent, seen = plain_agent(build_network=build_network, autocast="bfloat16"), []
+        agent.network.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0].dtype))
+        for seed in range(3):
+            agent.update(make_batch(seed=seed).replace(obs=obs))
+        types.append(set(seen))
+        parameters.append(torch.cat([parameter.flatten() for parameter in agent.parameters]))
+    assert types == [{torch.bfloat16}, {torch.float32}]
+    assert torch.equal(*parameters)
 
 
 def test_on_the_cpu_nothing_is_copied() -> None:
