@@ -40,7 +40,7 @@ class Acting:
         if not self.shares_device:
             self.critic, self.policy = copy.deepcopy(critic).to(device), copy.deepcopy(policy).to(device)
         self.device = device
-        self.autocast: Autocast = autocast if self.shares_device or device.type != "cpu" else "none"  # slower there
+        self.autocast: Autocast = autocast if self.shares_device or device.type != "cpu" else "none"  # slower on most
         self._answer: Callable[..., tuple[Tensor, Tensor]] = self._compute
         self._copy: Network | None = None
         self._updates: int | None = None  # that the copy has seen

@@ -52,7 +52,7 @@ class Actors:
         seed_globals(seed_for(self.cfg["seed"], "worker", worker + num_workers * restarts))
         run = {**self.cfg["run"], "device": "cpu", "actor_device": None}
         if self.cfg["run"]["device"] != "cpu":
-            run["autocast"] = "none"  # slower on a CPU
+            run["autocast"] = "none"  # slower on most CPUs
         agent = build_agent({**self.cfg, "run": run}, self.spec)
         return agent, self._actor(agent.values, worker, num_workers, restarts)
 

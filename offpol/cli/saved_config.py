@@ -41,5 +41,5 @@ def load_saved(directory: Path, device: str | None = None) -> dict[str, Any]:
     if device is not None and isinstance(own.get("run"), dict):  # what is none is told where it is checked
         elsewhere = device == "cpu" and own["run"].get("device", "cpu") != "cpu"
         own["run"] |= {"device": device, "actor_device": None, "compile": False, "cuda_graph": False}
-        own["run"] |= {"autocast": "none"} if elsewhere else {}  # slower on a CPU, and its actors do without
+        own["run"] |= {"autocast": "none"} if elsewhere else {}  # slower on most CPUs; actors there do without
     return own
