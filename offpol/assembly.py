@@ -23,12 +23,13 @@ from offpol.contracts.behaviors import check_behavior
 from offpol.contracts.envs import check_env
 from offpol.contracts.members import require_members
 from offpol.contracts.networks import check_network, shown_observations
+from offpol.contracts.replays import check_state
 from offpol.deadline import answering
 from offpol.ensemble import Networks
 from offpol.errors import ConfigError
 from offpol.layers import is_noisy
 from offpol.seeding import seed_for, seed_globals
-from offpol.types import Behavior, Critic, Env, EnvSpec, Network, Outputs, Policy, Replay, StateDict, Topology
+from offpol.types import Behavior, Critic, Env, EnvSpec, Network, Outputs, Policy, Replay, StateDict, Topology, Trace
 from offpol.whole_update import compile_or_record
 
 REPLAYED = 10  # so many times as long as to start, envs may take to play the actions of a checkpoint again
@@ -105,15 +106,23 @@ def patience_s(cfg: Mapping[str, Any]) -> float:
 def build_behavior(cfg: Mapping[str, Any], first_stream: int, num_streams: int) -> Behavior:
     """Build how the streams from `first_stream` on explore, of all `num_streams`."""
     behavior: Behavior = build(cfg["behavior"], "behavior", first_stream=first_stream, num_streams=num_streams)
+    require_members(behavior, Behavior)
     return behavior
+
+
+def build_topology(cfg: Mapping[str, Any]) -> Topology:
+    """Build who acts and who learns, when."""
+    topology: Topology = build(cfg["topology"], "topology")
+    require_members(topology, Topology)
+    return topology
 
 
 def build_agent(cfg: Mapping[str, Any], spec: EnvSpec) -> Agent:
     """Build the networks and what learns them, for observations and actions of `spec`."""
     critic = build(cfg["critic"], "critic")
     policy, trace = build(cfg["policy"], "policy"), build(cfg["trace"], "trace")
-    require_members(critic, Critic)
-    require_members(policy, Policy)
+    for part, seam in ((critic, Critic), (policy, Policy), (trace, Trace)):
+        require_members(part, seam)
     members = critic.num_critics if critic.separate_networks else 1
     outputs = Outputs(critic.initial_logits, critic.num_critics // members, policy.learned)
 
@@ -164,7 +173,7 @@ def build_parts(cfg: Mapping[str, Any], directory: Path) -> Parts:
     """Build what a run in `directory` is made of, from one root seed."""
     seed_globals(cfg["seed"])
     spec = run_spec(cfg, checked=True)
-    topology = build(cfg["topology"], "topology")
+    topology = build_topology(cfg)
     behavior = build_behavior(cfg, 0, spec.num_envs)
     agent = build_agent(cfg, spec)
     needs_mu = any(getattr(part, "needs_mu", False) for part in (agent.trace, agent.policy))
@@ -201,13 +210,15 @@ def build_replay(cfg: Mapping[str, Any], spec: EnvSpec, directory: Path, device:
         run_directory=str(directory), device=device,
     )  # fmt: skip
     require_members(replay, Replay)
+    if not cfg["replay"]["_target_"].startswith("offpol."):
+        check_state(replay)
     return replay
 
 
 def check_parts_of(cfg: Mapping[str, Any]) -> None:
     """Refuse what the parts of an agent say of their values, and of each other, without a network."""
     build_behavior(cfg, 0, cfg["run"]["num_envs"])
-    build(cfg["topology"], "topology")
+    build_topology(cfg)
     build(cfg["run"], "run")
     critic, policy, trace = (build(cfg[name], name) for name in ("critic", "policy", "trace"))
     try:

@@ -74,6 +74,11 @@ class SpectralConv2d(nn.Conv2d):
 
 def require_image(spec: EnvSpec, network: str, height: int, width: int) -> int:
     """Check that observations are images [channels, height, width] of at least that size; return the channels."""
+    if len(spec.obs_shape) == 2:
+        raise ValueError(
+            f"network {network} needs images with channels [channels, height, width], but {spec.name} gives "
+            f"{spec.obs_shape}: stack frames (env.protocol.stack=4 on Atari), or choose network=mlp"
+        )
     if len(spec.obs_shape) != 3 or spec.obs_shape[1] < height or spec.obs_shape[2] < width:
         raise ValueError(
             f"network {network} needs images of at least {height}x{width} pixels, but {spec.name} gives "

@@ -145,7 +145,8 @@ def resume(arguments: list[str]) -> None:
     require_writable(directory, "copy the run to where it can, and resume that.")
     if steps := _finished_at(cfg, directory, changed):
         longer = f"{resume_command(directory)} run.agent_steps=..."
-        say(f"{directory} is finished: {steps:,} agent steps. Longer: {longer}")
+        kept = f" Nothing is left to do, so nothing was changed ({', '.join(changed)})." if changed else ""
+        say(f"{directory} is finished: {steps:,} agent steps.{kept} Longer: {longer}")
         return
     for part in other_code(read_info(directory)):
         tell(

@@ -25,7 +25,7 @@ import torch
 from offpol.errors import ConfigError, install
 from offpol.offline import acted_noisily
 from offpol.record.identity import game_of
-from offpol.record.run_directory import CHECKPOINTS, CONFIG
+from offpol.record.run_directory import CHECKPOINTS, CONFIG, played_in
 from offpol.record.run_results import read_run
 from offpol.record.segments import rows_of, unbroken_from
 
@@ -73,7 +73,8 @@ def export_dataset(run_directory: Path, dataset_id: str) -> int:
         except ValueError as error:  # the id is taken
             raise ConfigError(str(error)) from error
     if (run_directory / CONFIG).is_file():
-        dataset.storage.update_metadata({GAME: game_of(read_run(run_directory).cfg)})
+        game = played_in(run_directory, game_of(read_run(run_directory).cfg))
+        dataset.storage.update_metadata({GAME: game})
     return sum(len(episode["action"]) - 1 for episode in episodes)
 
 
@@ -82,8 +83,8 @@ def import_dataset(dataset_id: str, stack: int, game: str | None = None) -> dict
 
     `stack` is the env's: frames are stacked within episodes. Probabilities that were not logged are NaN.
 
-    Raises ConfigError where there is no such dataset, or its spaces are not an array and a Discrete; ValueError where
-    it says that it is of another `game`.
+    Raises ConfigError where there is no such dataset, or its spaces are not an array and a Discrete from 0 on;
+    ValueError where it says that it is of another `game`.
     """
     _check_id(dataset_id)
     minari = _minari()
@@ -100,6 +101,11 @@ def import_dataset(dataset_id: str, stack: int, game: str | None = None) -> dict
         ) from error
     if not hasattr(dataset.action_space, "n") or not dataset.observation_space.shape:
         raise ConfigError(f"Minari dataset '{dataset_id}' needs array observations and a Discrete action space.")
+    if dataset.action_space.start:
+        raise ConfigError(
+            f"Minari dataset '{dataset_id}' has the action space {dataset.action_space}, but offpol's actions start at "
+            "0: write its actions anew, counted from there."
+        )
     played = dataset.storage.metadata.get(GAME)
     if None not in (played, game) and played != game:
         raise ValueError(f"offline=minari:{dataset_id} is of {played}, but this run plays {game}: use data of that.")

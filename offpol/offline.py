@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from offpol.errors import ConfigError
 from offpol.memory.ring import Ring
 from offpol.record.identity import MINARI
-from offpol.record.run_directory import CHECKPOINTS, CONFIG
-from offpol.record.segments import Segment, require_actions, rows_of
+from offpol.record.run_directory import CHECKPOINTS, CONFIG, played_in
+from offpol.record.segments import Segment, require_rows, rows_of
 from offpol.types import EnvSpec, StateDict
 
 
@@ -44,6 +45,8 @@ def load_offline(source: str, spec: EnvSpec) -> Stored:
 
         if not source or not any((Path(source) / name).exists() for name in (CONFIG, CHECKPOINTS)):
             raise ConfigError(f"replay.offline={source} is no run: give the folder of one, or minari:ID for a dataset.")
+        if (played := played_in(Path(source), spec.name)) != spec.name:
+            raise ValueError(f"offline={source} is of {played}, but this run plays {spec.name}: use data of that.")
         found = load_newest(Path(source) / CHECKPOINTS, only=["replay"])
         segments = rows_of(found.state["replay"], str(found.path))
         mu_known = not acted_noisily(Path(source))
@@ -53,7 +56,7 @@ def load_offline(source: str, spec: EnvSpec) -> Stored:
             f"offline={source} holds frames of (dtype, shape) {saved}, but {spec.name} gives "
             f"{(spec.dtype, spec.frame_shape)}: use data of the same env."
         )
-    require_actions(segments, spec, f"offline={source}")
+    require_rows(segments, spec, f"offline={source}", mu_known)
     newest = max(int(segment["policy_version"].max()) for segment in segments)
     uniform = -math.log(spec.num_actions)
     segments = [
@@ -66,14 +69,18 @@ def load_offline(source: str, spec: EnvSpec) -> Stored:
     return Stored(segments, mu_known)
 
 
-def digest_of(ring: Ring) -> str:
-    """Return a checksum of all that a ring of stored rows holds but the frames."""
-    return hashlib.sha256(ring.records.tobytes()).hexdigest()
+def digests_of(ring: Ring) -> dict[str, str]:
+    """Return checksums of what a ring of stored rows holds: of the frames, and of all the rest."""
+    return {
+        "rows": hashlib.sha256(ring.records.data).hexdigest(),
+        "frames": hashlib.sha256(ring.frames.data).hexdigest(),
+    }
 
 
-def require_same(digest: str, replay: StateDict, source: str | None) -> None:
+def require_same(digests: Mapping[str, str], replay: StateDict, source: str | None) -> None:
     """Raise ConfigError where rows are not those that the run with this saved replay has been learning from."""
-    if replay.get("mix", {}).get("rows", digest) != digest:
+    kept = replay.get("mix", {})
+    if any(kept.get(name, digest) != digest for name, digest in digests.items()):
         raise ConfigError(
             f"replay.offline={source} does not hold the rows that this run has been learning from: put them back, "
             "name the folder where they are now, or begin a new run."

@@ -114,7 +114,12 @@ def _alias(module: str, name: str) -> object | None:
 def _source(module: str) -> _Source | None:
     if module == "__main__":  # a notebook's cell: the class is there, its source is not
         return None
-    spec = importlib.util.find_spec(module)
+    try:
+        spec = importlib.util.find_spec(module)
+    except Exception as error:  # of a package above it, which is imported to find it
+        if isinstance(error, ModuleNotFoundError):
+            raise
+        raise ConfigError(f"The package of {module} cannot be imported ({type(error).__name__}: {error}).") from error
     if spec is None:
         raise ModuleNotFoundError(f"No module named '{module}'", name=module)
     if spec.origin is None or not spec.origin.endswith(".py"):

@@ -17,7 +17,7 @@ from offpol.contracts.critics import check_critic
 from offpol.contracts.envs import check_env
 from offpol.contracts.members import require_members
 from offpol.contracts.policies import check_policy
-from offpol.contracts.replays import check_batch
+from offpol.contracts.replays import check_batch, check_state
 from offpol.contracts.traces import check_trace
 from offpol.critic.hl_gauss import HLGauss
 from offpol.critic.quantile import Quantile
@@ -30,7 +30,20 @@ from offpol.replay.uniform import Uniform
 from offpol.scan import q_targets, ratio
 from offpol.trace.retrace import Retrace
 from offpol.trace.watkins import Watkins
-from offpol.types import Critic, EnvSpec, EnvStep, Policy, PolicyInputs, Replay, Rows, TraceInputs, TraceTargets
+from offpol.types import (
+    Behavior,
+    Critic,
+    EnvSpec,
+    EnvStep,
+    Policy,
+    PolicyInputs,
+    Replay,
+    Rows,
+    Topology,
+    Trace,
+    TraceInputs,
+    TraceTargets,
+)  # fmt: skip
 
 Mistake = tuple[Callable[..., Any], str | None]
 
@@ -81,6 +94,7 @@ CRITICS: dict[str, tuple[str, Mistake]] = {
     "targets without windows": ("targets", (lambda self, i, t, q, m: t.returns[:, 0], "a window's targets are")),
     "a value in place": ("value", (lambda self, x: x.sub_(1).squeeze(-1), r"Mine\.value changes its inputs in place")),
     "a clamp in place": ("clamp", (lambda self, x: x.clamp_(-1, 1), r"Mine\.clamp changes its inputs in place")),
+    "a loss that is NaN": ("loss", (lambda self, x, y: x.squeeze(-1) * torch.nan, "loss gives NaN for finite numbers")),
     "no clamp": ("clamp", (lambda self, x: None, "clamp gives a NoneType")),
 }
 
@@ -105,6 +119,20 @@ def test_what_a_part_lacks_is_named(part: object, seam: type) -> None:
         require_members(part, seam)
     require_members(Squared(), Critic)
     require_members(Greedy(False), Policy)
+
+
+class Unmade(PolicyBase):
+    def __init__(self) -> None:
+        """Forget that an nn.Module has to be made."""
+
+
+def test_a_part_without_its_one_method_is_named() -> None:
+    for seam, method in ((Trace, "__call__"), (Behavior, "probs"), (Topology, "run")):
+        with pytest.raises(ConfigError, match=f"object has no {method}, which every {seam.__name__.lower()} has"):
+            require_members(object(), seam)
+    require_members(Retrace(0.9), Trace)
+    with pytest.raises(ConfigError, match=r"Unmade\.__init__ does not call super\(\).__init__\(\)"):
+        require_members(Unmade(), Policy)
 
 
 class Cloned(LearnedPolicy):
@@ -132,6 +160,14 @@ POLICIES: dict[str, tuple[type, str, Mistake]] = {
         Cloned,
         "loss",
         (lambda self, i, m=False: (i.logits.sum(-1), {"x": i.returns}), "logs x, which is"),
+    ),
+    "a number of offpol's": (
+        Cloned,
+        "loss",
+        (
+            lambda self, i, m=False: (i.logits.sum(-1), {"epsilon": i.returns[0]}),
+            "logs epsilon, which is a number that",
+        ),
     ),
     "not learned": (PolicyBase, "loss", (lambda self, i, m=False: (i.returns, {}), "says `learned = False`")),
     "no inputs": (Cloned, "regularise", (lambda self, i: None, "regularise gives a NoneType")),
@@ -399,6 +435,18 @@ def test_what_a_replay_delivers_is_looked_at(changes: dict[str, Any], sentence: 
     replay, batch = filled(**changes)
     with pytest.raises(ConfigError, match=sentence) if sentence else contextlib.nullcontext():
         check_batch(batch, replay, batch_size=4, window=2)
+
+
+def test_a_replay_can_be_saved_before_it_is_filled() -> None:
+    replay, _ = filled()
+    check_state(replay)
+    for answer, sentence in (
+        (lambda since=None: {"key": print}, r"state_dict\(\)\.key is a builtin_function_or_method"),
+        (lambda: {}, "unexpected keyword argument 'since'"),
+    ):
+        replay.state_dict = answer
+        with pytest.raises(ConfigError, match=sentence):
+            check_state(replay)
 
 
 def test_a_replay_has_all_of_its_methods() -> None:

@@ -139,13 +139,27 @@ def test_what_does_not_fit_is_refused(command, tmp_path) -> None:
     np.savez("part.npz", obs=arrays["obs"])
     np.savez("game.npz", **{**arrays, "game": np.array("Pong")})
     np.savez("actions.npz", **{**arrays, "action": arrays["action"] + 3})
+    np.savez("before.npz", **{**arrays, "action": -arrays["action"]})
+    np.savez("float.npz", **{**arrays, "action": arrays["action"].astype(np.float64)})
+    np.savez("mu.npz", **{**arrays, "behavior_log_prob": np.abs(arrays["behavior_log_prob"]) + np.float32(1)})
+    np.savez("nan.npz", **{**arrays, "reward": arrays["reward"] * np.float32(np.nan)})
+    np.savez("stack.npz", **{name: values for name, values in arrays.items() if name != "stack"})
+    np.savez("draws.npz", **{**arrays, "draws": np.arange(9, dtype=np.uint8)})
+    np.save("array.npy", arrays["obs"])
     Path("text.npz").write_text("no archive")
     before = sorted(Path("halted/checkpoints").iterdir())
     for arguments, sentence in (
         (("halted", "--import", "other.npz"), "does not fit the run: The saved frames are"),
         (("halted", "--import", "game.npz"), "it holds rows of Pong, and the run plays Chain-8"),
         (("halted", "--import", "actions.npz"), "it has an action 4, but Chain-8 has actions 0 to 1"),
+        (("halted", "--import", "before.npz"), "it has an action -1, but Chain-8 has actions 0 to 1"),
+        (("halted", "--import", "float.npz"), "it has action of torch.float64, but rows have it of torch.int64"),
+        (("halted", "--import", "mu.npz"), "no logarithm of the probability of an action that was taken"),
+        (("halted", "--import", "nan.npz"), "it has reward that is not finite"),
         (("halted", "--import", "part.npz"), "is no exported replay"),
+        (("halted", "--import", "stack.npz"), "is no exported replay (it has no stack)"),
+        (("halted", "--import", "draws.npz"), "is no exported replay (its draws cannot be read)"),
+        (("halted", "--import", "array.npy"), "is no exported replay"),
         (("halted", "--import", "text.npz"), "give a file that --export wrote"),
         (("halted", "--import", "gone.npz"), "is no exported replay"),
         (("halted", "--export", "rows.txt"), "must end in .npz"),

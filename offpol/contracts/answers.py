@@ -38,6 +38,8 @@ def floats(answer: Any, what: str, shape: tuple[int, ...]) -> Tensor:
     dtype = torch.get_default_dtype()
     if not isinstance(answer, Tensor) or answer.shape != shape or answer.dtype != dtype:
         raise ValueError(f"{what} gives {said(answer)}, but must give {tuple(shape)} of {dtype}")
+    if answer.isnan().any():
+        raise ValueError(f"{what} gives NaN for finite numbers")
     return answer
 
 

@@ -9,10 +9,19 @@ from torch import Tensor
 
 from offpol.contracts.answers import said
 from offpol.errors import ConfigError
+from offpol.record.checkpoint_files import require_plain
 from offpol.types import Replay
 
 if TYPE_CHECKING:  # tensordict takes longer to import than torch
     from offpol.types import Batch
+
+
+def check_state(replay: Replay) -> None:
+    """Raise ConfigError where no checkpoint could hold a replay, which is still empty."""
+    try:
+        require_plain(replay.state_dict(since=None), f"{type(replay).__name__}.state_dict()")
+    except TypeError as error:
+        raise ConfigError(f"replay: {error} (offpol.types.Replay).") from error
 
 
 def check_batch(batch: Batch, replay: Replay, batch_size: int, window: int) -> None:

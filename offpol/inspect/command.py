@@ -30,6 +30,9 @@ def parser() -> Parser:
     made.add_argument("--checkpoint", metavar="NAME", help="one of RUN_DIR/checkpoints, as in 000012 (the newest)")
     made.add_argument("--batches", type=int, default=64, help="batches of windows that are drawn (64)")
     made.add_argument("--window", type=int, help="transitions of a window (the run's)")
+    made.add_argument(
+        "--offline", metavar="DATA", help="where the stored rows of replay.offline are now (where they were)"
+    )
     made.add_argument("--seed", type=int, default=0, help="which windows, or which actions (0)")
     made.add_argument("--device", help="cpu, cuda, ... (the run's own)")
     made.add_argument("--out", type=Path, metavar="DIR", help="where files are written (RUN_DIR/inspect)")
@@ -50,9 +53,13 @@ def _config(args: argparse.Namespace) -> dict[str, Any]:
     from offpol.checks import check_config
     from offpol.cli.saved_config import load_saved
 
-    if args.batches < 1 or args.steps < 1 or args.seed < 0 or (args.window or 1) < 1:
+    if args.batches < 1 or args.steps < 1 or args.seed < 0 or (args.window is not None and args.window < 1):
         raise ConfigError("--batches, --window and --steps must be at least 1, --seed not negative.")
     cfg = load_saved(args.run_dir, args.device)
+    if args.offline:
+        if not cfg["replay"].get("offline"):
+            raise ConfigError(f"--offline is for runs with replay.offline, and {args.run_dir} has none: leave it out.")
+        cfg["replay"]["offline"] = args.offline
     check_config(cfg)
     from offpol.record.run_directory import INSPECT, require_writable
 

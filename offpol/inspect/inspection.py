@@ -21,7 +21,7 @@ from offpol.layers import is_noisy
 from offpol.memory.ring import Ring
 from offpol.memory.storage import InFile
 from offpol.memory.windows import gather
-from offpol.offline import digest_of, load_offline, require_same
+from offpol.offline import digests_of, load_offline, require_same
 from offpol.policy_base import PolicyBase
 from offpol.record.checkpoint import Checkpoint
 from offpol.record.segments import joined, rows_of
@@ -144,7 +144,8 @@ def _sources(
         except ValueError as error:
             raise ConfigError(f"replay.{error}") from error
         offline = joined(segments, cfg["agent"]["window"])
-        require_same(digest_of(offline), found.state["replay"], replay["offline"])
+        if offline.num_drawable:
+            require_same(digests_of(offline), found.state["replay"], replay["offline"])
         rings["offline"] = (offline, share)
     return rings, mu_known
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,16 @@ from offpol.memory.ring import Ring
 from offpol.output import say, tell
 from offpol.record.checkpoint import Checkpoints, load_newest
 from offpol.record.identity import game_of
-from offpol.record.run_directory import CHECKPOINTS, locked, require_writable
+from offpol.record.run_directory import CHECKPOINTS, locked, played_in, require_writable
 from offpol.record.run_summary import summary
-from offpol.record.segments import Segment, require_actions, rows_since
+from offpol.record.segments import ROW_TYPES, Segment, require_rows, rows_since
 from offpol.types import StateDict
 
 DRAWS, GAME = "draws", "game"  # arrays of a file that are no rows: what is drawn by, and what was played
+SEGMENT = {"obs", *ROW_TYPES, "start", "stop", "oldest", "valid_before", "stack", DRAWS}  # its arrays, but GAME
+UNREADABLE = (
+    OSError, ValueError, KeyError, EOFError, RuntimeError, TypeError, zipfile.BadZipFile, pickle.UnpicklingError,
+)  # fmt: skip
 BAR = 40  # characters
 
 
@@ -39,7 +44,7 @@ def show(args: argparse.Namespace) -> None:
         tell(f"offpol-replay: {sentence}.")
     ring = stored_ring(cfg, found, args.run_dir)
     if args.export:
-        export(ring, found.state["replay"].get(DRAWS, {}), game_of(cfg), args.export)
+        export(ring, found.state["replay"].get(DRAWS, {}), played_in(args.run_dir, game_of(cfg)), args.export)
         say(f"Written: {args.export}")
         return
     ages, priorities = ages_updates(ring, found.about["updates"]), priorities_of(found.state["replay"].get(DRAWS, {}))
@@ -128,9 +133,12 @@ def read(path: Path) -> tuple[StateDict, str]:
             game = str(file[GAME])
             names = [name for name in file.files if name != GAME]
             arrays = {name: torch.from_numpy(np.ascontiguousarray(file[name])) for name in names}
+        if lacking := SEGMENT - arrays.keys():
+            raise ValueError(f"it has no {', '.join(sorted(lacking))}")
         draws = torch.load(io.BytesIO(arrays.pop(DRAWS).numpy().tobytes()), weights_only=True)
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"{path} is no exported replay ({error}): give a file that --export wrote.") from error
+    except UNREADABLE as error:
+        why = f"its {DRAWS} cannot be read" if isinstance(error, pickle.UnpicklingError) else error
+        raise ConfigError(f"{path} is no exported replay ({why}): give a file that --export wrote.") from error
     arrays["stack"] = arrays["stack"].reshape(())
     return {"rows": [arrays], DRAWS: draws}, game
 
@@ -138,7 +146,7 @@ def read(path: Path) -> tuple[StateDict, str]:
 def take_in(directory: Path, path: Path) -> None:
     """Save a checkpoint that is the newest one with the replay of a file; ConfigError where that does not fit."""
     cfg, (new, game) = load_saved(directory, "cpu"), read(path)
-    if game != (own := game_of(cfg)):
+    if game != (own := played_in(directory, game_of(cfg))):
         raise ConfigError(f"{path} does not fit the run: it holds rows of {game}, and the run plays {own}.")
     with locked(directory):  # a run must not go on meanwhile
         checkpoints = Checkpoints(directory / CHECKPOINTS, cfg["run"]["keep_checkpoints"])
@@ -158,7 +166,7 @@ def _require_loadable(cfg: dict[str, Any], directory: Path, state: StateDict, pa
     spec = run_spec(cfg)
     replay = build_replay(cfg, spec, directory, "cpu")
     try:
-        require_actions(state["rows"], spec, "it")
+        require_rows(state["rows"], spec, "it")
         replay.load_state_dict(state)
     except KeyError as error:
         raise ConfigError(

@@ -113,6 +113,11 @@ def read_info(directory: Path) -> dict[str, Any]:
     return read_json(directory / INFO, "resumed")
 
 
+def played_in(directory: Path, otherwise: str) -> str:
+    """Return what a run plays, as `EnvSpec.name` had it when it began, or `otherwise` where that was not kept."""
+    return str(read_info(directory).get("env", otherwise)) if (directory / INFO).is_file() else otherwise
+
+
 def note_resumption(
     directory: Path, agent_steps: int, changed: Mapping[str, object], config: str, own_code: Mapping[str, object]
 ) -> None:

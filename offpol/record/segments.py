@@ -8,11 +8,12 @@ from torch import Tensor
 
 from offpol.errors import ConfigError
 from offpol.memory.kernels_numpy import Ints
-from offpol.memory.ring import Ring
+from offpol.memory.ring import RECORD, Ring
 from offpol.memory.storage import Storage
 from offpol.types import EnvSpec, StateDict
 
 Segment = dict[str, Tensor]
+ROW_TYPES = {name: torch.from_numpy(np.empty(0, RECORD[name])).dtype for name in RECORD.names or ()}
 
 
 def rows_of(replay: StateDict, whose: str) -> list[Segment]:
@@ -25,14 +26,31 @@ def rows_of(replay: StateDict, whose: str) -> list[Segment]:
     return segments
 
 
-def require_actions(segments: Sequence[Segment], spec: EnvSpec, whose: str) -> None:
-    """Raise ValueError where rows have an action that the env has not."""
-    highest = max(int(segment["action"].max()) for segment in segments)
-    if highest >= spec.num_actions:
-        raise ValueError(
-            f"{whose} has an action {highest}, but {spec.name} has actions 0 to {spec.num_actions - 1}: use data of "
-            "the same env."
-        )
+def require_rows(segments: Sequence[Segment], spec: EnvSpec, whose: str, mu_known: bool = True) -> None:
+    """Raise ValueError where rows are none that an actor of the env could have delivered.
+
+    Where mu is not known its logarithm may be NaN.
+    """
+    for segment in segments:
+        for name, dtype in ROW_TYPES.items():
+            if (found := segment[name].dtype) != dtype:
+                raise ValueError(f"{whose} has {name} of {found}, but rows have it of {dtype}: convert it.")
+        lowest, highest = int(segment["action"].min()), int(segment["action"].max())
+        if lowest < 0 or highest >= spec.num_actions:
+            raise ValueError(
+                f"{whose} has an action {lowest if lowest < 0 else highest}, but {spec.name} has actions 0 to "
+                f"{spec.num_actions - 1}: use data of the same env."
+            )
+        log_mu, valid = segment["behavior_log_prob"], segment["valid"]
+        known = ~log_mu.isnan() if not mu_known else torch.ones_like(valid)
+        if not (((log_mu > -torch.inf) | ~valid) & (log_mu <= 1e-4) | ~known).all():
+            raise ValueError(
+                f"{whose} has rows whose behavior_log_prob is no logarithm of the probability of an action that was "
+                "taken: it must be finite and at most 0."
+            )
+        for name in ("reward", "obs"):
+            if segment[name].is_floating_point() and not segment[name].isfinite().all():
+                raise ValueError(f"{whose} has {name} that is not finite (NaN or infinite): leave these episodes out.")
 
 
 def rows_since(ring: Ring, counts: Tensor | None = None) -> Segment:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from offpol.offline import digest_of, load_offline, require_same
+from offpol.offline import digests_of, load_offline, require_same
 from offpol.record.segments import Segment, load_rows, rows_per_stream
 from offpol.replay.prioritized import Prioritized
 from offpol.schedule import Schedule
@@ -58,11 +58,12 @@ class Mixed:
         self.online = Prioritized(capacity, **settings, **place, spec=spec, seed=seed)
         self.capacity_rows = self.online.capacity_rows
         self.offline_share = offline_share
-        self._source, self.offline, self._digest, self.mu_known = offline, None, "", True
+        self._source, self.offline, self.mu_known = offline, None, True
+        self._digests: dict[str, str] = {}
         if offline is not None:
             segments, self.mu_known = load_offline(offline, spec)
             self.offline = _offline(segments, offline, spec, settings, seed + 1)
-            self._digest = digest_of(self.offline.ring)
+            self._digests = digests_of(self.offline.ring)
         self._agent_steps, self._owed = 0, 0.0
 
     def add(self, rows: Rows, first_stream: int = 0) -> None:
@@ -107,12 +108,12 @@ class Mixed:
     def state_dict(self, since: Tensor | None = None) -> StateDict:
         """Return the online replay's state, and of the offline one everything but the rows."""
         offline = self.offline.draw_state() if self.offline is not None else None
-        mix = {"agent_steps": self._agent_steps, "owed": self._owed, "offline": offline, "rows": self._digest}
+        mix = {"agent_steps": self._agent_steps, "owed": self._owed, "offline": offline, **self._digests}
         return self.online.state_dict(since) | {"mix": mix}
 
     def load_state_dict(self, state: StateDict) -> None:
         """Go on exactly from where the state was taken; ConfigError where the offline data is not the same."""
-        require_same(self._digest, state, self._source)
+        require_same(self._digests, state, self._source)
         self.online.load_state_dict(state)
         self._agent_steps, self._owed = state["mix"]["agent_steps"], state["mix"]["owed"]
         if self.offline is not None:

@@ -175,8 +175,8 @@ def _note_versions(comparison: Comparison) -> None:
     for (agent, part), digests in codes.items():
         if len(digests) > 1:
             comparison.warnings.append(
-                f"The code of {part} was edited between the runs of {agent}, which are not of one agent: report the "
-                "folders of each version under a name of their own (NAME=PATH)."
+                f"The code of {part} was edited between or during runs of {agent}, which are not of one agent: "
+                "report the folders of each version under a name of their own (NAME=PATH)."
             )
 
 

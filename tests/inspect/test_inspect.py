@@ -241,6 +241,24 @@ def test_offline_rows_that_are_others_by_now_are_refused(run, tmp_path) -> None:
         inspection.load(load_saved(mixed), mixed, None, None)
 
 
+def test_offline_rows_that_were_moved_are_found_where_they_are_now(
+    run, tmp_path, monkeypatch, capfd, no_pictures
+) -> None:
+    source = shutil.copytree(run, tmp_path / "source")
+    share = "replay.offline_share={start: 0.75, end: 0.75, over_agent_steps: 0}"
+    mixed = train(tmp_path / "mixed", "replay=mixed", f"replay.offline={source}", share)
+    moved = shutil.move(source, tmp_path / "moved")
+    for arguments, code, sentence in (
+        ([mixed], 2, "is no run: give the folder of one"),
+        ([mixed, "--offline", moved, "--window", 900], 2, "hold no window of 900 transitions: try a shorter --window"),
+        ([run, "--offline", moved], 2, "--offline is for runs with replay.offline"),
+        ([mixed, "--offline", moved, "--batches", 2], 0, ""),
+    ):
+        outcome = call(main, [*map(str, arguments)], monkeypatch, capfd)
+        assert outcome.code == code, outcome.err
+        assert sentence in outcome.err
+
+
 def test_offline_rows_whose_probabilities_nobody_logged(run, tmp_path, monkeypatch) -> None:
     pytest.importorskip("minari")
     from offpol import minari

@@ -1,5 +1,6 @@
 """Offline beside online at an exact ratio; a sliding window; runs as Minari datasets and back."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,8 +9,9 @@ import torch
 from naive_replay import NaiveEnv, as_rows, spec_of
 
 from offpol.errors import ConfigError
-from offpol.offline import load_offline
+from offpol.offline import digests_of, load_offline
 from offpol.record import checkpoint
+from offpol.record.run_directory import write_json
 from offpol.replay.mixed import Mixed
 from offpol.replay.prioritized import Prioritized
 from offpol.replay.recent import Recent
@@ -106,6 +108,32 @@ def test_a_mixed_replay_goes_on_exactly(run) -> None:
         ours, theirs = whole.sample(8), again.sample(8)
         for name in ("index", "obs", "replay_weight", "probability"):
             assert torch.equal(getattr(ours, name), getattr(theirs, name))
+
+
+def test_it_goes_on_with_the_same_frames_alone(run) -> None:
+    """All else may be equal in two datasets, as where one was scaled."""
+    whole, again = mixed(run), mixed(run)
+    play(whole, 30)
+    saved = whole.state_dict()
+    again._digests = {**again._digests, "frames": "of others"}
+    with pytest.raises(ConfigError, match="does not hold the rows that this run has been learning from"):
+        again.load_state_dict(saved)
+    frames = whole.offline.ring.frames
+    assert digests_of(whole.offline.ring) == whole._digests
+    frames[0] += 1
+    changed = digests_of(whole.offline.ring)
+    assert changed["frames"] != whole._digests["frames"]
+    assert changed["rows"] == whole._digests["rows"]
+    del saved["mix"]["frames"]  # as of an earlier commit
+    again.load_state_dict(saved)
+
+
+def test_a_run_that_says_what_it_plays_is_of_no_other_game(run, tmp_path) -> None:
+    (tmp_path / "checkpoints").symlink_to(run[0] / "checkpoints")
+    write_json(tmp_path / "info.json", {"env": "walk", "resumed": []})
+    with pytest.raises(ValueError, match=f"is of walk, but this run plays {SPEC.name}"):
+        load_offline(str(tmp_path), SPEC)
+    assert load_offline(str(tmp_path), dataclasses.replace(SPEC, name="walk")).segments
 
 
 @pytest.mark.parametrize(("changes", "sentence"), [
@@ -253,6 +281,28 @@ def test_a_dataset_without_probabilities_is_known_to_have_none(run, tmp_path, mo
     assert not unknown.mu_known
     play(unknown, 30)
     assert unknown.sample(16).behavior_log_prob.isfinite().all()
+
+
+@pytest.mark.filterwarnings("ignore:.* None:UserWarning")  # no author, permalink, ...
+@pytest.mark.parametrize(("start", "log_mu", "sentence"), [
+    (1, -0.5, "actions start at 0"), (0, 0.7, "no logarithm of the probability"), (0, -np.inf, "no logarithm of the"),
+])  # fmt: skip
+def test_datasets_that_no_actor_could_have_made_are_refused(start, log_mu, sentence, tmp_path, monkeypatch) -> None:
+    minari = pytest.importorskip("minari")
+    from gymnasium.spaces import Box, Discrete
+
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    obs, log_prob = np.zeros((9, *SPEC.frame_shape), np.uint8), np.full(9, log_mu, np.float32)
+    episode = minari.data_collector.EpisodeBuffer(
+        observations=obs, actions=np.full(8, start), rewards=[0.0] * 8, terminations=[False] * 7 + [True],
+        truncations=[False] * 8, infos={"behavior_log_prob": log_prob},
+    )  # fmt: skip
+    minari.create_dataset_from_buffers(
+        "naive/wrong-v0", [episode], observation_space=Box(0, 255, SPEC.frame_shape, np.uint8),
+        action_space=Discrete(SPEC.num_actions, start=start), jpeg_encoding=False,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=sentence):
+        load_offline("minari:naive/wrong-v0", SPEC)
 
 
 def test_a_run_comes_back_from_minari_as_it_was(run, tmp_path, monkeypatch) -> None:
