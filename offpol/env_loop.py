@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from offpol.errors import RunError
 from offpol.seeding import seed_for
 from offpol.types import EnvSpec, EnvStep, StateDict
 
@@ -156,7 +157,7 @@ class EnvLoop:
         }
 
     def load_state_dict(self, state: StateDict) -> None:
-        """Play the saved episodes again up to where they were; raise RuntimeError where that leads elsewhere."""
+        """Play the saved episodes again up to where they were; raise RunError where that leads elsewhere."""
         for stream, (episode, actions) in enumerate(zip(state["episode"], state["actions"], strict=True)):
             self._begin(stream, episode)
             for chosen in actions.tolist():
@@ -165,10 +166,11 @@ class EnvLoop:
         if not other and self._outcomes != state.get("outcomes", self._outcomes):  # which older checkpoints lack
             other = "rewards or ends"
         if other:
-            raise RuntimeError(
+            raise RunError(
                 f"{self.spec.name} cannot go on from the checkpoint: playing the saved actions again led to other "
                 f"{other}, so the env, its version or its arguments changed, or its episodes do not follow from their "
-                "seeds (as under a wrapper that keeps statistics of earlier episodes)"
+                "seeds (as under a wrapper that keeps statistics of earlier episodes): resume with what it was made with "
+                "(info.json), or begin a new run."
             )
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from offpol.atari_protocol import AtariProtocol, build_emulators, rom_name, title
 from offpol.env_loop import check_actions
+from offpol.errors import RunError
 from offpol.seeding import seed_for
 from offpol.types import EnvSpec, EnvStep, StateDict
 
@@ -152,7 +153,7 @@ class Atari:
         }
 
     def load_state_dict(self, state: StateDict) -> None:
-        """Play from the anchors to the saved step; raise RuntimeError where that leads to other observations."""
+        """Play from the anchors to the saved step; raise RunError where that leads to other observations."""
         history = state["log"].numpy()
         self._anchors, self._start = np.array(state["anchors"]), np.array(state["start"])
         self._log = bytearray(history.tobytes())
@@ -162,10 +163,10 @@ class Atari:
         for step, action in enumerate(history, start=1):
             self._advance(action, self._start == step)
         if self._checksum() != state["checksum"]:
-            raise RuntimeError(
+            raise RunError(
                 f"{self.spec.name} cannot go on from the checkpoint: playing the saved actions again led to another "
                 f"screen; check that env, seed and ale-py (saved with {state['ale_py']}, this is "
-                f"{ale_py.__version__}) are the same"
+                f"{ale_py.__version__}) are the same."
             )
 
     def _checksum(self) -> int:

@@ -12,7 +12,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Sequence
 
 from offpol.env.gymnasium import Gymnasium
 from offpol.env_loop import EnvLoop
-from offpol.errors import ConfigError
+from offpol.errors import ConfigError, RunError
 from offpol.types import EnvSpec
 
 
@@ -141,7 +141,7 @@ def shown(num_envs=1, **spaces):
 def test_an_episode_that_does_not_follow_from_its_seed_is_refused_on_load(registered):
     env = Gymnasium("Restless-v0", {}, False, render=False, num_envs=1, seed=0)
     env.reset()
-    with pytest.raises(RuntimeError, match="Restless-v0 cannot go on"):
+    with pytest.raises(RunError, match="Restless-v0 cannot go on"):
         env.load_state_dict(env.state_dict())
 
 
