@@ -169,8 +169,8 @@ class EnvLoop:
             raise RunError(
                 f"{self.spec.name} cannot go on from the checkpoint: playing the saved actions again led to other "
                 f"{other}, so the env, its version or its arguments changed, or its episodes do not follow from their "
-                "seeds (as under a wrapper that keeps statistics of earlier episodes): resume with what it was made with "
-                "(info.json), or begin a new run."
+                "seeds (as under a wrapper that keeps statistics of earlier episodes): resume with what the run was "
+                "made with (info.json), or begin a new one."
             )
 
     def close(self) -> None:
