@@ -17,6 +17,7 @@ from command import TINY, Outcome, call, run_folder
 
 from offpol import main
 from offpol.cli import evaluate_command
+from offpol.contracts.policies import OWN_METRICS, OWN_PREFIXES
 from offpol.errors import ConfigError
 from offpol.record import run_directory
 
@@ -245,7 +246,7 @@ def test_a_run_leaves_what_a_person_wants_to_see(offpol: Command, tmp_path: Path
         "learning_curve.png", "evaluation.json",
     }  # fmt: skip
     info = json.loads((folder / "info.json").read_text())
-    assert info["seed"] == 3
+    assert (info["seed"], info["env"]) == (3, "Chain-8")
     assert info["versions"]["torch"]
     assert info["threads"]["torch"] == 1
     assert info["command"][1:] == [*TINY, "seed=3"]
@@ -257,6 +258,9 @@ def test_a_run_leaves_what_a_person_wants_to_see(offpol: Command, tmp_path: Path
               "sample_age_updates", "outside_support_share", "policy_entropy", "replay_ratio", "loss",
               "trace_length_uncut", "by_age/updates_1", "by_age/rho_ess_4"}  # fmt: skip
     assert health <= set(rows[-1])
+    of_policy = {"temperature", "policy_target_entropy", "saturated_weights", "weights_effective_share"}
+    others = {name for name in rows[-1] if not name.startswith(OWN_PREFIXES)}
+    assert others - of_policy <= OWN_METRICS  # no policy of one's own may log these
     assert sum(number for name, number in rows[-1].items() if name.startswith("trace_end/")) == pytest.approx(1)
     shares = sum(number for name, number in rows[-1].items() if name.startswith("machine/share_"))
     assert 0.5 < shares <= 1.01
