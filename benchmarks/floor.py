@@ -78,7 +78,8 @@ class Floor:
         return dict(self.seconds)
 
     def _gradient(self, obs: torch.Tensor) -> None:
-        self.agent.optimizer.zero_grad()
+        for parameter in self.agent.parameters:
+            parameter.grad = None
         output = self.agent.forward(self.agent.network, obs)
         loss = output.q_logits.mean()
         (loss + output.policy_logits.mean() if self.agent.policy.learned else loss).backward()

@@ -7,6 +7,7 @@ import math
 import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +23,7 @@ from offpol.config import build
 from offpol.contracts.behaviors import check_behavior
 from offpol.contracts.envs import check_env
 from offpol.contracts.members import require_members
-from offpol.contracts.networks import check_network, shown_observations
+from offpol.contracts.networks import check_bfloat16, check_network, shown_observations
 from offpol.contracts.replays import check_state
 from offpol.deadline import answering
 from offpol.ensemble import Networks
@@ -184,6 +185,8 @@ def build_parts(cfg: Mapping[str, Any], directory: Path) -> Parts:
         raise ConfigError(f"behavior: {error}") from error
     try:
         check_network(agent.network, obs, spec.num_actions, agent.critic, needs_mu, agent.policy.learned)
+        if agent.autocast == "bfloat16" and spec.dtype == torch.uint8:
+            check_bfloat16(partial(agent.forward, agent.network), obs, type(agent.network).__name__)
     except ValueError as error:
         raise ConfigError(f"network: {error}") from error
     if is_noisy(agent.network) and getattr(topology, "acts_while_learning", False):

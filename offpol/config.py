@@ -50,6 +50,10 @@ def build(node: Mapping[str, Any], key: str = "", /, **runtime: object) -> Any:
         raise
     except ValueError as error:
         raise ConfigError(f"{key}: {error}") from error
+    except AttributeError as error:
+        if "Module.__init__()" not in str(error):
+            raise
+        raise ConfigError(f"{key}: {target.__name__}.__init__ must call super().__init__() first ({error}).") from error
     except MemoryError as error:
         raise ConfigError(f"{key} does not fit into memory: {error}.") from error
 

@@ -86,6 +86,8 @@ def import_dataset(dataset_id: str, stack: int, game: str | None = None) -> dict
     Raises ConfigError where there is no such dataset, or its spaces are not an array and a Discrete from 0 on;
     ValueError where it says that it is of another `game`.
     """
+    from gymnasium.spaces import Discrete
+
     _check_id(dataset_id)
     minari = _minari()
     try:
@@ -99,7 +101,7 @@ def import_dataset(dataset_id: str, stack: int, game: str | None = None) -> dict
             f"There is no local Minari dataset '{dataset_id}'; there are: {known}. Fetch it by minari download "
             f"{dataset_id}, or make one by offpol-minari export RUN_DIR {dataset_id}."
         ) from error
-    if not hasattr(dataset.action_space, "n") or not dataset.observation_space.shape:
+    if not isinstance(dataset.action_space, Discrete) or not dataset.observation_space.shape:
         raise ConfigError(f"Minari dataset '{dataset_id}' needs array observations and a Discrete action space.")
     if dataset.action_space.start:
         raise ConfigError(

@@ -116,10 +116,10 @@ def _source(module: str) -> _Source | None:
         return None
     try:
         spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        raise
     except Exception as error:  # of a package above it, which is imported to find it
-        if isinstance(error, ModuleNotFoundError):
-            raise
-        raise ConfigError(f"The package of {module} cannot be imported ({type(error).__name__}: {error}).") from error
+        raise ConfigError(f"{module} cannot be found ({type(error).__name__}: {error}).") from error
     if spec is None:
         raise ModuleNotFoundError(f"No module named '{module}'", name=module)
     if spec.origin is None or not spec.origin.endswith(".py"):

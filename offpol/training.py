@@ -43,8 +43,7 @@ def train(
     parts = build_parts(cfg, directory)
     spec = parts.actors.spec
     if resumed is None:
-        described = provenance.describe(cfg["seed"]) | {"own_code": own_code(cfg), "config": cfg}
-        described["env"] = spec.name
+        described = provenance.describe(cfg["seed"]) | {"env": spec.name, "own_code": own_code(cfg), "config": cfg}
         described["mu_known"] = getattr(parts.replay, "mu_known", True)
         directory = run_directory.create(directory, relaunchable(cfg), described, or_beside)
     with run_directory.locked(directory):

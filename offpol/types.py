@@ -313,9 +313,10 @@ class Network(Module, Protocol):
     """An nn.Module. Built with the keywords `spec` and `outputs`."""
 
     def __call__(self, obs: Tensor) -> NetworkOutput:
-        """Map observations [M, *obs_shape], float32 whatever the env gives (bytes: 0 to 255), to values and policy.
+        """Map observations [M, *obs_shape] to values and policy.
 
-        With `run.autocast=bfloat16` bytes may come as bfloat16, which holds each of them exactly.
+        They are float32 whatever the env gives (bytes: 0 to 255); while `run.autocast=bfloat16` learns, bytes come as
+        bfloat16, which holds each of them exactly.
         """
 
 
@@ -371,7 +372,7 @@ class Policy(Module, Protocol):
         """
 
     def loss(self, inputs: PolicyInputs, measure: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss per row [M] and, with `measure`, numbers to log (0-dim tensors)."""
+        """Return the loss per row [M] and, with `measure`, numbers to log (0-dim tensors), by names of its own."""
 
 
 class Trace(Protocol):

@@ -9,7 +9,7 @@ from command import call
 
 from offpol.combinations import check_parts
 from offpol.contracts.answers import waves
-from offpol.contracts.networks import check_network, shown_observations
+from offpol.contracts.networks import check_bfloat16, check_network, shown_observations
 from offpol.contracts.traces import check_trace
 from offpol.critic.hl_gauss import HLGauss
 from offpol.layers import HeadsConfig
@@ -131,6 +131,14 @@ def test_a_network_answers_what_it_must(kind: type[MLP], sentence: str | None) -
     assert torch.equal(torch.get_rng_state(), before)
     if kind in (Dropping, NoPolicy):  # nothing reads the logged probability; no policy is learned
         check_network(network, waves(5, 4), 3, critic, needs_mu=False, policy=False)
+
+
+def test_a_network_is_asked_for_bytes_as_it_will_get_them() -> None:
+    layer, obs = torch.nn.Linear(4, 3), torch.ones(2, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        check_bfloat16(layer, obs, "Mine")
+    with pytest.raises(ValueError, match=r"Mine does not take bytes as bfloat16, as run.autocast=bfloat16 gives them"):
+        check_bfloat16(layer, obs, "Mine")
 
 
 @pytest.mark.parametrize(("dtype", "high"), [(torch.uint8, 7), (torch.float32, 255)])

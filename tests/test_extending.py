@@ -183,6 +183,16 @@ def test_a_replay_on_a_device_that_is_another_one_is_told(words: str, said: str,
     assert ("draws by priorities" in outcome.err) == bool(said)
 
 
+UNMADE = """
+import torch
+from offpol.policy_base import PolicyBase
+
+class Mine(PolicyBase):
+    def __init__(self, double: bool) -> None:
+        self.bias = torch.nn.Parameter(torch.zeros(1))
+"""
+
+
 @pytest.mark.parametrize(("seam", "name", "values", "said"), [
     ("behavior", "Forgot", "share: 0.2\n", "behavior: Forgot.probs gives ["),
     ("policy", "Twice", "", "Twice.probs gives ["),
@@ -206,6 +216,24 @@ def test_a_part_that_is_no_python_is_told_by_file_and_line(tmp_path: Path, monke
     assert outcome.code == 2
     assert "broken_part.py, line 2, is not Python: expected ':'." in outcome.err
     assert outcome.err.count("\n") == 1
+
+
+def test_a_package_that_does_not_load_and_an_unmade_module_are_told(
+    tmp_path: Path, monkeypatch, capfd
+) -> None:
+    (tmp_path / "broken_package").mkdir()
+    (tmp_path / "broken_package" / "__init__.py").write_text("nothing_of_this_name\n")
+    (tmp_path / "broken_package" / "part.py").write_text("")
+    (tmp_path / "unmade_part.py").write_text(UNMADE)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    for override, sentence in (
+        ("trace._target_=broken_package.part.Mine", "broken_package.part cannot be found (NameError: name 'nothing_of"),
+        ("policy._target_=unmade_part.Mine", "policy: Mine.__init__ must call super().__init__() first"),
+    ):
+        outcome = call(main, ("task=chain", "policy=greedy", *SMALLER, override), monkeypatch, capfd)
+        assert outcome.code == 2
+        assert sentence in outcome.err
+        assert outcome.err.count("\n") == 1
 
 
 def test_an_agent_of_ones_own_learns_and_goes_on_as_the_faq_says(tmp_path: Path, monkeypatch, capfd) -> None:

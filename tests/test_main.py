@@ -17,7 +17,7 @@ from command import TINY, Outcome, call, run_folder
 
 from offpol import main
 from offpol.cli import evaluate_command
-from offpol.contracts.policies import OWN_METRICS, OWN_PREFIXES
+from offpol.contracts.policies import LOGGED_BY_OFFPOL, PREFIXES_OF_OFFPOL
 from offpol.errors import ConfigError
 from offpol.record import run_directory
 
@@ -259,8 +259,8 @@ def test_a_run_leaves_what_a_person_wants_to_see(offpol: Command, tmp_path: Path
               "trace_length_uncut", "by_age/updates_1", "by_age/rho_ess_4"}  # fmt: skip
     assert health <= set(rows[-1])
     of_policy = {"temperature", "policy_target_entropy", "saturated_weights", "weights_effective_share"}
-    others = {name for name in rows[-1] if not name.startswith(OWN_PREFIXES)}
-    assert others - of_policy <= OWN_METRICS  # no policy of one's own may log these
+    others = {name for name in rows[-1] if not name.startswith(PREFIXES_OF_OFFPOL)}
+    assert others - of_policy <= LOGGED_BY_OFFPOL  # no policy of one's own may log these
     assert sum(number for name, number in rows[-1].items() if name.startswith("trace_end/")) == pytest.approx(1)
     shares = sum(number for name, number in rows[-1].items() if name.startswith("machine/share_"))
     assert 0.5 < shares <= 1.01

@@ -145,6 +145,7 @@ def test_what_does_not_fit_is_refused(command, tmp_path) -> None:
     np.savez("nan.npz", **{**arrays, "reward": arrays["reward"] * np.float32(np.nan)})
     np.savez("stack.npz", **{name: values for name, values in arrays.items() if name != "stack"})
     np.savez("draws.npz", **{**arrays, "draws": np.arange(9, dtype=np.uint8)})
+    np.savez("short.npz", **{**arrays, "valid": arrays["valid"][1:]})
     np.save("array.npy", arrays["obs"])
     Path("text.npz").write_text("no archive")
     before = sorted(Path("halted/checkpoints").iterdir())
@@ -155,6 +156,7 @@ def test_what_does_not_fit_is_refused(command, tmp_path) -> None:
         (("halted", "--import", "before.npz"), "it has an action -1, but Chain-8 has actions 0 to 1"),
         (("halted", "--import", "float.npz"), "it has action of torch.float64, but rows have it of torch.int64"),
         (("halted", "--import", "mu.npz"), "no logarithm of the probability of an action that was taken"),
+        (("halted", "--import", "short.npz"), "it has valid ("),
         (("halted", "--import", "nan.npz"), "it has reward that is not finite"),
         (("halted", "--import", "part.npz"), "is no exported replay"),
         (("halted", "--import", "stack.npz"), "is no exported replay (it has no stack)"),

@@ -167,7 +167,9 @@ def test_asked_to_end_in_its_last_step_a_run_leaves_its_evaluation_for_later(off
     assert "evaluation " in again.out
     result = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert (result["episodes"], result["agent_steps"]) == (other, before["agent_steps"])
-    assert "is finished" in offpol("resume=run", "run.log_every_agent_steps=7").out
+    finished = offpol("resume=run", "run.log_every_agent_steps=7").out
+    assert "is finished" in finished
+    assert "so nothing was changed (run.log_every_agent_steps)" in finished
 
 
 def test_nobody_goes_on_with_a_run_that_is_being_evaluated(offpol, tmp_path, monkeypatch) -> None:

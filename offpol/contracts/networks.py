@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -45,6 +47,17 @@ def check_network(
             f"{name} returns something else for an observation that is alone (by normalising over the batch?), so that "
             "acting would not be by the values that are learned: compute each observation by itself"
         )
+
+
+def check_bfloat16(answer: Callable[[Tensor], NetworkOutput], obs: Tensor, name: str) -> None:
+    """Raise ValueError where a network cannot be asked, under autocast, for bytes [M, *obs_shape] given as bfloat16."""
+    try:
+        answer(obs.bfloat16())
+    except RuntimeError as error:
+        raise ValueError(
+            f"{name} does not take bytes as bfloat16, as run.autocast=bfloat16 gives them ({error}): convert them in "
+            "it, or leave autocast out"
+        ) from error
 
 
 def _near(one: NetworkOutput, two: NetworkOutput, rows: int, rtol: float, atol: float) -> bool:

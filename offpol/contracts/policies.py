@@ -25,7 +25,7 @@ from offpol.contracts.answers import (
 from offpol.types import Critic, Policy, PolicyInputs, Trace, TraceInputs
 
 ROWS, ACTIONS = 4, 3  # that policies are shown
-OWN_METRICS = {  # of a row of metrics.jsonl
+LOGGED_BY_OFFPOL = {  # of a row of metrics.jsonl
     "advantage_abs_mean", "agent_steps", "critic_loss", "dropped_priorities", "epsilon", "episode_length_agent_steps",
     "episode_return", "episodes", "frames", "gamma", "gradient_norm", "log_mu_minus_log_pi", "loss", "one_step_share",
     "online_policy_entropy", "outside_support_share", "policy_entropy", "policy_lag_updates", "policy_lag_updates_max",
@@ -33,7 +33,7 @@ OWN_METRICS = {  # of a row of metrics.jsonl
     "rho_clipped_share", "rho_ess", "rho_mean", "rows_lost", "sample_age_updates", "td_error_abs_mean",
     "trace_cut_share", "trace_length", "trace_length_uncut", "trained_share", "updates", "value_mean", "window",
 }  # fmt: skip
-OWN_PREFIXES = ("by_age/", "machine/", "trace_end/")
+PREFIXES_OF_OFFPOL = ("by_age/", "machine/", "trace_end/")
 
 
 def check_policy(policy: Policy, critic: Critic, trace: Trace, window: int) -> None:
@@ -69,7 +69,7 @@ def _loss(policy: Policy, inputs: PolicyInputs, measure: bool) -> Tensor:
     if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], dict):
         raise ValueError(f"{what} gives {said(answer)}, but must give a pair: losses [M], and a dict to log")
     for metric, number in answer[1].items():
-        if metric in OWN_METRICS or metric.startswith(OWN_PREFIXES):
+        if metric in LOGGED_BY_OFFPOL or metric.startswith(PREFIXES_OF_OFFPOL):
             raise ValueError(f"{what} logs {metric}, which is a number that offpol logs: give yours another name")
         if not isinstance(number, Tensor) or number.ndim:
             raise ValueError(f"{what} logs {metric}, which is {said(number)}: log tensors without an axis")

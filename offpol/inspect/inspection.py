@@ -24,9 +24,11 @@ from offpol.memory.windows import gather
 from offpol.offline import digests_of, load_offline, require_same
 from offpol.policy_base import PolicyBase
 from offpol.record.checkpoint import Checkpoint
-from offpol.record.segments import joined, rows_of
+from offpol.record.segments import Segment, joined, rows_of, rows_per_stream
 from offpol.schedule import Schedule
 from offpol.types import EnvSpec, Trace, TraceInputs, TraceTargets
+
+SHORTER = "try a shorter --window"  # where stored rows hold no window
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def load(cfg: dict[str, Any], directory: Path, checkpoint: str | None, window: i
     for name, (ring, _) in sources.items():
         if not ring.num_drawable:
             raise ConfigError(
-                f"The {name} rows of {found.path} hold no window of {ring.window} transitions: try a shorter --window."
+                f"The {name} rows of {found.path} hold no window of {ring.window} transitions: {SHORTER}."
             )
     return Subject(spec, agent, found, sources, own, operators, mu_known)
 
@@ -134,7 +136,14 @@ def _sources(
     replay, mu_known = cfg["replay"], True
     share = Schedule(**replay["offline_share"])(found.about["agent_steps"]) if "offline_share" in replay else 0.0
     rings = {}
+    window = cfg["agent"]["window"]
+
+    def require_window(name: str, segments: list[Segment]) -> None:
+        if rows_per_stream(segments) < window + spec.stack:
+            raise ConfigError(f"The {name} rows of {found.path} hold no window of {window} transitions: {SHORTER}.")
+
     if share < 1:
+        require_window("online" if share else "stored", rows_of(found.state["replay"], str(found.path)))
         rings["online" if share else "stored"] = (stored_ring(cfg, found, directory), 1 - share)
     if share > 0:
         try:
@@ -143,9 +152,9 @@ def _sources(
             raise
         except ValueError as error:
             raise ConfigError(f"replay.{error}") from error
-        offline = joined(segments, cfg["agent"]["window"])
-        if offline.num_drawable:
-            require_same(digests_of(offline), found.state["replay"], replay["offline"])
+        require_window("offline", segments)
+        offline = joined(segments, window)
+        require_same(digests_of(offline), found.state["replay"], replay["offline"])
         rings["offline"] = (offline, share)
     return rings, mu_known
 

@@ -146,7 +146,7 @@ def read(path: Path) -> tuple[StateDict, str]:
 def take_in(directory: Path, path: Path) -> None:
     """Save a checkpoint that is the newest one with the replay of a file; ConfigError where that does not fit."""
     cfg, (new, game) = load_saved(directory, "cpu"), read(path)
-    if game != (own := played_in(directory, game_of(cfg))):
+    if game not in (own := played_in(directory, game_of(cfg)), game_of(cfg)):  # as earlier commits named it
         raise ConfigError(f"{path} does not fit the run: it holds rows of {game}, and the run plays {own}.")
     with locked(directory):  # a run must not go on meanwhile
         checkpoints = Checkpoints(directory / CHECKPOINTS, cfg["run"]["keep_checkpoints"])

@@ -32,9 +32,14 @@ def require_rows(segments: Sequence[Segment], spec: EnvSpec, whose: str, mu_know
     Where mu is not known its logarithm may be NaN.
     """
     for segment in segments:
+        number = len(segment["obs"])
         for name, dtype in ROW_TYPES.items():
             if (found := segment[name].dtype) != dtype:
                 raise ValueError(f"{whose} has {name} of {found}, but rows have it of {dtype}: convert it.")
+            if segment[name].shape != (number,):
+                raise ValueError(f"{whose} has {name} {tuple(segment[name].shape)} for {number} frames: put it right.")
+        if not number:
+            continue
         lowest, highest = int(segment["action"].min()), int(segment["action"].max())
         if lowest < 0 or highest >= spec.num_actions:
             raise ValueError(
@@ -42,8 +47,8 @@ def require_rows(segments: Sequence[Segment], spec: EnvSpec, whose: str, mu_know
                 f"{spec.num_actions - 1}: use data of the same env."
             )
         log_mu, valid = segment["behavior_log_prob"], segment["valid"]
-        known = ~log_mu.isnan() if not mu_known else torch.ones_like(valid)
-        if not (((log_mu > -torch.inf) | ~valid) & (log_mu <= 1e-4) | ~known).all():
+        fine = ((log_mu > -torch.inf) | ~valid) & (log_mu <= 1e-4)  # as a ring asks of what actors add
+        if not (fine if mu_known else fine | log_mu.isnan()).all():
             raise ValueError(
                 f"{whose} has rows whose behavior_log_prob is no logarithm of the probability of an action that was "
                 "taken: it must be finite and at most 0."

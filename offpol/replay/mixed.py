@@ -59,7 +59,7 @@ class Mixed:
         self.capacity_rows = self.online.capacity_rows
         self.offline_share = offline_share
         self._source, self.offline, self.mu_known = offline, None, True
-        self._digests: dict[str, str] = {}
+        self._digests = {"rows": "", "frames": ""}
         if offline is not None:
             segments, self.mu_known = load_offline(offline, spec)
             self.offline = _offline(segments, offline, spec, settings, seed + 1)

@@ -1,6 +1,7 @@
 """Networks answer the right shapes, scale bytes exactly, and refuse what they cannot see."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -142,6 +143,11 @@ def test_ensemble_members_are_independent() -> None:
 def test_wrong_observations_are_refused_in_one_sentence(make) -> None:
     with pytest.raises(ValueError, match=r"needs images of at least .* choose network="):
         make()
+
+
+def test_images_without_channels_are_told_apart() -> None:
+    with pytest.raises(ValueError, match=r"images with channels .* but image gives \(84, 84\): stack frames"):
+        DataEfficient(False, HEADS, spec=dataclasses.replace(IMAGE, stack=1), **RUNTIME)
 
 
 @pytest.mark.parametrize("dueling", [False, True])
