@@ -218,9 +218,7 @@ def test_a_part_that_is_no_python_is_told_by_file_and_line(tmp_path: Path, monke
     assert outcome.err.count("\n") == 1
 
 
-def test_a_package_that_does_not_load_and_an_unmade_module_are_told(
-    tmp_path: Path, monkeypatch, capfd
-) -> None:
+def test_a_package_that_does_not_load_and_an_unmade_module_are_told(tmp_path: Path, monkeypatch, capfd) -> None:
     (tmp_path / "broken_package").mkdir()
     (tmp_path / "broken_package" / "__init__.py").write_text("nothing_of_this_name\n")
     (tmp_path / "broken_package" / "part.py").write_text("")
