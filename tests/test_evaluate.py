@@ -102,6 +102,9 @@ class FollowsPolicy:
     def __init__(self, *, first_stream: int, num_streams: int) -> None:
         self.streams = first_stream, num_streams
 
+    def probs(self, q: torch.Tensor, pi: torch.Tensor, agent_steps: int) -> torch.Tensor:
+        return pi
+
 
 def test_a_behavior_from_outside_says_what_it_follows() -> None:
     cfg = {**composed("task=chain"), "behavior": {"_target_": f"{__name__}.FollowsPolicy"}}

@@ -97,7 +97,7 @@ def test_own_code_that_was_edited_between_runs_is_told(tmp_path: Path) -> None:
             (folder / "info.json").write_text(json.dumps(info))
         return report(tmp_path, out=tmp_path / "out")
 
-    edited = "The code of trace (mine.Mine) was edited between the runs of"
+    edited = "The code of trace (mine.Mine) was edited between or during runs of"
     assert edited not in said("1", "1", "1")
     assert edited in said("1", "2", "1")
     assert edited in said("1", "1", "2")  # the third is a rerun of the first, and left out
