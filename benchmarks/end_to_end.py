@@ -25,8 +25,8 @@ PEERS = Path(__file__).parent / "peers"
 OFFPOL = [
     "env.game=Pong", "network=nature", "policy=greedy", "policy.double=false", "trace=one_step", "critic=scalar",
     "replay=uniform", "agent.window=1", "agent.train_positions=1", "agent.target.rate=1.0",
-    "agent.target.period_updates=1000",
-    "agent.optimizer.learning_rate=1e-4", "behavior.epsilon={start:0.05,end:0.05,over_agent_steps:1}",
+    "agent.target.period_updates=1000", "agent.optimizer.learning_rate=1e-4",
+    "behavior.epsilon={start:0.05,end:0.05,over_agent_steps:1}",
     "run.replay_ratio=0.25", "run.learning_starts_agent_steps=1000",
     "run.num_envs=8", "run.log_every_agent_steps=500", "run.checkpoint_every_agent_steps=1000000",
     "run.eval_episodes=0",

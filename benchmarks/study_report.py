@@ -23,6 +23,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from offpol.bench.suite import load_suite
 from offpol.record.bench_plan import plan_above, read_plan
 from offpol.record.run_labels import collect, named
 from offpol.record.run_results import RunResult
@@ -276,6 +277,8 @@ def main() -> None:
         raise SystemExit("None of these runs is finished.")
     if args.keep:
         runs = [*kept(args.docs / "study" / f"{args.name}.csv", runs), *runs]
+        order = {word: place for part in load_suite(f"study_{args.name}").grid for place, word in enumerate(part)}
+        runs.sort(key=lambda run: [order.get(word, len(order)) for word in run.cell])  # a table is in no suite's order
     write(runs, missing, args.name, args.docs)
     print(text(runs, missing))
     print(f"\nWritten: {args.docs / 'study' / args.name}.csv and .png, and the tables in {args.docs / 'study.md'}")

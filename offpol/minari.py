@@ -23,8 +23,8 @@ import numpy as np
 import torch
 
 from offpol.errors import ConfigError, install
-from offpol.offline import acted_noisily
-from offpol.record.identity import game_of
+from offpol.offline import acted_noisily, require_game
+from offpol.record.identity import MINARI, game_of
 from offpol.record.run_directory import CHECKPOINTS, CONFIG, played_in
 from offpol.record.run_results import read_run
 from offpol.record.segments import rows_of, unbroken_from
@@ -108,9 +108,8 @@ def import_dataset(dataset_id: str, stack: int, game: str | None = None) -> dict
             f"Minari dataset '{dataset_id}' has the action space {dataset.action_space}, but offpol's actions start at "
             "0: write its actions anew, counted from there."
         )
-    played = dataset.storage.metadata.get(GAME)
-    if None not in (played, game) and played != game:
-        raise ValueError(f"offline=minari:{dataset_id} is of {played}, but this run plays {game}: use data of that.")
+    if game is not None:
+        require_game(f"{MINARI}{dataset_id}", dataset.storage.metadata.get(GAME, game), game)
     parts = [_rows(episode, stack) for episode in dataset.iterate_episodes()]
     fields = {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in parts[0]}
     number = torch.tensor([len(fields["action"])])

@@ -45,8 +45,7 @@ def load_offline(source: str, spec: EnvSpec) -> Stored:
 
         if not source or not any((Path(source) / name).exists() for name in (CONFIG, CHECKPOINTS)):
             raise ConfigError(f"replay.offline={source} is no run: give the folder of one, or minari:ID for a dataset.")
-        if (played := played_in(Path(source), spec.name)) != spec.name:
-            raise ValueError(f"offline={source} is of {played}, but this run plays {spec.name}: use data of that.")
+        require_game(source, played_in(Path(source), spec.name), spec.name)
         found = load_newest(Path(source) / CHECKPOINTS, only=["replay"])
         segments = rows_of(found.state["replay"], str(found.path))
         mu_known = not acted_noisily(Path(source))
@@ -67,6 +66,12 @@ def load_offline(source: str, spec: EnvSpec) -> Stored:
         for segment in segments
     ]  # fmt: skip
     return Stored(segments, mu_known)
+
+
+def require_game(source: str, played: str, game: str) -> None:
+    """Raise ValueError where stored rows are of another game than is played."""
+    if played != game:
+        raise ValueError(f"offline={source} is of {played}, but this run plays {game}: use data of that.")
 
 
 def digests_of(ring: Ring) -> dict[str, str]:

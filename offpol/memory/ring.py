@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,14 @@ RECORD = np.dtype({
     "formats": [np.int64, np.int64, np.float32, np.float32, np.bool_, np.bool_, np.bool_, np.uint8],
     "itemsize": 32,
 })  # fmt: skip
+
+
+def are_drawn(log_prob: Any, valid: Any) -> Any:
+    """Tell which rows [...] have a log-probability that an action can be drawn with, or none and are not valid.
+
+    False for NaN; a probability may round past 1. Arrays or tensors.
+    """
+    return ((log_prob > -np.inf) | ~valid) & (log_prob <= 1e-4)
 
 
 class Ring:
@@ -112,12 +121,10 @@ class Ring:
                     f"Rows.{name} must be {field.dtype} of shape {(number, *field.shape[1:])}, "
                     f"not {values.dtype} of shape {values.shape}."
                 )
-        log_prob = rows.behavior_log_prob
-        drawn = (log_prob > -np.inf) | ~rows.valid
-        if not (drawn & (log_prob <= 1e-4)).all():  # False for NaN; a probability may round past 1
+        if not are_drawn(rows.behavior_log_prob, rows.valid).all():
             raise ValueError(
                 f"Rows.behavior_log_prob must be the log-probability of the action drawn in every valid row, and "
-                f"no NaN in any, got {log_prob}."
+                f"no NaN in any, got {rows.behavior_log_prob}."
             )
 
     # ------------------------------------------------------------------------------------- asking

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from offpol.errors import ConfigError
 from offpol.memory.kernels_numpy import Ints
-from offpol.memory.ring import RECORD, Ring
+from offpol.memory.ring import RECORD, Ring, are_drawn
 from offpol.memory.storage import Storage
 from offpol.types import EnvSpec, StateDict
 
@@ -46,8 +46,8 @@ def require_rows(segments: Sequence[Segment], spec: EnvSpec, whose: str, mu_know
                 f"{whose} has an action {lowest if lowest < 0 else highest}, but {spec.name} has actions 0 to "
                 f"{spec.num_actions - 1}: use data of the same env."
             )
-        log_mu, valid = segment["behavior_log_prob"], segment["valid"]
-        fine = ((log_mu > -torch.inf) | ~valid) & (log_mu <= 1e-4)  # as a ring asks of what actors add
+        log_mu = segment["behavior_log_prob"]
+        fine = are_drawn(log_mu, segment["valid"])
         if not (fine if mu_known else fine | log_mu.isnan()).all():
             raise ValueError(
                 f"{whose} has rows whose behavior_log_prob is no logarithm of the probability of an action that was "
